@@ -1,0 +1,215 @@
+//! Descriptors between processes: one message and its fds per packet, over a `SOCK_SEQPACKET` unix socket.
+//!
+//! A packet is a prost message with at most [`MOST_FDS`] descriptors. What arrives is owned and close-on-exec;
+//! a truncated packet is an error and whatever came with it is closed. What the messages mean is decided elsewhere.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::cmsg_space;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, bind, connect, listen, recvmsg, sendmsg, socket,
+};
+use prost::Message;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+mod owned;
+
+/// Most descriptors in one packet (`SCM_MAX_FD` is 253; tunnels go in pairs).
+pub const MOST_FDS: usize = 250;
+/// Longest message, bytes.
+const LONGEST_MESSAGE: usize = 64 * 1024;
+/// Children that dial at the same moment after a supervisor's start.
+const BACKLOG: i32 = 128;
+
+/// What a worker says on the fd channel.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FdRequest {
+    /// Who asks.
+    #[prost(message, optional, tag = "1")]
+    pub hello: Option<crate::control::Hello>,
+    /// The packet carries the listening socket that this worker already holds (it outlived a supervisor).
+    #[prost(bool, tag = "2")]
+    pub brings_listening_socket: bool,
+}
+
+/// What the supervisor answers.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FdReply {
+    /// Why not; empty: accepted, and the packet carries the listening socket unless the worker brought it.
+    #[prost(string, tag = "1")]
+    pub refusal: String,
+}
+
+/// One end: sends `S`, receives `R`. The other end is an `FdChannel<R, S>`, so a wrong message cannot be sent.
+#[derive(Debug)]
+pub struct FdChannel<S, R> {
+    socket: AsyncFd<OwnedFd>,
+    messages: PhantomData<fn(S) -> R>,
+}
+
+/// Where children dial.
+#[derive(Debug)]
+pub struct FdListener {
+    socket: AsyncFd<OwnedFd>,
+}
+
+fn seqpacket() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
+}
+
+// === impl FdListener ===
+
+impl FdListener {
+    /// Listens at `path`, which must not exist. Needs a tokio runtime.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let socket = seqpacket()?;
+        bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        listen(&socket, Backlog::new(BACKLOG)?)?;
+        Ok(Self { socket: owned::watch(socket)? })
+    }
+
+    /// The next child that dials. Cancel-safe.
+    pub async fn accept<S, R>(&self) -> io::Result<FdChannel<S, R>> {
+        let accepted = self
+            .socket
+            .async_io(Interest::READABLE, |socket| owned::accept(socket.as_fd()))
+            .await?;
+        FdChannel::new(accepted)
+    }
+}
+
+// === impl FdChannel ===
+
+impl<S: Message, R: Message + Default> FdChannel<S, R> {
+    /// Dials the supervisor.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let socket = seqpacket()?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Self::new(socket)
+    }
+
+    /// Sends one packet. Cancel-safe: it went as a whole or not at all.
+    pub async fn send(&self, message: &S, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if fds.len() > MOST_FDS {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+        }
+        let bytes = message.encode_to_vec();
+        let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+        self.socket
+            .async_io(Interest::WRITABLE, |socket| {
+                sendmsg::<()>(
+                    socket.as_raw_fd(),
+                    &[IoSlice::new(&bytes)],
+                    control,
+                    MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+                    None,
+                )
+                .map_err(io::Error::from)
+            })
+            .await
+            .map(drop)
+    }
+
+    /// The next packet; `None` when the other side is gone. Cancel-safe.
+    pub async fn receive(&self) -> io::Result<Option<(R, Vec<OwnedFd>)>> {
+        self.socket.async_io(Interest::READABLE, |socket| receive_packet(socket.as_fd())).await
+    }
+}
+
+impl<S, R> FdChannel<S, R> {
+    fn new(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { socket: owned::watch(socket)?, messages: PhantomData })
+    }
+}
+
+impl<S, R> AsFd for FdChannel<S, R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
+    }
+}
+
+fn receive_packet<R: Message + Default>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(R, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; LONGEST_MESSAGE];
+    let mut space = cmsg_space!([std::os::fd::RawFd; MOST_FDS]);
+    let (length, truncated, raw) = {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let packet = recvmsg::<()>(
+            socket.as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
+        let mut raw = Vec::new();
+        for message in packet.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = message {
+                raw.extend(fds);
+            }
+        }
+        let cut = packet.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        (packet.bytes, cut, raw)
+    };
+    let fds = owned::adopt(raw);
+    if truncated {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "packet was cut short"));
+    }
+    if length == 0 && fds.is_empty() {
+        return Ok(None);
+    }
+    let message = R::decode(bytes.get(..length).unwrap_or_default())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(Some((message, fds)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use std::io::{Read, Write};
+
+    async fn pair() -> (FdChannel<FdRequest, FdReply>, FdChannel<FdReply, FdRequest>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fd.sock");
+        let listener = FdListener::bind(&path).unwrap();
+        let child = FdChannel::connect(&path).unwrap();
+        (child, listener.accept().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_arrives_and_works() {
+        let (child, supervisor) = pair().await;
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let reply = FdReply { refusal: "no".into() };
+        supervisor.send(&reply, &[writer.as_fd()]).await.unwrap();
+        drop(writer);
+        let (message, fds) = child.receive().await.unwrap().unwrap();
+        assert_eq!(message, reply);
+        std::fs::File::from(fds.into_iter().next().unwrap()).write_all(b"hi").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hi");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_other_side_is_seen() {
+        let (child, supervisor) = pair().await;
+        drop(child);
+        assert!(supervisor.receive().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn garbage_is_an_error_and_not_a_panic() {
+        let (child, supervisor) = pair().await;
+        nix::sys::socket::send(child.as_fd().as_raw_fd(), &[0xff; 40], MsgFlags::empty()).unwrap();
+        assert!(supervisor.receive().await.is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! What two Holdfast processes must agree on, and nothing else.
+//!
+//! The supervisor serves gRPC on `RUNTIME/control.sock`; workers and the prober dial it and open one stream each
+//! ([`control`]). Descriptors travel on `RUNTIME/fd.sock` ([`fd_channel`]). Operators call [`admin`]. What only one
+//! process uses does not belong here.
+
+pub mod bootstrap;
+pub mod fd_channel;
+pub mod process;
+pub mod uds;
+
+/// Messages between the supervisor and its children.
+pub mod control {
+    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+    tonic::include_proto!("holdfast.control.v1");
+}
+
+/// Messages and service of the operator API.
+pub mod admin {
+    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+    tonic::include_proto!("holdfast.admin.v1");
+}
+
+/// The admin API's file descriptors, for the reflection service (all packages).
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/holdfast.binpb"));
+
+/// Version of the control protocol. A supervisor refuses a child of another one.
+pub const PROTOCOL: u32 = 1;
+
+/// Version of this executable.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
