@@ -1,1 +1,6 @@
 //! stub
+pub mod backoff;
+pub mod directories;
+pub mod health;
+pub mod ledger;
+pub mod lock;
