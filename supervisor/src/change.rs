@@ -105,6 +105,16 @@ pub enum ChangeError {
     NoFile,
 }
 
+impl ChangeError {
+    /// What is wrong with the document; empty where it is something else.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Invalid(diagnostics) => diagnostics,
+            _ => &[],
+        }
+    }
+}
+
 /// A document that passed.
 struct Passed {
     gateway: Gateway,
@@ -133,14 +143,17 @@ impl Supervisor {
         }
         let passed = pass(&proposal.document, &proposal.base_dir)?;
         let plan = Plan::between(in_force.as_ref().map(|it| &it.compiled), &passed.compiled);
-        let same = in_force.as_ref().is_some_and(|it| {
-            it.document == proposal.document && it.compiled == passed.compiled
-        });
+        let same = in_force
+            .as_ref()
+            .is_some_and(|it| it.document == proposal.document && it.compiled == passed.compiled);
         let mut changes = plan.changes();
         self.count_tunnels(&mut changes, &passed.compiled).await;
         if same || proposal.dry_run {
-            let message =
-                if same { "nothing to change: the document in force is the same" } else { "dry run: nothing was changed" };
+            let message = if same {
+                "nothing to change: the document in force is the same"
+            } else {
+                "dry run: nothing was changed"
+            };
             let (warnings, message) = (passed.warnings, message.to_owned());
             return Ok(Outcome { revision: now, changes, warnings, message, ..Outcome::default() });
         }
@@ -151,7 +164,14 @@ impl Supervisor {
         let refusals = self.refusals(revision).await;
         let message = format!("revision {revision} is in force");
         tracing::info!(revision, source = proposal.source, by = proposal.by, "revision in force");
-        Ok(Outcome { revision, changed: true, warnings: passed.warnings, changes, refusals, message })
+        Ok(Outcome {
+            revision,
+            changed: true,
+            warnings: passed.warnings,
+            changes,
+            refusals,
+            message,
+        })
     }
 
     fn bind(&self, plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
@@ -171,7 +191,8 @@ impl Supervisor {
             document: proposal.document.clone(),
         };
         // fsync blocks this thread of several; nothing else waits on the lock but other changes and history reads.
-        let written = tokio::task::block_in_place(|| self.ledger().append(new).map(|it| it.revision));
+        let written =
+            tokio::task::block_in_place(|| self.ledger().append(new).map(|it| it.revision));
         Ok(written?)
     }
 
@@ -281,14 +302,10 @@ impl Supervisor {
 
     /// Back to an older document.
     pub async fn rollback(&self, revision: u64, by: String) -> Result<Outcome, ChangeError> {
-        let old = self
-            .ledger()
-            .get(revision)
-            .map(|old| (old.document.clone(), old.base_dir.clone()))
-            .ok_or(ChangeError::NoSuchRevision(revision))?;
+        let old = self.ledger().get(revision)?.ok_or(ChangeError::NoSuchRevision(revision))?;
         self.change(Proposal {
-            document: old.0,
-            base_dir: old.1,
+            document: old.document,
+            base_dir: old.base_dir,
             source: format!("rollback to {revision}"),
             by,
             if_revision: None,

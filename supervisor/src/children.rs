@@ -102,11 +102,7 @@ impl Incarnation {
 impl Children {
     /// An empty list, to be kept at `RUNTIME/children`.
     pub fn new(runtime: &Path) -> Self {
-        Self {
-            by_token: Mutex::default(),
-            next: AtomicU64::new(1),
-            list: runtime.join("children"),
-        }
+        Self { by_token: Mutex::default(), next: AtomicU64::new(1), list: runtime.join("children") }
     }
 
     /// The living children that an earlier supervisor left behind.
@@ -142,8 +138,9 @@ impl Children {
 
     /// Notes the process of an expected incarnation, and writes the list.
     pub fn born(&self, incarnation: &Incarnation, id: ProcessId) -> std::io::Result<()> {
-        // Set once by the spawner; a second call would be its bug and changes nothing.
-        drop(incarnation.id.set(id));
+        if incarnation.id.set(id).is_err() {
+            return Err(std::io::Error::other("this incarnation has a process already"));
+        }
         self.write()
     }
 
@@ -151,7 +148,10 @@ impl Children {
     pub fn gone(&self, incarnation: &Incarnation) {
         self.table().remove(&incarnation.token);
         if let Err(error) = self.write() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the list of children");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot write the list of children"
+            );
         }
     }
 
@@ -161,8 +161,7 @@ impl Children {
             let ours = holdfast_proto::PROTOCOL;
             return Err(Stranger::Protocol { theirs: hello.protocol, ours });
         }
-        let incarnation =
-            self.table().get(&hello.token).cloned().ok_or(Stranger::Token)?;
+        let incarnation = self.table().get(&hello.token).cloned().ok_or(Stranger::Token)?;
         let said = ProcessId { pid: hello.pid, start_time: hello.start_time };
         let real = ProcessId::of(peer_pid).map_err(|_| Stranger::Process)?;
         if incarnation.process() == Some(said) && said == real {
@@ -251,7 +250,10 @@ mod tests {
         let children = Children::new(dir.path());
         let me = ProcessId::me().unwrap();
         let child = children.expect(Role::Prober);
-        assert_eq!(children.recognise(&hello(&child.token, me), me.pid).unwrap_err(), Stranger::Process);
+        assert_eq!(
+            children.recognise(&hello(&child.token, me), me.pid).unwrap_err(),
+            Stranger::Process
+        );
         children.born(&child, me).unwrap();
         assert!(children.recognise(&hello(&child.token, me), me.pid).is_ok());
         assert_eq!(children.recognise(&hello("guess", me), me.pid).unwrap_err(), Stranger::Token);

@@ -11,8 +11,8 @@ use holdfast_proto::admin::PoolHealth;
 use holdfast_proto::control::{HealthSnapshot, Target, TargetKey, TargetSet, Verdict};
 use tokio::sync::watch;
 
+use crate::health::DrainedBackend;
 use crate::health::HealthTable;
-use crate::ledger::DrainedBackend;
 
 /// Targets, verdicts and what follows from them.
 #[derive(Debug)]
@@ -68,7 +68,10 @@ impl HealthBoard {
         let mut bell = self.changed.subscribe();
         let complete = bell.wait_for(|_| !self.table().missing(targets));
         if tokio::time::timeout(patience, complete).await.is_err() {
-            tracing::warn!(?patience, "some backends have no verdict yet; they stay out of rotation until then");
+            tracing::warn!(
+                ?patience,
+                "some backends have no verdict yet; they stay out of rotation until then"
+            );
         }
         self.publish();
     }
@@ -76,7 +79,8 @@ impl HealthBoard {
     /// Those of `targets` that were not probed until now.
     pub fn unknown(&self, targets: &[Target]) -> Vec<TargetKey> {
         let set = self.targets.borrow();
-        let known: HashSet<_> = set.targets.iter().filter_map(|target| target.key.as_ref()).map(text).collect();
+        let known: HashSet<_> =
+            set.targets.iter().filter_map(|target| target.key.as_ref()).map(text).collect();
         targets
             .iter()
             .filter_map(|target| target.key.as_ref())
@@ -108,7 +112,10 @@ impl HealthBoard {
 
     /// The targets now, each with the last verdict known, for a prober that dials.
     pub fn targets_with_known(&self) -> TargetSet {
-        TargetSet { version: self.targets.borrow().version, targets: self.table().targets_with_known() }
+        TargetSet {
+            version: self.targets.borrow().version,
+            targets: self.table().targets_with_known(),
+        }
     }
 
     /// Rings whenever the report changes.

@@ -70,7 +70,10 @@ impl Prober {
         let (incarnation, mut child) = match spawner.spawn(Role::Prober, 1).await {
             Ok(born) => born,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot start the prober");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot start the prober"
+                );
                 return (false, true);
             }
         };

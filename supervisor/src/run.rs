@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::change::{self, ChangeError, FIRST_VERDICTS};
 use crate::children::{Children, Listed, Role};
-use crate::directories::{DirectoryError, Directories};
+use crate::directories::{Directories, DirectoryError};
 use crate::group::Adopted;
 use crate::grpc;
 use crate::ledger::{Ledger, LedgerError};
@@ -75,7 +75,9 @@ pub enum RunError {
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// Nothing to serve.
-    #[error("there is no configuration: give --config FILE (the state directory holds no revision)")]
+    #[error(
+        "there is no configuration: give --config FILE (the state directory holds no revision)"
+    )]
     NothingToServe,
     /// A socket of ours can't be made.
     #[error("cannot listen on {at}")]
@@ -100,8 +102,7 @@ pub enum RunError {
 /// Runs the supervisor until it is told to stop.
 pub fn run(options: Options) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
-    let directories =
-        Directories::resolve(options.runtime_dir.clone(), options.state_dir.clone())?;
+    let directories = Directories::resolve(options.runtime_dir.clone(), options.state_dir.clone())?;
     directories.prepare()?;
     let lock = Lock::take(&directories.runtime)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -213,11 +214,24 @@ fn serve_admin(supervisor: &Arc<Supervisor>) -> Result<tokio::task::JoinHandle<(
 async fn configure(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), RunError> {
     supervisor.health.set_drained(supervisor.ledger().drained());
     keep_prober(supervisor, left);
-    if let Some(warnings) = change::restore(supervisor)? {
-        for warning in &warnings {
-            tracing::warn!("{warning}");
+    let restored = change::restore(supervisor);
+    match &restored {
+        Ok(warnings) => {
+            for warning in warnings.iter().flatten() {
+                tracing::warn!("{warning}");
+            }
+            resume(supervisor, left).await?;
         }
-        resume(supervisor, left).await?;
+        Err(error) => {
+            // A certificate file that is gone, say. The configuration file may have the mend.
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "cannot restore the revision in force"
+            );
+            for diagnostic in error.diagnostics() {
+                tracing::error!("{diagnostic}");
+            }
+        }
     }
     if supervisor.config_file.is_some() {
         match supervisor.reload("file", "holdfast".to_owned()).await {
@@ -228,13 +242,19 @@ async fn configure(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), 
             }
             Err(error) if supervisor.in_force().is_none() => return Err(error.into()),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error,
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
                     revision = supervisor.revision(),
-                    "the configuration file was not taken; the last good revision is served");
+                    "the configuration file was not taken; the last good revision is served"
+                );
+                for diagnostic in error.diagnostics() {
+                    tracing::error!("{diagnostic}");
+                }
             }
         }
     }
     if supervisor.in_force().is_none() {
+        restored?;
         return Err(RunError::NothingToServe);
     }
     let serving = async {
@@ -251,10 +271,8 @@ async fn configure(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), 
 fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Listed]) {
     for prober in left.iter().filter(|listed| listed.role == Role::Prober) {
         // It redials with a token that nobody knows any more; a fresh one learns every target at once.
-        let id = holdfast_proto::process::ProcessId {
-            pid: prober.pid,
-            start_time: prober.start_time,
-        };
+        let id =
+            holdfast_proto::process::ProcessId { pid: prober.pid, start_time: prober.start_time };
         crate::children::signal(id, rustix::process::Signal::TERM);
     }
     let keeping = supervisor.clone();
@@ -275,7 +293,10 @@ async fn resume(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), Run
             let incarnation = supervisor.children.adopt(listed);
             tracing::info!(pid = listed.pid, %listener, generation, "found a living worker");
             let number = incarnation.number;
-            adopted.entry(listener).or_default().push((number, Adopted { incarnation, generation }));
+            adopted
+                .entry(listener)
+                .or_default()
+                .push((number, Adopted { incarnation, generation }));
             workers += 1;
         }
     }
@@ -354,10 +375,8 @@ async fn hangup(supervisor: &Supervisor) {
     match supervisor.reload("reload of", "SIGHUP".to_owned()).await {
         Ok(outcome) => tracing::info!("{}", outcome.message),
         Err(error) => {
-            if let ChangeError::Invalid(diagnostics) = &error {
-                for diagnostic in diagnostics {
-                    tracing::error!("{diagnostic}");
-                }
+            for diagnostic in error.diagnostics() {
+                tracing::error!("{diagnostic}");
             }
             tracing::error!(error = &error as &dyn std::error::Error, "reload refused");
         }

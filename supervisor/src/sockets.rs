@@ -64,7 +64,8 @@ mod tests {
         let path = dir.path().join("a.sock");
         for _ in 0..2 {
             let listener =
-                put_in_place(&path, 0o600, |at| std::os::unix::net::UnixListener::bind(at)).unwrap();
+                put_in_place(&path, 0o600, |at| std::os::unix::net::UnixListener::bind(at))
+                    .unwrap();
             std::os::unix::net::UnixStream::connect(&path).unwrap();
             listener.accept().unwrap();
         }

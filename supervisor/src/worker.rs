@@ -128,7 +128,8 @@ impl Worker {
     /// Wants something of it. A draining worker is never asked to serve again.
     pub fn want(&self, intent: Intent) {
         self.intent.send_if_modified(|now| {
-            let backwards = matches!(now, Intent::Drain { .. }) && !matches!(intent, Intent::Drain { .. });
+            let backwards =
+                matches!(now, Intent::Drain { .. }) && !matches!(intent, Intent::Drain { .. });
             if backwards || *now == intent {
                 return false;
             }

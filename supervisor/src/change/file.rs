@@ -50,7 +50,8 @@ impl Supervisor {
             return Ok(outcome);
         }
         let base_dir = self.base_dir.clone();
-        let proposal = Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
+        let proposal =
+            Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
         let outcome = self.change(proposal).await?;
         self.ledger().set_file_digest(&digest)?;
         Ok(outcome)

@@ -125,7 +125,10 @@ mod tests {
         compiled.pools.push(CompiledPool {
             pool: "p".into(),
             settings: "s".into(),
-            backends: backends.iter().map(|it| Backend { address: (*it).into(), port: 80 }).collect(),
+            backends: backends
+                .iter()
+                .map(|it| Backend { address: (*it).into(), port: 80 })
+                .collect(),
             drain_timeout: std::time::Duration::ZERO,
         });
         compiled

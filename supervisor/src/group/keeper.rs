@@ -16,7 +16,7 @@ use crate::children::{Children, Incarnation, Role};
 use crate::health_board::HealthBoard;
 use crate::metrics::Metrics;
 use crate::spawn::Spawner;
-use crate::worker::{Intent, Worker};
+use crate::worker::{Intent, View, Worker};
 
 /// Longest time that a new worker may take from its start until it serves.
 const READY_PATIENCE: Duration = Duration::from_secs(30);
@@ -265,13 +265,21 @@ impl Keeper {
             tracing::info!(listener, pid, "drained worker left");
         } else {
             self.surroundings.metrics.worker_death(&listener, cause);
-            tracing::warn!(listener, pid, cause, status = status.map(|s| s.to_string()),
-                tunnels = view.tunnels, "worker died");
+            tracing::warn!(
+                listener,
+                pid,
+                cause,
+                status = status.map(|s| s.to_string()),
+                tunnels = view.tunnels,
+                "worker died"
+            );
         }
         let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
         if let Some(successor) = self.successor.take_if(is_it) {
             if let Some(reply) = successor.reply {
-                drop(reply.send(Err(format!("the new worker (pid {pid}) {cause} before it served"))));
+                drop(
+                    reply.send(Err(format!("the new worker (pid {pid}) {cause} before it served"))),
+                );
             }
             let delay = self.died(false, by_itself);
             self.respawn_at = self.current.is_none().then(|| Instant::now() + delay);
@@ -283,8 +291,9 @@ impl Keeper {
 
     fn died(&mut self, served: bool, by_itself: bool) -> Duration {
         let delay = self.restarts.died(self.born.elapsed(), served, by_itself);
-        *super::lock(&self.board.looping) = self.restarts.looping();
-        if self.restarts.looping() {
+        let looping = self.restarts.looping(self.born.elapsed());
+        *super::lock(&self.board.looping) = looping;
+        if looping {
             let listener = self.address;
             tracing::error!(%listener, ?delay, "workers keep dying by themselves; waiting before the next");
         }
@@ -313,11 +322,9 @@ async fn usher(worker: Arc<Worker>, health: Arc<HealthBoard>, events: mpsc::Send
     let number = worker.incarnation.number;
     let mut view = worker.watch_view();
     let ready = async {
-        let first = view.wait_for(|view| view.revision > 0 || view.refusal.is_some()).await;
-        if let Ok(view) = first
-            && view.revision == 0
-            && let Some((revision, reason)) = &view.refusal
-        {
+        let answered = |view: &View| view.gone || view.revision > 0 || view.refusal.is_some();
+        let first = view.wait_for(answered).await.map(|view| view.clone()).unwrap_or_default();
+        if let (0, Some((revision, reason))) = (first.revision, &first.refusal) {
             return Err(format!("it refused revision {revision}: {reason}"));
         }
         health.published().await;

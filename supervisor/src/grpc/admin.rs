@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{peer, view};
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
-use crate::ledger::DrainedBackend;
+use crate::health::DrainedBackend;
 use crate::state::Supervisor;
 
 /// How often a watched status is looked at again besides what rings: tunnel counts change without a bell.
@@ -38,10 +38,8 @@ impl Operators {
 
     /// One line for each change that somebody asks for, whatever comes of it.
     fn audit<T>(request: &Request<T>, what: &str) -> String {
-        let by = peer(request).map_or_else(
-            || "unknown peer".to_owned(),
-            |(pid, uid)| format!("uid {uid} pid {pid}"),
-        );
+        let by = peer(request)
+            .map_or_else(|| "unknown peer".to_owned(), |(pid, uid)| format!("uid {uid} pid {pid}"));
         tracing::info!(target: "audit", what, by);
         by
     }
@@ -62,7 +60,7 @@ impl Operators {
                 all.push(backend.clone());
             }
             if was != drained {
-                let wrote = tokio::task::block_in_place(|| ledger.set_drained(all.clone()));
+                let wrote = tokio::task::block_in_place(|| ledger.set_drained(&all));
                 wrote.map_err(|error| Status::internal(chain(&error)))?;
                 self.supervisor.health.set_drained(&all);
             }
@@ -223,8 +221,10 @@ impl Admin for Operators {
             }));
         }
         let number = revision.unwrap_or_default();
-        let old = self.supervisor.ledger().get(number).cloned();
-        let old = old.ok_or_else(|| Status::not_found(chain(&ChangeError::NoSuchRevision(number))))?;
+        let old = self.supervisor.ledger().get(number);
+        let old = old.map_err(|error| Status::unavailable(chain(&error)))?;
+        let old =
+            old.ok_or_else(|| Status::not_found(chain(&ChangeError::NoSuchRevision(number))))?;
         let loaded = crate::config::load(&old.document, &old.base_dir).map_err(|_| {
             Status::failed_precondition(format!("revision {number} can no longer be loaded"))
         })?;
@@ -272,7 +272,8 @@ impl Admin for Operators {
         _: Request<admin::StatusRequest>,
     ) -> Answer<Self::WatchStatusStream> {
         let supervisor = self.supervisor.clone();
-        let ticks = tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(WATCH_INTERVAL));
+        let ticks =
+            tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(WATCH_INTERVAL));
         let mut last = None;
         let stream = ticks.filter_map(move |_| {
             let now = view::status(&supervisor);

@@ -170,8 +170,12 @@ fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> b
             view.refusal = None;
         }),
         Kind::SnapshotAck(ack) => {
-            tracing::error!(pid = worker.incarnation.pid(), revision = ack.revision,
-                reason = ack.refusal, "a worker refused a snapshot");
+            tracing::error!(
+                pid = worker.incarnation.pid(),
+                revision = ack.revision,
+                reason = ack.refusal,
+                "a worker refused a snapshot"
+            );
             worker.note(|view| view.refusal = Some((ack.revision, ack.refusal)));
         }
         Kind::State(state) => worker.note(|view| {
