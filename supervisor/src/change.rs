@@ -158,10 +158,10 @@ impl Supervisor {
             return Ok(Outcome { revision: now, changes, warnings, message, ..Outcome::default() });
         }
         // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
-        let sockets = self.bind(&plan)?;
+        let sockets = Self::bind(&plan)?;
         let revision = self.record(&proposal)?;
         self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
-        let refusals = self.refusals(revision).await;
+        let refusals = self.refusals(revision);
         let message = format!("revision {revision} is in force");
         tracing::info!(revision, source = proposal.source, by = proposal.by, "revision in force");
         Ok(Outcome {
@@ -174,7 +174,7 @@ impl Supervisor {
         })
     }
 
-    fn bind(&self, plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
+    fn bind(plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
         let bind = |address: &SocketAddr| {
             let bound = crate::sockets::listen(*address);
             let socket = bound.map_err(|source| ChangeError::Bind { address: *address, source })?;
@@ -264,7 +264,7 @@ impl Supervisor {
         Some(snapshot)
     }
 
-    async fn refusals(&self, revision: u64) -> Vec<admin::Refusal> {
+    fn refusals(&self, revision: u64) -> Vec<admin::Refusal> {
         let mut refusals = Vec::new();
         for group in self.groups() {
             for worker in group.workers() {

@@ -1,5 +1,6 @@
 //! The prober child: started, watched, replaced. Its death changes no verdict.
 
+use std::os::unix::process::ExitStatusExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -85,7 +86,6 @@ impl Prober {
         let served = self.view.borrow().targets > 0;
         children.gone(&incarnation);
         self.view.send_replace(ProberView::default());
-        use std::os::unix::process::ExitStatusExt;
         let killed = status.as_ref().is_ok_and(|s| s.signal() == Some(nix::libc::SIGKILL));
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         if !*self.stopping.borrow() {

@@ -43,8 +43,11 @@ pub struct Options {
     /// Where /metrics is; 127.0.0.1:9180 otherwise.
     pub status_listen: Option<SocketAddr>,
     /// Called once, when every listener is served.
-    pub on_ready: Option<Box<dyn FnOnce(&Ready) + Send>>,
+    pub on_ready: Option<OnReady>,
 }
+
+/// Told once that everything is served.
+pub type OnReady = Box<dyn FnOnce(&Ready) + Send>;
 
 /// What is ready.
 #[derive(Debug)]
@@ -395,7 +398,7 @@ async fn end(supervisor: &Supervisor) {
         };
         // Cancel-safe: a stop that is begun again only takes the shorter deadline.
         tokio::select! {
-            _ = all => break,
+            () = all => break,
             changed = stop.changed() => if changed.is_err() { break },
         }
     }

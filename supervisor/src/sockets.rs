@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 /// Connections that wait for a worker, at most; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Listens on `address`, alone: never with SO_REUSEPORT, so that there is one accept queue an address.
+/// Listens on `address`, alone: never with `SO_REUSEPORT`, so that there is one accept queue an address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -1,7 +1,7 @@
 //! Starting a child: from this process's own executable, by descriptor, so that a package upgrade never mixes versions.
 //!
 //! A child gets its bootstrap on standard input, shares standard error for its log, and inherits nothing else. It is
-//! never tied to this process's life (no PR_SET_PDEATHSIG): workers outlive a supervisor.
+//! never tied to this process's life (no `PR_SET_PDEATHSIG`): workers outlive a supervisor.
 
 use std::fs::File;
 use std::io;

@@ -59,6 +59,9 @@ pub struct View {
     pub gone: bool,
 }
 
+/// A list that is still coming, and who waits for it.
+type List = (Vec<Tunnel>, oneshot::Sender<Vec<Tunnel>>);
+
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -75,7 +78,7 @@ pub struct Worker {
     queries: mpsc::Sender<WorkerDirective>,
     pending_queries: Mutex<Option<mpsc::Receiver<WorkerDirective>>>,
     next_query: AtomicU64,
-    lists: Mutex<HashMap<u64, (Vec<Tunnel>, oneshot::Sender<Vec<Tunnel>>)>>,
+    lists: Mutex<HashMap<u64, List>>,
     closes: Mutex<HashMap<u64, oneshot::Sender<Vec<u64>>>>,
 }
 

@@ -108,7 +108,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text += &format!(": {error}");
+        text.push_str(": ");
+        text.push_str(&error.to_string());
         cause = error.source();
     }
     text
@@ -245,7 +246,7 @@ impl Admin for Operators {
             .iter()
             .map(|it| admin::RevisionInfo {
                 revision: it.revision,
-                applied_at: it.applied_at.to_string(),
+                applied_at: it.applied_at.clone(),
                 source: it.source.clone(),
                 by: it.by.clone(),
                 in_force: it.revision == now,
