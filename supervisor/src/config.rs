@@ -3,9 +3,19 @@
 
 use std::path::Path;
 
+mod certificate;
 pub mod diagnostic;
 mod effective;
 pub mod gateway;
+mod json;
+mod read;
+mod reference;
+mod report;
+mod shape;
+mod validate;
+
+#[cfg(test)]
+mod tests;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use effective::effective;
@@ -25,6 +35,19 @@ pub struct Loaded {
 /// # Errors
 /// Every error of the document, and its warnings, in the order of their places.
 pub fn load(document: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let _unused = (document, base_dir);
-    Err(Vec::new())
+    let root = match json::parse(document) {
+        Ok(root) => root,
+        Err(json::SyntaxError { line, column, reason, mend }) => {
+            let (severity, path) = (Severity::Error, String::new());
+            return Err(vec![Diagnostic { severity, path, line, column, reason, mend }]);
+        }
+    };
+    let mut report = report::Report::default();
+    let gateway = read::gateway(&root, base_dir, &mut report);
+    match gateway {
+        Some(gateway) if !report.has_errors() => {
+            Ok(Loaded { gateway, warnings: report.into_sorted() })
+        }
+        _ => Err(report.into_sorted()),
+    }
 }
