@@ -4,3 +4,5 @@ pub mod directories;
 pub mod health;
 pub mod ledger;
 pub mod lock;
+pub mod metrics;
+pub mod status;
