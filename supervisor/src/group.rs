@@ -8,6 +8,7 @@
 //! so nobody is refused. Nothing here reads a snapshot or a verdict.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use holdfast_proto::control::ListenerSnapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::metrics::DeathCause;
 use crate::worker::{Intent, View, Worker};
 
 mod keeper;
@@ -210,17 +212,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why a worker's process ended, in a word for log and metric.
-fn cause_of(status: Option<ExitStatus>) -> (&'static str, bool) {
-    use std::os::unix::process::ExitStatusExt;
+/// Why a worker's process ended, and whether by itself. A worker of an earlier supervisor leaves no exit status.
+fn cause_of(status: Option<ExitStatus>, planned: bool, served: bool) -> (DeathCause, bool) {
     match status {
-        None => ("unknown", false),
-        Some(status) if status.success() => ("left", false),
-        Some(status) => match status.signal() {
-            Some(nix::libc::SIGKILL) => ("killed", false),
-            Some(_) => ("crashed", true),
-            None => ("failed", true),
-        },
+        Some(status) if planned && status.success() => (DeathCause::Planned, false),
+        Some(status) if status.signal() == Some(nix::libc::SIGKILL) => (DeathCause::Killed, false),
+        Some(_) if !served => (DeathCause::NeverServed, true),
+        Some(status) if status.signal().is_some() => (DeathCause::Crashed, true),
+        Some(_) => (DeathCause::Exited, true),
+        None if planned => (DeathCause::Planned, false),
+        None => (DeathCause::Exited, false),
     }
 }
 

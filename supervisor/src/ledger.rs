@@ -321,6 +321,15 @@ impl Ledger {
     }
 }
 
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // Said rather than left to close(2): a child between fork and exec still has a copy of the descriptor.
+        if let Err(error) = self.revisions.unlock() {
+            tracing::debug!(%error, "ledger not unlocked");
+        }
+    }
+}
+
 fn entry_of(revision: &Revision) -> RevisionEntry {
     RevisionEntry {
         revision: revision.revision,

@@ -171,8 +171,12 @@ fn serve_status(supervisor: &Arc<Supervisor>, options: &Options) -> Result<Socke
     let fail = |source| RunError::Socket { at: format!("status address {address}"), source };
     let listener = sockets::listen(address).map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(fail)?;
-    tokio::spawn(status::serve(listener, supervisor.clone()));
+    let source = supervisor.clone();
+    tokio::spawn(async move {
+        // It never ends by itself.
+        let Err(error) = status::serve(listener, source).await;
+        tracing::error!(%error, "the status address is no longer served");
+    });
     Ok(bound)
 }
 

@@ -18,7 +18,7 @@ use crate::directories::Directories;
 use crate::group::{Group, Surroundings};
 use crate::health_board::HealthBoard;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::metrics::{Figures, Metrics, PoolHosts};
 use crate::prober::Prober;
 use crate::spawn::Spawner;
 use crate::status::StatusSource;
@@ -133,7 +133,6 @@ impl Supervisor {
     }
 
     pub(crate) fn put_in_force(&self, in_force: InForce) {
-        self.metrics.revision(in_force.revision);
         *lock(&self.in_force) = Some(Arc::new(in_force));
     }
 
@@ -227,7 +226,8 @@ impl Supervisor {
 
 impl StatusSource for Supervisor {
     fn metrics(&self) -> String {
-        self.metrics.pools(&self.health.report());
+        let pools = self.health.report().iter().map(PoolHosts::from).collect();
+        self.metrics.set_figures(Figures { revision: self.revision(), pools });
         self.metrics.render()
     }
 

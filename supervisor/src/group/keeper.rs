@@ -14,7 +14,7 @@ use super::{Adopted, Board, Order, Replaced, cause_of, drain};
 use crate::backoff::Restarts;
 use crate::children::{Children, Incarnation, Role};
 use crate::health_board::HealthBoard;
-use crate::metrics::Metrics;
+use crate::metrics::{DeathCause, Metrics};
 use crate::spawn::Spawner;
 use crate::worker::{Intent, View, Worker};
 
@@ -256,30 +256,22 @@ impl Keeper {
         });
         self.board.remove(number);
         self.surroundings.children.gone(&worker.incarnation);
-        let (cause, by_itself) = cause_of(status);
+        let planned = matches!(*worker.intent().borrow(), Intent::Drain { .. });
+        let (cause, by_itself) = cause_of(status, planned, view.served);
         let pid = worker.incarnation.pid();
-        let draining = matches!(*worker.intent().borrow(), Intent::Drain { .. });
         let listener = self.address.to_string();
         self.surroundings.metrics.ended(worker.incarnation.number);
-        if draining && cause == "left" {
+        self.surroundings.metrics.worker_died(&listener, cause);
+        if cause == DeathCause::Planned {
             tracing::info!(listener, pid, "drained worker left");
         } else {
-            self.surroundings.metrics.worker_death(&listener, cause);
-            tracing::warn!(
-                listener,
-                pid,
-                cause,
-                status = status.map(|s| s.to_string()),
-                tunnels = view.tunnels,
-                "worker died"
-            );
+            let status = status.map(|status| status.to_string());
+            tracing::warn!(listener, pid, ?cause, status, tunnels = view.tunnels, "worker died");
         }
         let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
         if let Some(successor) = self.successor.take_if(is_it) {
             if let Some(reply) = successor.reply {
-                drop(
-                    reply.send(Err(format!("the new worker (pid {pid}) {cause} before it served"))),
-                );
+                drop(reply.send(Err(format!("the new worker (pid {pid}) died before it served"))));
             }
             let delay = self.died(false, by_itself);
             self.respawn_at = self.current.is_none().then(|| Instant::now() + delay);
