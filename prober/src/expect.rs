@@ -121,7 +121,9 @@ mod tests {
             [&["service is ready"][..], &["service is re", "ady"], &["r", "e", "a", "d", "y"]]
         {
             let mut body = BodyMatch::new("ready");
-            pieces.iter().for_each(|piece| body.push(piece.as_bytes()));
+            for piece in pieces {
+                body.push(piece.as_bytes());
+            }
             assert!(body.found(), "{pieces:?}");
         }
         let mut body = BodyMatch::new("ready");

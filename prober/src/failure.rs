@@ -144,6 +144,9 @@ fn io_words(error: &io::Error) -> String {
 }
 
 fn answer_words(error: &hyper::Error) -> String {
+    if error.is_parse_too_large() {
+        return "the head of the answer is too large".to_owned();
+    }
     if error.is_parse() {
         return format!("the answer is not HTTP/1.1: {error}");
     }

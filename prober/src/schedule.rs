@@ -83,9 +83,10 @@ impl Schedule {
     pub(crate) fn apply(&mut self, set: TargetSet) {
         let mut wanted: HashMap<TargetKey, Target> = HashMap::with_capacity(set.targets.len());
         for mut target in set.targets {
-            match target.key.take() {
-                Some(key) => drop(wanted.insert(key, target)),
-                None => error!(version = set.version, "a target without a key is left out"),
+            if let Some(key) = target.key.take() {
+                wanted.insert(key, target);
+            } else {
+                error!(version = set.version, "a target without a key is left out");
             }
         }
         self.targets.retain(|key, entry| {

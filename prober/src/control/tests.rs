@@ -77,7 +77,7 @@ fn start(bootstrap: Bootstrap) -> JoinHandle<Result<(), ServeError>> {
     })
 }
 
-fn targets(version: u64, port: u16) -> Result<ProberDirective, Status> {
+fn targets(version: u64, port: u16) -> ProberDirective {
     let key =
         TargetKey { pool: "pool".into(), address: "127.0.0.1".into(), ..TargetKey::default() };
     let probe = Probe {
@@ -89,11 +89,15 @@ fn targets(version: u64, port: u16) -> Result<ProberDirective, Status> {
     };
     let target = Target { key: Some(key), probe: Some(probe), known: HealthState::Unknown.into() };
     let set = TargetSet { version, targets: vec![target] };
-    Ok(ProberDirective { kind: Some(prober_directive::Kind::Targets(set)) })
+    ProberDirective { kind: Some(prober_directive::Kind::Targets(set)) }
 }
 
+/// Only a broken stream waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 async fn next(events: &mut Streaming<ProberEvent>) -> prober_event::Kind {
-    events.message().await.unwrap().unwrap().kind.unwrap()
+    let message = tokio::time::timeout(PATIENCE, events.message()).await.expect("an event");
+    message.unwrap().unwrap().kind.unwrap()
 }
 
 async fn next_hello(events: &mut Streaming<ProberEvent>) -> Hello {
@@ -136,7 +140,7 @@ async fn a_new_supervisor_hears_every_verdict_again() {
     let (mut events, directives) = conversations.recv().await.unwrap();
     let hello = next_hello(&mut events).await;
     assert_eq!((hello.token.as_str(), hello.pid), ("secret", std::process::id()));
-    directives.send(targets(7, port)).await.unwrap();
+    directives.send(Ok(targets(7, port))).await.unwrap();
     assert_eq!(next_ack(&mut events).await, 7);
     let verdict = next_verdict(&mut events).await;
     assert_eq!(verdict.state(), HealthState::Unhealthy);
@@ -147,7 +151,7 @@ async fn a_new_supervisor_hears_every_verdict_again() {
     let (server, mut conversations) = supervise(&socket, None);
     let (mut events, directives) = conversations.recv().await.unwrap();
     next_hello(&mut events).await;
-    directives.send(targets(1, port)).await.unwrap();
+    directives.send(Ok(targets(1, port))).await.unwrap();
     assert_eq!(next_ack(&mut events).await, 1);
     // Nothing is due for an hour, so this is the old verdict.
     assert_eq!(next_verdict(&mut events).await, verdict);

@@ -56,13 +56,19 @@ async fn answer(listener: &TcpListener, status: u16) {
     stream.write_all(answer.as_bytes()).await.unwrap();
 }
 
+/// Only a broken schedule waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 async fn next(board: &Board) -> Verdict {
-    loop {
-        if let Some(verdict) = board.take_unsent() {
-            return verdict;
+    let posted = async {
+        loop {
+            if let Some(verdict) = board.take_unsent() {
+                return verdict;
+            }
+            board.posted().await;
         }
-        board.posted().await;
-    }
+    };
+    tokio::time::timeout(PATIENCE, posted).await.expect("a verdict")
 }
 
 fn schedule() -> (Arc<Board>, Schedule) {
@@ -96,23 +102,34 @@ async fn a_known_healthy_target_needs_the_full_threshold_to_go_down() {
 }
 
 #[tokio::test]
-async fn a_target_that_stays_keeps_its_schedule() {
+async fn a_target_that_stays_keeps_its_count() {
+    let (listener, port) = listen().await;
+    let (board, mut schedule) = schedule();
+    let stays = ("127.0.0.1", probe(port, 20), HealthState::Healthy);
+    schedule.apply(set(1, std::slice::from_ref(&stays)));
+    answer(&listener, 500).await;
+    assert_eq!(next(&board).await.state(), HealthState::Healthy, "one failure of two");
+    let joins = ("127.0.0.2", probe(0, RARELY_MS), HealthState::Unknown);
+    schedule.apply(set(2, &[stays, joins]));
+    assert_eq!(next(&board).await.key, Some(key("127.0.0.2")));
+    answer(&listener, 500).await;
+    assert_eq!(next(&board).await.state(), HealthState::Unhealthy, "two failures of two");
+}
+
+#[tokio::test]
+async fn a_changed_probe_checks_at_once_and_keeps_the_state() {
     let (listener, port) = listen().await;
     let (other, other_port) = listen().await;
     let (board, mut schedule) = schedule();
-    let stays = ("127.0.0.1", probe(port, RARELY_MS), HealthState::Unknown);
-    schedule.apply(set(1, std::slice::from_ref(&stays)));
+    schedule.apply(set(1, &[("127.0.0.1", probe(port, RARELY_MS), HealthState::Unknown)]));
     answer(&listener, 200).await;
-    next(&board).await;
-    let joins = ("127.0.0.2", probe(0, RARELY_MS), HealthState::Unknown);
-    schedule.apply(set(2, &[stays.clone(), joins]));
-    assert_eq!(next(&board).await.key, Some(key("127.0.0.2")));
-    // A changed probe checks at once, though the old one's next check is an hour away.
+    assert_eq!(next(&board).await.state(), HealthState::Healthy);
+    // What the supervisor knew at birth does not matter any more.
     let changed = ("127.0.0.1", probe(other_port, RARELY_MS), HealthState::Unknown);
-    schedule.apply(set(3, &[changed]));
+    schedule.apply(set(2, &[changed]));
     answer(&other, 500).await;
     let verdict = next(&board).await;
-    assert_eq!(verdict.state(), HealthState::Healthy, "the state is kept: one failure of two");
+    assert_eq!(verdict.state(), HealthState::Healthy, "one failure of two");
     assert!(verdict.last.contains("500"), "{}", verdict.last);
 }
 
