@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::report::{Place, Report};
-use super::shape::nearest;
+use super::spelling::nearest;
 
 /// Characters that stray into ids when expressions are cut out of templates by hand.
 const STRAY: &[char] = &['\'', '"', '[', ']', '(', ')', '{', '}', ' ', '\t', '\n', '\r', ','];
