@@ -296,7 +296,7 @@ impl<'a> Shape<'a> {
     /// Reports members that nobody asked for. Call it last.
     pub(super) fn finish(&self, report: &mut Report) {
         let known = || self.fields.iter().filter(|f| f.asked.get()).map(|f| f.name);
-        for field in self.fields.iter().filter(|f| !f.asked.get()) {
+        for field in self.fields.iter().filter(|f| !f.asked.get() && f.node.value != Value::Null) {
             if EXTRAS.iter().any(|extra| extra.eq_ignore_ascii_case(field.name)) {
                 continue;
             }
