@@ -35,20 +35,20 @@ pub fn effective(gateway: &Gateway) -> Value {
                 "holdfast": { "address": frontend.address.to_string() },
             })),
             "frontendPorts": list(&gateway.ports, |port| child(&port.name, json!({ "port": port.port }))),
-            "sslCertificates": list(&gateway.certificates, |c| certificate(c)),
+            "sslCertificates": list(&gateway.certificates, certificate),
             "trustedRootCertificates": list(&gateway.trusted_roots, |root| {
                 child(&root.name, json!({ "data": STANDARD.encode(&root.der) }))
             }),
             "httpListeners": sites.map(|s| site(s)).collect::<Vec<_>>(),
-            "probes": list(&gateway.probes, |p| probe(p)),
+            "probes": list(&gateway.probes, probe),
             "backendAddressPools": list(&gateway.pools, |pool| {
                 let backends: Vec<Value> = pool.backends.iter().map(|b| backend(b)).collect();
                 child(&pool.name, json!({ "backendAddresses": backends }))
             }),
-            "backendHttpSettingsCollection": list(&gateway.settings, |s| settings(s)),
-            "redirectConfigurations": list(&gateway.redirects, |r| redirect(r)),
-            "urlPathMaps": list(&gateway.path_maps, |m| path_map(m)),
-            "requestRoutingRules": list(&gateway.rules, |r| rule(r)),
+            "backendHttpSettingsCollection": list(&gateway.settings, settings),
+            "redirectConfigurations": list(&gateway.redirects, redirect),
+            "urlPathMaps": list(&gateway.path_maps, path_map),
+            "requestRoutingRules": list(&gateway.rules, rule),
             "globalConfiguration": {
                 "disableDefaultServerHeaderInResponse": global.hide_server_header,
             },
@@ -61,8 +61,8 @@ fn list<T>(items: &[std::sync::Arc<T>], write: impl Fn(&T) -> Value) -> Value {
     Value::Array(items.iter().map(|item| write(item)).collect())
 }
 
-fn child(name: &str, properties: Value) -> Value {
-    json!({ "name": name, "properties": properties })
+fn child(name: &str, properties: impl Into<Value>) -> Value {
+    json!({ "name": name, "properties": properties.into() })
 }
 
 fn id(collection: &str, name: &str) -> Value {

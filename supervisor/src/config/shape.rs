@@ -30,7 +30,6 @@ const EXTRAS: &[&str] = &[
     "$schema",
     "$comment",
     "properties",
-    "holdfast",
     "subscriptionId",
     "kind",
     "managedBy",
@@ -144,8 +143,7 @@ impl<'a> Shape<'a> {
     pub(super) fn text(&self, name: &str, report: &mut Report) -> Option<Placed<String>> {
         let (node, place) = self.get(name)?;
         let value = match &node.value {
-            Value::Text(text) => text.clone(),
-            Value::Number(text) => text.clone(),
+            Value::Text(text) | Value::Number(text) => text.clone(),
             Value::Bool(value) => value.to_string(),
             other => {
                 report.error(
@@ -173,21 +171,18 @@ impl<'a> Shape<'a> {
             Value::Text(text) => whole(text.trim()),
             _ => None,
         };
-        match number.filter(|number| range.contains(number)) {
-            Some(number) => Ok(Some(number)),
-            None => {
-                let reason = match &node.value {
-                    Value::Number(text) | Value::Text(text) => {
-                        format!("{text:.40} is out of range for {name}")
-                    }
-                    other => format!("{} stands where a number should", other.kind()),
-                };
-                let mend =
-                    format!("write a whole number from {} to {}", range.start(), range.end());
-                report.error(place, reason, mend);
-                Err(())
-            }
+        if let Some(number) = number.filter(|number| range.contains(number)) {
+            return Ok(Some(number));
         }
+        let reason = match &node.value {
+            Value::Number(text) | Value::Text(text) => {
+                format!("{text:.40} is out of range for {name}")
+            }
+            other => format!("{} stands where a number should", other.kind()),
+        };
+        let mend = format!("write a whole number from {} to {}", range.start(), range.end());
+        report.error(place, reason, mend);
+        Err(())
     }
 
     /// A boolean, `default` when absent or wrong (and then reported).
@@ -219,17 +214,16 @@ impl<'a> Shape<'a> {
             let empty = matches!(node.value, Value::Text(_));
             return if empty { Ok(None) } else { Err(()) };
         };
-        match words.iter().find(|word| word.eq_ignore_ascii_case(text.value.trim())) {
-            Some(word) => Ok(Some(word)),
-            None => {
-                report.error(
-                    &text.place,
-                    format!("{:?} is none of the values that {name} knows here", text.value),
-                    format!("write {}", words.join(" or ")),
-                );
-                Err(())
-            }
+        let spelled = text.value.trim();
+        if let Some(word) = words.iter().find(|word| word.eq_ignore_ascii_case(spelled)) {
+            return Ok(Some(word));
         }
+        report.error(
+            &text.place,
+            format!("{spelled:.80?} is none of the values that {name} knows here"),
+            format!("write {}", words.join(" or ")),
+        );
+        Err(())
     }
 
     /// The entries of a list; empty when absent.
@@ -262,13 +256,11 @@ impl<'a> Shape<'a> {
     /// `{"id": …}`.
     pub(super) fn reference(&self, name: &str, report: &mut Report) -> Option<Reference> {
         let inner = self.inner(name, report)?;
-        match inner.text("id", report) {
-            Some(Placed { value, place }) => Some(Reference { id: value, place }),
-            None => {
-                report.error(&inner.place, "the reference has no id", "write {\"id\": \"…/NAME\"}");
-                None
-            }
+        let id = inner.text("id", report);
+        if id.is_none() {
+            report.error(&inner.place, "the reference has no id", "write {\"id\": \"…/NAME\"}");
         }
+        id.map(|Placed { value, place }| Reference { id: value, place })
     }
 
     /// A list of `{"id": …}`.

@@ -20,7 +20,8 @@ fn loaded(name: &str) -> Loaded {
 }
 
 fn lines(found: &[Diagnostic]) -> String {
-    found.iter().map(|d| format!("\n{:?} {d}", d.severity)).collect()
+    let lines: Vec<String> = found.iter().map(|d| format!("{:?} {d}", d.severity)).collect();
+    lines.join("\n")
 }
 
 #[test]
