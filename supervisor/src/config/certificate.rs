@@ -70,7 +70,7 @@ impl CertificateError {
             }
             Self::NoKey(_) => "give the PEM private key without a passphrase",
             Self::UnsupportedKey => {
-                "use an RSA key of 2048 to 8192 bits, or an EC key on P-256 or P-384"
+                "use an RSA key of 2048 to 4096 bits, or an EC key on P-256 or P-384"
             }
             Self::Mismatch => "give the key and the certificate that were made for each other",
         }
