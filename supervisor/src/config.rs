@@ -12,6 +12,7 @@ mod read;
 mod reference;
 mod report;
 mod shape;
+mod spelling;
 mod validate;
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ fn probe(settings: &Settings, backend: &str) -> control::Probe {
             port: settings.port.into(),
             path: "/".to_owned(),
             host: DEFAULT_HOST.to_owned(),
-            sni: sni(None, settings, backend),
+            sni: sni(settings.protocol, None, settings, backend),
             interval_ms: millis(DEFAULT_INTERVAL),
             timeout_ms: millis(DEFAULT_TIMEOUT),
             unhealthy_threshold: DEFAULT_THRESHOLD,
@@ -79,11 +79,7 @@ fn custom_probe(probe: &Probe, settings: &Settings, backend: &str) -> control::P
         scheme: scheme(probe.protocol).into(),
         port: probe.port.unwrap_or(settings.port).into(),
         path: probe.path.clone(),
-        sni: if probe.protocol == Protocol::Https {
-            sni(named, settings, backend)
-        } else {
-            String::new()
-        },
+        sni: sni(probe.protocol, named, settings, backend),
         host,
         interval_ms: millis(probe.interval),
         timeout_ms: millis(probe.timeout),
@@ -96,8 +92,8 @@ fn custom_probe(probe: &Probe, settings: &Settings, backend: &str) -> control::P
 
 /// A forced name, else the probe's host, else the settings' host name, else the backend's name; never an IP
 /// literal (RFC 6066 section 3).
-fn sni(probe_host: Option<&str>, settings: &Settings, backend: &str) -> String {
-    if settings.protocol == Protocol::Http && probe_host.is_none() && settings.sni_name.is_empty() {
+fn sni(protocol: Protocol, probe_host: Option<&str>, settings: &Settings, backend: &str) -> String {
+    if protocol == Protocol::Http {
         return String::new();
     }
     let forced = Some(settings.sni_name.as_str()).filter(|name| !name.is_empty());

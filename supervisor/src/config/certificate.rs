@@ -70,7 +70,7 @@ impl CertificateError {
             }
             Self::NoKey(_) => "give the PEM private key without a passphrase",
             Self::UnsupportedKey => {
-                "use an RSA key of 2048 to 8192 bits, or an EC key on P-256 or P-384"
+                "use an RSA key of 2048 to 4096 bits, or an EC key on P-256 or P-384"
             }
             Self::Mismatch => "give the key and the certificate that were made for each other",
         }
@@ -94,8 +94,8 @@ pub(super) fn from_pfx(data: &str, password: &str) -> Result<Identity, Certifica
         other => CertificateError::NotPfx(other.to_string()),
     })?;
     let key = archive.keys.first().ok_or_else(|| CertificateError::NoKey("the PFX data".into()))?;
-    let certificates = archive.certs.iter().map(|c| c.cert.as_der().to_vec()).collect();
-    fit(certificates, key.key.as_der().to_vec(), "the PFX data")
+    let certificates: Vec<_> = archive.certs.iter().map(|c| c.cert.as_der().to_vec()).collect();
+    fit(&certificates, key.key.as_der().to_vec(), "the PFX data")
 }
 
 /// A chain and key from two PEM files.
@@ -117,7 +117,8 @@ pub(super) fn from_files(certificate: &Path, key: &Path) -> Result<Identity, Cer
             .ok_or(CertificateError::UnsupportedKey)?,
         _ => return Err(CertificateError::UnsupportedKey),
     };
-    fit(chain.iter().map(|der| der.to_vec()).collect(), key, &path)
+    let chain: Vec<_> = chain.iter().map(|der| der.to_vec()).collect();
+    fit(&chain, key, &path)
 }
 
 /// A root for backends, from base64 of DER or PEM, or from PEM as it is.
@@ -149,7 +150,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 }
 
 /// Finds the leaf that the key belongs to and puts its issuers behind it.
-fn fit(pool: Vec<Vec<u8>>, key: Vec<u8>, from: &str) -> Result<Identity, CertificateError> {
+fn fit(pool: &[Vec<u8>], key: Vec<u8>, from: &str) -> Result<Identity, CertificateError> {
     let public = public_key(&key).ok_or(CertificateError::UnsupportedKey)?;
     let parsed: Vec<(X509Certificate<'_>, &Vec<u8>)> =
         pool.iter().filter_map(|der| Some((X509Certificate::from_der(der).ok()?.1, der))).collect();

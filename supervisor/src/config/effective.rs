@@ -1,11 +1,234 @@
 //! The effective configuration: what a gateway does, in the resource's shape, with every default written out.
 //! Keys, PFX data and passwords never appear in it.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use super::gateway::Gateway;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::gateway::{
+    Action, Certificate, CertificateSource, Gateway, HostChoice, PathMap, PathRule, Probe,
+    ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings, Site,
+};
 
 /// The gateway in the resource's shape, with defaults, without secrets.
 pub fn effective(gateway: &Gateway) -> Value {
-    json!({ "name": gateway.name })
+    let global = &gateway.global;
+    let sites = gateway.listeners.iter().flat_map(|listener| &listener.sites);
+    let mut holdfast = json!({
+        "drainTimeoutInSec": global.drain_timeout.as_secs(),
+        "connectTimeoutInSec": global.connect_timeout.as_secs(),
+        "handshakeTimeoutInSec": global.handshake_timeout.as_secs(),
+        "clientHeaderTimeoutInSec": global.header_timeout.as_secs(),
+        "keepAliveTimeoutInSec": global.keep_alive_timeout.as_secs(),
+        "maxConnections": global.max_connections,
+        "maxHeaderBytes": global.max_header_bytes,
+        "maxBodyBytes": global.max_body_bytes,
+    });
+    put(&mut holdfast, "threads", global.threads.map(|threads| json!(threads)));
+    json!({
+        "name": gateway.name,
+        "properties": {
+            "frontendIPConfigurations": list(&gateway.frontends, |frontend| json!({
+                "name": frontend.name,
+                "holdfast": { "address": frontend.address.to_string() },
+            })),
+            "frontendPorts": list(&gateway.ports, |port| child(&port.name, json!({ "port": port.port }))),
+            "sslCertificates": list(&gateway.certificates, certificate),
+            "trustedRootCertificates": list(&gateway.trusted_roots, |root| {
+                child(&root.name, json!({ "data": STANDARD.encode(&root.der) }))
+            }),
+            "httpListeners": sites.map(|s| site(s)).collect::<Vec<_>>(),
+            "probes": list(&gateway.probes, probe),
+            "backendAddressPools": list(&gateway.pools, |pool| {
+                let backends: Vec<Value> = pool.backends.iter().map(|b| backend(b)).collect();
+                child(&pool.name, json!({ "backendAddresses": backends }))
+            }),
+            "backendHttpSettingsCollection": list(&gateway.settings, settings),
+            "redirectConfigurations": list(&gateway.redirects, redirect),
+            "urlPathMaps": list(&gateway.path_maps, path_map),
+            "requestRoutingRules": list(&gateway.rules, rule),
+            "globalConfiguration": {
+                "disableDefaultServerHeaderInResponse": global.hide_server_header,
+            },
+        },
+        "holdfast": holdfast,
+    })
+}
+
+fn list<T>(items: &[std::sync::Arc<T>], write: impl Fn(&T) -> Value) -> Value {
+    Value::Array(items.iter().map(|item| write(item)).collect())
+}
+
+fn child(name: &str, properties: impl Into<Value>) -> Value {
+    json!({ "name": name, "properties": properties.into() })
+}
+
+fn id(collection: &str, name: &str) -> Value {
+    json!({ "id": format!("/{collection}/{name}") })
+}
+
+/// Adds a member that may be absent.
+fn put(object: &mut Value, name: &str, value: Option<Value>) {
+    if let (Some(members), Some(value)) = (object.as_object_mut(), value) {
+        members.insert(name.to_owned(), value);
+    }
+}
+
+fn certificate(certificate: &Certificate) -> Value {
+    match &certificate.source {
+        CertificateSource::Pfx => child(&certificate.name, json!({ "data": "(left out)" })),
+        CertificateSource::Files { certificate: file, private_key } => json!({
+            "name": certificate.name,
+            "holdfast": { "certificateFile": file, "privateKeyFile": private_key },
+        }),
+    }
+}
+
+fn site(site: &Site) -> Value {
+    let mut properties = json!({
+        "frontendIPConfiguration": id("frontendIPConfigurations", &site.frontend.name),
+        "frontendPort": id("frontendPorts", &site.port.name),
+        "protocol": site.protocol.as_str(),
+        "hostNames": site.hosts,
+        "requireServerNameIndication": site.require_sni,
+    });
+    let certificate = site.certificate.as_ref().map(|c| id("sslCertificates", &c.name));
+    put(&mut properties, "sslCertificate", certificate);
+    child(&site.name, properties)
+}
+
+fn backend(address: &str) -> Value {
+    let key = if address.parse::<std::net::IpAddr>().is_ok() { "ipAddress" } else { "fqdn" };
+    json!({ key: address })
+}
+
+fn probe(probe: &Probe) -> Value {
+    let statuses: Vec<String> = probe
+        .statuses
+        .iter()
+        .map(
+            |(first, last)| {
+                if first == last { first.to_string() } else { format!("{first}-{last}") }
+            },
+        )
+        .collect();
+    let mut properties = json!({
+        "protocol": probe.protocol.as_str(),
+        "path": probe.path,
+        "interval": probe.interval.as_secs(),
+        "timeout": probe.timeout.as_secs(),
+        "unhealthyThreshold": probe.unhealthy_threshold,
+        "pickHostNameFromBackendHttpSettings": probe.host == ProbeHost::FromSettings,
+        "minServers": probe.min_servers,
+        "match": { "body": probe.body, "statusCodes": statuses },
+    });
+    put(&mut properties, "port", probe.port.map(|port| json!(port)));
+    if let ProbeHost::Named(host) = &probe.host {
+        put(&mut properties, "host", Some(json!(host)));
+    }
+    child(&probe.name, properties)
+}
+
+fn settings(settings: &Settings) -> Value {
+    let seconds = |duration: Duration| json!(duration.as_secs());
+    let mut properties = json!({
+        "port": settings.port,
+        "protocol": settings.protocol.as_str(),
+        "cookieBasedAffinity": if settings.cookie_affinity { "Enabled" } else { "Disabled" },
+        "requestTimeout": settings.request_timeout.as_secs(),
+        "pickHostNameFromBackendAddress": settings.host == HostChoice::Backend,
+    });
+    let mut draining = json!({ "enabled": settings.drain_timeout.is_some() });
+    put(&mut draining, "drainTimeoutInSec", settings.drain_timeout.map(seconds));
+    put(&mut properties, "connectionDraining", Some(draining));
+    if let HostChoice::Named(name) = &settings.host {
+        put(&mut properties, "hostName", Some(json!(name)));
+    }
+    put(&mut properties, "path", (!settings.path.is_empty()).then(|| json!(settings.path)));
+    put(&mut properties, "probe", settings.probe.as_ref().map(|p| id("probes", &p.name)));
+    if settings.protocol == Protocol::Https {
+        let roots = settings.trusted_roots.iter();
+        let roots: Vec<_> = roots.map(|r| id("trustedRootCertificates", &r.name)).collect();
+        put(&mut properties, "trustedRootCertificates", Some(json!(roots)));
+        put(&mut properties, "validateCertChainAndExpiry", Some(json!(settings.validate_chain)));
+        put(&mut properties, "validateSNI", Some(json!(settings.validate_name)));
+        let sni = (!settings.sni_name.is_empty()).then(|| json!(settings.sni_name));
+        put(&mut properties, "sniName", sni);
+    }
+    child(&settings.name, properties)
+}
+
+fn redirect(redirect: &Redirect) -> Value {
+    let kind = match redirect.status {
+        302 => "Found",
+        303 => "SeeOther",
+        307 => "Temporary",
+        _ => "Permanent",
+    };
+    let mut properties = json!({
+        "redirectType": kind,
+        "includePath": redirect.include_path,
+        "includeQueryString": redirect.include_query,
+    });
+    match &redirect.target {
+        RedirectTarget::Url(url) => put(&mut properties, "targetUrl", Some(json!(url))),
+        RedirectTarget::Site { name, .. } => {
+            put(&mut properties, "targetListener", Some(id("httpListeners", name)));
+        }
+    }
+    child(&redirect.name, properties)
+}
+
+/// The members that say what happens to a request; in a path map they carry the prefix "default".
+fn action(action: &Action, is_default: bool) -> Value {
+    let word =
+        |plain: &str, default: &str| if is_default { default.to_owned() } else { plain.to_owned() };
+    let mut members = Map::new();
+    match action {
+        Action::Forward { pool, settings } => {
+            members.insert(
+                word("backendAddressPool", "defaultBackendAddressPool"),
+                id("backendAddressPools", &pool.name),
+            );
+            members.insert(
+                word("backendHttpSettings", "defaultBackendHttpSettings"),
+                id("backendHttpSettingsCollection", &settings.name),
+            );
+        }
+        Action::Redirect(redirect) => {
+            members.insert(
+                word("redirectConfiguration", "defaultRedirectConfiguration"),
+                id("redirectConfigurations", &redirect.name),
+            );
+        }
+    }
+    Value::Object(members)
+}
+
+fn path_rule(path: &PathRule) -> Value {
+    let mut properties = action(&path.action, false);
+    put(&mut properties, "paths", Some(json!(path.patterns)));
+    child(&path.name, properties)
+}
+
+fn path_map(map: &PathMap) -> Value {
+    let mut properties = action(&map.default, true);
+    let paths: Vec<Value> = map.paths.iter().map(path_rule).collect();
+    put(&mut properties, "pathRules", Some(Value::Array(paths)));
+    child(&map.name, properties)
+}
+
+fn rule(rule: &Rule) -> Value {
+    let (kind, mut properties) = match &rule.target {
+        RuleTarget::Basic(to) => ("Basic", action(to, false)),
+        RuleTarget::PathBased(map) => {
+            ("PathBasedRouting", json!({ "urlPathMap": id("urlPathMaps", &map.name) }))
+        }
+    };
+    put(&mut properties, "ruleType", Some(json!(kind)));
+    put(&mut properties, "priority", Some(json!(rule.priority)));
+    put(&mut properties, "httpListener", Some(id("httpListeners", &rule.site)));
+    child(&rule.name, properties)
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::report::{Place, Report};
-use super::shape::nearest;
+use super::spelling::nearest;
 
 /// Characters that stray into ids when expressions are cut out of templates by hand.
 const STRAY: &[char] = &['\'', '"', '[', ']', '(', ')', '{', '}', ' ', '\t', '\n', '\r', ','];
@@ -51,6 +51,14 @@ impl<T> Table<T> {
     /// As `find`, but the position in the collection.
     fn position(&self, reference: &Reference, report: &mut Report) -> Option<usize> {
         let collection = self.collection;
+        if reference.id.trim_start().starts_with('[') && reference.id.contains("resourceId(") {
+            report.error(
+                &reference.place,
+                "the id is a template's expression, which is not evaluated here",
+                format!("write the id out, so that it ends in /{collection}/NAME"),
+            );
+            return None;
+        }
         let Some((written, name)) = last_two(&reference.id) else {
             report.error(
                 &reference.place,

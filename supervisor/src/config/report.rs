@@ -56,8 +56,7 @@ impl Report {
 
     /// Every finding, in the order of places; the last one says how many were left out.
     pub(super) fn into_sorted(mut self) -> Vec<Diagnostic> {
-        self.found
-            .sort_by(|a, b| (a.line, a.column, a.severity).cmp(&(b.line, b.column, b.severity)));
+        self.found.sort_by_key(|d| (d.line, d.column, d.severity));
         if self.left_out > 0 {
             let severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
             self.found.push(Diagnostic {

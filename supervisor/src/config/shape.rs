@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use super::json::{Member, Node, Value};
 use super::reference::Reference;
 use super::report::{Place, Report};
+use super::spelling;
 
 /// What Azure and its tools add to any object, without effect on traffic.
 const EXTRAS: &[&str] = &[
@@ -29,7 +30,6 @@ const EXTRAS: &[&str] = &[
     "$schema",
     "$comment",
     "properties",
-    "holdfast",
     "subscriptionId",
     "kind",
     "managedBy",
@@ -143,8 +143,7 @@ impl<'a> Shape<'a> {
     pub(super) fn text(&self, name: &str, report: &mut Report) -> Option<Placed<String>> {
         let (node, place) = self.get(name)?;
         let value = match &node.value {
-            Value::Text(text) => text.clone(),
-            Value::Number(text) => text.clone(),
+            Value::Text(text) | Value::Number(text) => text.clone(),
             Value::Bool(value) => value.to_string(),
             other => {
                 report.error(
@@ -172,21 +171,18 @@ impl<'a> Shape<'a> {
             Value::Text(text) => whole(text.trim()),
             _ => None,
         };
-        match number.filter(|number| range.contains(number)) {
-            Some(number) => Ok(Some(number)),
-            None => {
-                let reason = match &node.value {
-                    Value::Number(text) | Value::Text(text) => {
-                        format!("{text:.40} is out of range for {name}")
-                    }
-                    other => format!("{} stands where a number should", other.kind()),
-                };
-                let mend =
-                    format!("write a whole number from {} to {}", range.start(), range.end());
-                report.error(place, reason, mend);
-                Err(())
-            }
+        if let Some(number) = number.filter(|number| range.contains(number)) {
+            return Ok(Some(number));
         }
+        let reason = match &node.value {
+            Value::Number(text) | Value::Text(text) => {
+                format!("{text:.40} is out of range for {name}")
+            }
+            other => format!("{} stands where a number should", other.kind()),
+        };
+        let mend = format!("write a whole number from {} to {}", range.start(), range.end());
+        report.error(place, reason, mend);
+        Err(())
     }
 
     /// A boolean, `default` when absent or wrong (and then reported).
@@ -212,24 +208,22 @@ impl<'a> Shape<'a> {
         words: &[&'static str],
         report: &mut Report,
     ) -> Result<Option<&'static str>, ()> {
-        if self.get(name).is_none() {
-            return Ok(None);
-        }
-        let before = report.has_errors();
+        let Some((node, _)) = self.get(name) else { return Ok(None) };
         let Some(text) = self.text(name, report) else {
-            return if before == report.has_errors() { Ok(None) } else { Err(()) };
+            // An empty text is absence; a list or an object has been reported.
+            let empty = matches!(node.value, Value::Text(_));
+            return if empty { Ok(None) } else { Err(()) };
         };
-        match words.iter().find(|word| word.eq_ignore_ascii_case(text.value.trim())) {
-            Some(word) => Ok(Some(word)),
-            None => {
-                report.error(
-                    &text.place,
-                    format!("{:?} is none of the values that {name} knows here", text.value),
-                    format!("write {}", words.join(" or ")),
-                );
-                Err(())
-            }
+        let spelled = text.value.trim();
+        if let Some(word) = words.iter().find(|word| word.eq_ignore_ascii_case(spelled)) {
+            return Ok(Some(word));
         }
+        report.error(
+            &text.place,
+            format!("{spelled:.80?} is none of the values that {name} knows here"),
+            format!("write {}", words.join(" or ")),
+        );
+        Err(())
     }
 
     /// The entries of a list; empty when absent.
@@ -262,13 +256,11 @@ impl<'a> Shape<'a> {
     /// `{"id": …}`.
     pub(super) fn reference(&self, name: &str, report: &mut Report) -> Option<Reference> {
         let inner = self.inner(name, report)?;
-        match inner.text("id", report) {
-            Some(Placed { value, place }) => Some(Reference { id: value, place }),
-            None => {
-                report.error(&inner.place, "the reference has no id", "write {\"id\": \"…/NAME\"}");
-                None
-            }
+        let id = inner.text("id", report);
+        if id.is_none() {
+            report.error(&inner.place, "the reference has no id", "write {\"id\": \"…/NAME\"}");
         }
+        id.map(|Placed { value, place }| Reference { id: value, place })
     }
 
     /// A list of `{"id": …}`.
@@ -296,14 +288,12 @@ impl<'a> Shape<'a> {
     /// Reports members that nobody asked for. Call it last.
     pub(super) fn finish(&self, report: &mut Report) {
         let known = || self.fields.iter().filter(|f| f.asked.get()).map(|f| f.name);
-        for field in self.fields.iter().filter(|f| !f.asked.get()) {
+        for field in self.fields.iter().filter(|f| !f.asked.get() && f.node.value != Value::Null) {
             if EXTRAS.iter().any(|extra| extra.eq_ignore_ascii_case(field.name)) {
                 continue;
             }
-            let mend = match nearest(
-                field.name,
-                HINTS.iter().copied().filter(|hint| !known().any(|k| k.eq_ignore_ascii_case(hint))),
-            ) {
+            let asked = |hint: &&str| known().any(|name| name.eq_ignore_ascii_case(hint));
+            let mend = match spelling::known(field.name, |hint| !asked(&hint)) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => "remove it, or check its spelling".to_owned(),
             };
@@ -316,79 +306,6 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// Names worth suggesting for an unknown one.
-const HINTS: &[&str] = &[
-    "httpListeners",
-    "requestRoutingRules",
-    "frontendIPConfigurations",
-    "frontendPorts",
-    "sslCertificates",
-    "backendAddressPools",
-    "backendAddresses",
-    "backendHttpSettingsCollection",
-    "probes",
-    "urlPathMaps",
-    "pathRules",
-    "redirectConfigurations",
-    "trustedRootCertificates",
-    "frontendIPConfiguration",
-    "frontendPort",
-    "protocol",
-    "hostName",
-    "hostNames",
-    "sslCertificate",
-    "requireServerNameIndication",
-    "ruleType",
-    "priority",
-    "httpListener",
-    "backendAddressPool",
-    "backendHttpSettings",
-    "urlPathMap",
-    "redirectConfiguration",
-    "port",
-    "requestTimeout",
-    "cookieBasedAffinity",
-    "probe",
-    "connectionDraining",
-    "enabled",
-    "drainTimeoutInSec",
-    "pickHostNameFromBackendAddress",
-    "path",
-    "paths",
-    "host",
-    "interval",
-    "timeout",
-    "unhealthyThreshold",
-    "pickHostNameFromBackendHttpSettings",
-    "minServers",
-    "match",
-    "body",
-    "statusCodes",
-    "fqdn",
-    "ipAddress",
-    "redirectType",
-    "targetListener",
-    "targetUrl",
-    "includePath",
-    "includeQueryString",
-    "data",
-    "password",
-    "address",
-    "certificateFile",
-    "privateKeyFile",
-    "threads",
-    "connectTimeoutInSec",
-    "clientHeaderTimeoutInSec",
-    "keepAliveTimeoutInSec",
-    "handshakeTimeoutInSec",
-    "maxConnections",
-    "maxHeaderBytes",
-    "maxBodyBytes",
-    "defaultBackendAddressPool",
-    "defaultBackendHttpSettings",
-    "defaultRedirectConfiguration",
-];
-
 /// A whole number, also when written as `30.0` or `3e1`.
 fn whole(text: &str) -> Option<u64> {
     if let Ok(number) = text.parse::<u64>() {
@@ -396,34 +313,4 @@ fn whole(text: &str) -> Option<u64> {
     }
     let digits = text.strip_suffix(".0").unwrap_or(text);
     digits.parse().ok()
-}
-
-/// The candidate that is nearest to a name, when it is near enough to be meant.
-pub(super) fn nearest<'n>(
-    name: &str,
-    candidates: impl Iterator<Item = &'n str>,
-) -> Option<&'n str> {
-    let name: Vec<char> = name.to_lowercase().chars().take(80).collect();
-    let allowed = (name.len() / 3).clamp(1, 3);
-    candidates
-        .map(|candidate| (distance(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's edit distance.
-fn distance(a: &[char], b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(80).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for ((to, pair), left) in b.iter().zip(row.windows(2)).zip(0..) {
-            let &[diagonal, above] = pair else { continue };
-            let before: usize = next.get(left).copied().unwrap_or(usize::MAX - 1);
-            next.push((diagonal + usize::from(from != to)).min(above + 1).min(before + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(a.len())
 }

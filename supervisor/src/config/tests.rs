@@ -1,1 +1,227 @@
 //! Whole documents, good and bad.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::{Loaded, certificate, effective, load};
+use crate::compile::compile;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
+}
+
+fn fixture(name: &str) -> String {
+    std::fs::read_to_string(fixtures().join(name)).unwrap()
+}
+
+fn loaded(name: &str) -> Loaded {
+    load(&fixture(name), &fixtures()).unwrap_or_else(|found| panic!("{name}: {}", lines(&found)))
+}
+
+fn lines(found: &[Diagnostic]) -> String {
+    let lines: Vec<String> = found.iter().map(|d| format!("{:?} {d}", d.severity)).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn every_shape_of_one_gateway_compiles_equal() {
+    let resource = loaded("gateway.resource.json");
+    assert_eq!(lines(&resource.warnings), "");
+    let expected = compile(&resource.gateway);
+    for other in ["gateway.bare.json", "gateway.show.json", "gateway.sloppy.jsonc"] {
+        let other_loaded = loaded(other);
+        assert_eq!(compile(&other_loaded.gateway), expected, "{other}");
+        assert_eq!(lines(&other_loaded.warnings), "", "{other}");
+        assert_eq!(effective(&other_loaded.gateway), effective(&resource.gateway), "{other}");
+    }
+}
+
+#[test]
+fn the_documents_of_the_websocket_article_load() {
+    for name in ["article-snippets.jsonc", "article-oddities.jsonc"] {
+        let compiled = compile(&loaded(name).gateway);
+        let addresses: Vec<String> = compiled.listeners.keys().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1:8080", "127.0.0.1:8443"], "{name}");
+        assert_eq!(compiled.targets.len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn every_bad_document_is_refused_for_its_reason() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(fixtures().join("bad")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let found = load(&text, path.parent().unwrap()).expect_err(&path.display().to_string());
+        let expected = text.lines().filter_map(|line| line.strip_prefix("// expect: "));
+        for (place, reason) in expected.map(|line| line.split_once(" :: ").unwrap()) {
+            let hit = found.iter().any(|d| {
+                d.severity == Severity::Error
+                    && d.path == place
+                    && d.reason.contains(reason)
+                    && !d.mend.is_empty()
+                    && d.line > 0
+            });
+            assert!(hit, "{}: no {place} :: {reason} in{}", path.display(), lines(&found));
+        }
+        // One mistake is told once: as many errors as are expected, not a flood that follows from them.
+        let errors = found.iter().filter(|d| d.severity == Severity::Error).count();
+        let wanted = text.lines().filter(|line| line.starts_with("// expect: ")).count();
+        assert_eq!(errors, wanted, "{}: {}", path.display(), lines(&found));
+        count += 1;
+    }
+    assert!(count > 25);
+}
+
+#[test]
+fn a_document_cut_anywhere_is_refused_and_nothing_panics() {
+    for name in ["gateway.show.json", "article-snippets.jsonc", "article-oddities.jsonc"] {
+        let text = fixture(name);
+        let end = text.trim_end().len();
+        for cut in (0..end).filter(|cut| text.is_char_boundary(*cut)) {
+            let found = load(&text[..cut], &fixtures()).expect_err("cut");
+            assert!(found.iter().any(|d| d.severity == Severity::Error), "{name} at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_byte_knocked_out_anywhere_never_panics() {
+    let text = fixture("article-oddities.jsonc");
+    for at in (0..text.len()).step_by(7) {
+        let mut damaged = text.clone().into_bytes();
+        damaged.remove(at);
+        if let Ok(damaged) = String::from_utf8(damaged) {
+            let outcome = load(&damaged, &fixtures());
+            assert!(outcome.is_ok() || outcome.is_err_and(|found| !found.is_empty()));
+        }
+    }
+}
+
+#[test]
+fn an_effective_configuration_holds_no_secret_and_loads_again() {
+    let first = loaded("article-oddities.jsonc").gateway;
+    let again = load(&effective(&first).to_string(), &fixtures()).unwrap().gateway;
+    assert_eq!(again, first);
+    let pfx = loaded("gateway.resource.json").gateway;
+    let text = effective(&pfx).to_string();
+    assert!(!text.contains("correct-horse"));
+    assert!(!text.contains("MII"));
+    assert!(!format!("{pfx:?}").contains("key_der"));
+}
+
+#[test]
+fn an_endless_list_of_findings_is_cut() {
+    let pools = "{},".repeat(5000);
+    let text = format!("{{\"backendAddressPools\": [{pools}]}}");
+    let found = load(&text, Path::new(".")).unwrap_err();
+    assert!(found.len() <= 201);
+    assert!(found.last().unwrap().reason.contains("not shown"));
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let text = fixture("article-snippets.jsonc").replacen(
+        "\"properties\": {",
+        "\"properties\": { \"enableHttp2\": \"true\", \"httpListner\": [], \
+         \"webApplicationFirewallConfiguration\": { \"enabled\": true, \"firewallMode\": \"prevention\" },",
+        1,
+    );
+    let warnings = load(&text, &fixtures()).unwrap().warnings;
+    for (path, reason) in [
+        ("properties.enableHttp2", "no effect yet"),
+        ("properties.httpListner", "not known here"),
+        ("properties.webApplicationFirewallConfiguration", "NOTHING IS BLOCKED"),
+    ] {
+        assert!(
+            warnings.iter().any(|d| d.path == path && d.reason.contains(reason)),
+            "{path}: {}",
+            lines(&warnings)
+        );
+    }
+}
+
+#[test]
+fn unknown_names_are_answered_with_the_near_one() {
+    let text = fixture("bad/unknown-pool.jsonc");
+    let found = load(&text, &fixtures()).unwrap_err();
+    assert!(found.iter().any(|d| d.mend == "did you mean \"pool\"?"), "{}", lines(&found));
+}
+
+#[test]
+fn a_diagnostic_reads_as_a_sentence() {
+    let found = load("{\n  \"a\": tru }", Path::new(".")).unwrap_err();
+    assert_eq!(
+        found.first().unwrap().to_string(),
+        "document (line 2, column 8): tru is not a value; put text in double quotes"
+    );
+}
+
+#[test]
+fn rules_without_priorities_are_numbered_as_azure_does() {
+    let gateway = loaded("gateway.resource.json").gateway;
+    let mut document = effective(&gateway);
+    for rule in document["properties"]["requestRoutingRules"].as_array_mut().unwrap() {
+        rule["properties"].as_object_mut().unwrap().remove("priority");
+    }
+    document["properties"]["sslCertificates"][0] = serde_json::json!({
+        "name": "site",
+        "holdfast": { "certificateFile": "certs/site.pem", "privateKeyFile": "certs/site-sec1.key" },
+    });
+    let gateway = load(&document.to_string(), &fixtures()).unwrap().gateway;
+    let numbers: Vec<_> = gateway.rules.iter().map(|r| (r.name.as_str(), r.priority)).collect();
+    assert_eq!(numbers, [("secureRule", 19000), ("oldRule", 19005), ("openRule", 19500)]);
+}
+
+#[test]
+fn every_kind_of_key_is_read() {
+    let certs = fixtures().join("certs");
+    for (chain, key) in [
+        ("site.pem", "site.key"),
+        ("site.pem", "site-sec1.key"),
+        ("rsa.pem", "rsa.key"),
+        ("rsa.pem", "rsa-pkcs1.key"),
+    ] {
+        let identity = certificate::from_files(&certs.join(chain), &certs.join(key)).unwrap();
+        assert_eq!((identity.chain_der.len(), identity.out_of_date), (1, None), "{key}");
+    }
+    for name in ["site.pfx", "rsa-legacy.pfx"] {
+        use base64::Engine;
+        let data = std::fs::read(certs.join(name)).unwrap();
+        let data = base64::engine::general_purpose::STANDARD.encode(data);
+        let identity = certificate::from_pfx(&data, "correct-horse").unwrap();
+        assert_eq!(identity.chain_der.len(), 1, "{name}");
+        let wrong = certificate::from_pfx(&data, "wrong").err().unwrap();
+        assert!(matches!(wrong, certificate::CertificateError::WrongPassword), "{name}: {wrong}");
+        let cut =
+            certificate::from_pfx(&data[..data.len() / 8 * 4], "correct-horse").err().unwrap();
+        assert!(matches!(cut, certificate::CertificateError::NotPfx(_)), "{name}: {cut}");
+    }
+}
+
+#[test]
+fn an_expired_certificate_is_a_warning_and_a_chain_is_put_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root_key, leaf_key) =
+        (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let mut root = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    root.distinguished_name.push(rcgen::DnType::CommonName, "root");
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let mut leaf = rcgen::CertificateParams::new(vec!["old.test".to_owned()]).unwrap();
+    leaf.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    leaf.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    let issuer = rcgen::Issuer::from_params(&root, &root_key);
+    let leaf = leaf.signed_by(&leaf_key, &issuer).unwrap();
+    let chain = dir.path().join("chain.pem");
+    std::fs::write(&chain, format!("{root_pem}{}", leaf.pem())).unwrap();
+    let key = dir.path().join("key.pem");
+    std::fs::write(&key, leaf_key.serialize_pem()).unwrap();
+    let identity = certificate::from_files(&chain, &key).unwrap();
+    assert_eq!(identity.chain_der.len(), 2);
+    assert_eq!(identity.chain_der.first().unwrap().as_slice(), leaf.der().as_ref());
+    assert!(identity.out_of_date.is_some());
+    assert!(certificate::root(&root_pem).is_ok());
+    assert!(certificate::root("bm90IGEgY2VydGlmaWNhdGU=").is_err());
+}

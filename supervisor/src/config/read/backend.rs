@@ -173,7 +173,7 @@ pub(super) fn probes(root: &Shape<'_>, report: &mut Report) -> Table<Probe> {
         Some(Probe {
             name,
             protocol: protocol?,
-            port: port?,
+            port: port.ok()?,
             path: path.ok()?.unwrap_or_else(|| "/".to_owned()),
             host,
             interval: interval?,
@@ -264,7 +264,7 @@ pub(super) fn settings(
             shape.no_effect("dedicatedBackendConnection", "backend connections are shared", report);
             let protocol = protocol(shape, report);
             let port = port(shape, "port", report);
-            if port == Some(None) {
+            if port == Ok(None) {
                 report.error(&shape.place, format!("{name:?} has no port"), "write \"port\": 80");
             }
             let request_timeout = seconds(shape, "requestTimeout", REQUEST_TIMEOUT, report);
@@ -292,7 +292,7 @@ pub(super) fn settings(
             };
             Some(Settings {
                 name,
-                port: port??,
+                port: port.ok()??,
                 protocol: protocol?,
                 request_timeout: request_timeout?,
                 host: host?,

@@ -79,7 +79,7 @@ pub(super) fn frontends(root: &Shape<'_>, report: &mut Report) -> Table<Frontend
 
 pub(super) fn ports(root: &Shape<'_>, report: &mut Report) -> Table<Port> {
     super::collection(root, "frontendPorts", &[], report, |shape, name, report| {
-        let port = port(shape, "port", report)?;
+        let port = port(shape, "port", report).ok()?;
         let Some(port) = port else {
             report.error(&shape.place, "the entry has no port", "write \"port\": 80");
             return None;
@@ -88,10 +88,10 @@ pub(super) fn ports(root: &Shape<'_>, report: &mut Report) -> Table<Port> {
     })
 }
 
-/// `None`: given, but wrong, and reported.
-pub(super) fn port(shape: &Shape<'_>, name: &str, report: &mut Report) -> Option<Option<u16>> {
-    let number = shape.number(name, 1..=65_535, report).ok()?;
-    Some(number.and_then(|number| u16::try_from(number).ok()))
+/// `Err`: given, but wrong, and reported.
+pub(super) fn port(shape: &Shape<'_>, name: &str, report: &mut Report) -> Result<Option<u16>, ()> {
+    let number = shape.number(name, 1..=65_535, report)?;
+    Ok(number.and_then(|number| u16::try_from(number).ok()))
 }
 
 /// `None`: given, but wrong, and reported.

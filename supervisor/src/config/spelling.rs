@@ -1,0 +1,110 @@
+//! What a person may have meant by a name that nobody knows. It only suggests; nothing is ever read under
+//! another name than its own.
+
+/// Names worth suggesting for an unknown one.
+const HINTS: &[&str] = &[
+    "httpListeners",
+    "requestRoutingRules",
+    "frontendIPConfigurations",
+    "frontendPorts",
+    "sslCertificates",
+    "backendAddressPools",
+    "backendAddresses",
+    "backendHttpSettingsCollection",
+    "probes",
+    "urlPathMaps",
+    "pathRules",
+    "redirectConfigurations",
+    "trustedRootCertificates",
+    "frontendIPConfiguration",
+    "frontendPort",
+    "protocol",
+    "hostName",
+    "hostNames",
+    "sslCertificate",
+    "requireServerNameIndication",
+    "ruleType",
+    "priority",
+    "httpListener",
+    "backendAddressPool",
+    "backendHttpSettings",
+    "urlPathMap",
+    "redirectConfiguration",
+    "port",
+    "requestTimeout",
+    "cookieBasedAffinity",
+    "probe",
+    "connectionDraining",
+    "enabled",
+    "drainTimeoutInSec",
+    "pickHostNameFromBackendAddress",
+    "path",
+    "paths",
+    "host",
+    "interval",
+    "timeout",
+    "unhealthyThreshold",
+    "pickHostNameFromBackendHttpSettings",
+    "minServers",
+    "match",
+    "body",
+    "statusCodes",
+    "fqdn",
+    "ipAddress",
+    "redirectType",
+    "targetListener",
+    "targetUrl",
+    "includePath",
+    "includeQueryString",
+    "data",
+    "password",
+    "address",
+    "certificateFile",
+    "privateKeyFile",
+    "threads",
+    "connectTimeoutInSec",
+    "clientHeaderTimeoutInSec",
+    "keepAliveTimeoutInSec",
+    "handshakeTimeoutInSec",
+    "maxConnections",
+    "maxHeaderBytes",
+    "maxBodyBytes",
+    "defaultBackendAddressPool",
+    "defaultBackendHttpSettings",
+    "defaultRedirectConfiguration",
+];
+
+/// The known name that is nearest, among those allowed.
+pub(super) fn known(name: &str, allowed: impl Fn(&str) -> bool) -> Option<&'static str> {
+    nearest(name, HINTS.iter().copied().filter(|hint| allowed(hint)))
+}
+
+/// The candidate that is nearest to a name, when it is near enough to be meant.
+pub(super) fn nearest<'n>(
+    name: &str,
+    candidates: impl Iterator<Item = &'n str>,
+) -> Option<&'n str> {
+    let name: Vec<char> = name.to_lowercase().chars().take(80).collect();
+    let allowed = (name.len() / 3).clamp(1, 3);
+    candidates
+        .map(|candidate| (distance(&name, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &[char], b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(80).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for ((to, pair), left) in b.iter().zip(row.windows(2)).zip(0..) {
+            let &[diagonal, above] = pair else { continue };
+            let before: usize = next.get(left).copied().unwrap_or(usize::MAX - 1);
+            next.push((diagonal + usize::from(from != to)).min(above + 1).min(before + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(a.len())
+}
