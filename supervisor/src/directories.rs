@@ -131,7 +131,7 @@ impl Surroundings<'_> {
     }
 
     /// The first of the directories that systemd made for the unit; the list is colon-separated (systemd.exec(5)).
-    fn from_systemd(&self, name: &str) -> Option<PathBuf> {
+    fn systemd(&self, name: &str) -> Option<PathBuf> {
         let list = (self.variable)(name)?;
         let first = list.as_bytes().split(|byte| *byte == b':').next()?;
         let path = PathBuf::from(OsStr::from_bytes(first));
@@ -139,7 +139,7 @@ impl Surroundings<'_> {
     }
 
     fn runtime(&self) -> PathBuf {
-        if let Some(path) = self.from_systemd("RUNTIME_DIRECTORY") {
+        if let Some(path) = self.systemd("RUNTIME_DIRECTORY") {
             return path;
         }
         if self.uid == 0 {
@@ -153,7 +153,7 @@ impl Surroundings<'_> {
     }
 
     fn state(&self) -> Result<PathBuf, DirectoryError> {
-        if let Some(path) = self.from_systemd("STATE_DIRECTORY") {
+        if let Some(path) = self.systemd("STATE_DIRECTORY") {
             return Ok(path);
         }
         if self.uid == 0 {
@@ -167,14 +167,13 @@ impl Surroundings<'_> {
     }
 }
 
-fn from_environment<T>(resolve: impl FnOnce(&Surroundings<'_>) -> T) -> T {
-    let variable = |name: &str| std::env::var_os(name);
-    resolve(&Surroundings { variable: &variable, uid: Uid::effective().as_raw() })
+fn environment() -> Surroundings<'static> {
+    Surroundings { variable: &|name| std::env::var_os(name), uid: Uid::effective().as_raw() }
 }
 
 /// Where a gateway of this user keeps its sockets unless told otherwise; the CLI looks for `admin.sock` there.
 pub fn runtime_default() -> PathBuf {
-    from_environment(|surroundings| surroundings.runtime())
+    environment().runtime()
 }
 
 // === impl Directories ===
@@ -185,14 +184,13 @@ impl Directories {
         runtime: Option<PathBuf>,
         state: Option<PathBuf>,
     ) -> Result<Self, DirectoryError> {
-        from_environment(|surroundings| {
-            let state = match state {
-                Some(path) => path,
-                None => surroundings.state()?,
-            };
-            let runtime = runtime.unwrap_or_else(|| surroundings.runtime());
-            Ok(Self { runtime: absolute(runtime)?, state: absolute(state)? })
-        })
+        let surroundings = environment();
+        let state = match state {
+            Some(path) => path,
+            None => surroundings.state()?,
+        };
+        let runtime = runtime.unwrap_or_else(|| surroundings.runtime());
+        Ok(Self { runtime: absolute(runtime)?, state: absolute(state)? })
     }
 
     /// Creates what is missing and refuses what is unsafe.

@@ -1,6 +1,6 @@
 //! Figures over generations, and the exposition's form.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::float_cmp, reason = "tests")]
 use super::*;
 use std::collections::BTreeMap;
 
