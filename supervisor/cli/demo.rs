@@ -48,12 +48,12 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let backends = start_backends()?;
     let certificate = certificate::ensure(&directory)?;
     let config = directory.join("demo.json");
-    let document = document(args, &certificate, &backends)?;
+    let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+    let document = document(args, &certificate, &addresses)?;
     fs::write(&config, document).with_context(|| format!("cannot write {}", config.display()))?;
     let guide = guide(args, &runtime_dir, &config, &backends);
     run::supervise(run::Options {
         config: Some(config),
-        document: None,
         runtime_dir: Some(runtime_dir),
         state_dir: Some(directory.join("state")),
         status_listen: args.status_listen,
@@ -183,19 +183,17 @@ fn start_backends_on_one_port() -> anyhow::Result<Vec<BackendProcess>> {
 fn document(
     args: &DemoArgs,
     certificate: &certificate::Files,
-    backends: &[BackendProcess],
+    backends: &[SocketAddr],
 ) -> anyhow::Result<String> {
-    let port = backends.first().context("the demo has no backends")?.address.port();
-    let addresses: Vec<Value> = backends
-        .iter()
-        .map(|backend| json!({"ipAddress": backend.address.ip().to_string()}))
-        .collect();
+    let port = backends.first().context("the demo has no backends")?.port();
+    let addresses: Vec<Value> =
+        backends.iter().map(|backend| json!({"ipAddress": backend.ip().to_string()})).collect();
     let gateway = json!({
         "name": "holdfast-demo",
         "properties": {
-            "frontendIPConfigurations": [named("loopback", json!({
-                "privateIPAddress": "127.0.0.1", "privateIPAllocationMethod": "Static",
-            }))],
+            "frontendIPConfigurations": [{
+                "name": "loopback", "properties": {}, "holdfast": {"address": "127.0.0.1"},
+            }],
             "frontendPorts": [
                 named("http", json!({"port": args.http_port})),
                 named("https", json!({"port": args.https_port})),
@@ -343,13 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn the_document_refers_only_to_what_it_names() {
-        let args = DemoArgs { http_port: 1, https_port: 2, runtime_dir: None, status_listen: None };
-        let files = certificate::Files { chain: "c.pem".into(), key: "k.pem".into() };
-        assert!(document(&args, &files, &[]).is_err());
-        for part in [site("https", "Https", Some("localhost")), rule("http", 1)] {
-            let text = part.to_string();
-            assert!(text.contains("/applicationGateways/holdfast-demo/"), "{text}");
-        }
+    fn the_document_means_what_the_demo_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = certificate::ensure(directory.path()).unwrap();
+        let args =
+            DemoArgs { http_port: 8080, https_port: 8443, runtime_dir: None, status_listen: None };
+        let addresses = BACKENDS.map(|(_, address)| (IpAddr::V4(address), 7000).into());
+        let document = document(&args, &files, &addresses).unwrap();
+        let loaded = holdfast_supervisor::config::load(&document, directory.path()).unwrap();
+        assert_eq!(loaded.warnings, []);
     }
 }

@@ -5,6 +5,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use holdfast_proto::bootstrap::Bootstrap;
@@ -20,7 +21,6 @@ pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
     let _log = logging::start("supervisor");
     supervise(Options {
         config: Some(args.config),
-        document: None,
         runtime_dir: args.runtime_dir,
         state_dir: args.state_dir,
         status_listen: args.status_listen,
@@ -62,13 +62,11 @@ fn become_child(name: &CStr) -> anyhow::Result<Bootstrap> {
 /// What the supervisor is to run with.
 pub(crate) struct Options {
     /// The gateway document's file.
-    pub(crate) config: Option<std::path::PathBuf>,
-    /// The gateway document itself, in place of a file.
-    pub(crate) document: Option<String>,
+    pub(crate) config: Option<PathBuf>,
     /// Where sockets and the lock live.
-    pub(crate) runtime_dir: Option<std::path::PathBuf>,
+    pub(crate) runtime_dir: Option<PathBuf>,
     /// Where revisions are kept.
-    pub(crate) state_dir: Option<std::path::PathBuf>,
+    pub(crate) state_dir: Option<PathBuf>,
     /// Where metrics and readiness are served.
     pub(crate) status_listen: Option<SocketAddr>,
     /// Called once, when every listener serves.
