@@ -126,14 +126,13 @@ impl BackendProcess {
             .ok()
             .and_then(|_| report.trim().strip_prefix(backend::REPORT))
             .and_then(|address| address.parse().ok());
-        match address {
-            Some(address) => Ok(Self { name, address, child, orders }),
-            None => {
-                drop(orders);
-                child.wait().with_context(|| format!("cannot wait for the backend {name}"))?;
-                bail!("the backend {name} could not listen on {listen}")
-            }
+        if let Some(address) = address {
+            return Ok(Self { name, address, child, orders });
         }
+        // A backend without orders ends.
+        drop(orders);
+        child.wait().with_context(|| format!("cannot wait for the backend {name}"))?;
+        bail!("the backend {name} could not listen on {listen}")
     }
 
     fn introduce(&mut self, peer: SocketAddr) -> anyhow::Result<()> {

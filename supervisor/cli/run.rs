@@ -70,8 +70,11 @@ pub(crate) struct Options {
     /// Where metrics and readiness are served.
     pub(crate) status_listen: Option<SocketAddr>,
     /// Called once, when every listener serves.
-    pub(crate) on_ready: Option<Box<dyn FnOnce(&Ready) + Send>>,
+    pub(crate) on_ready: Option<OnReady>,
 }
+
+/// Told once that everything is served.
+pub(crate) type OnReady = Box<dyn FnOnce(&Ready) + Send>;
 
 /// What `on_ready` is told.
 pub(crate) struct Ready;

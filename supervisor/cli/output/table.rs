@@ -35,12 +35,12 @@ impl Table {
         let widths = self.widths(width);
         let mut text = String::new();
         for cells in std::iter::once(&self.heading).chain(&self.rows) {
-            let mut line = String::new();
-            for (cell, &width) in cells.iter().zip(&widths) {
-                let cell = cut(cell, width);
-                line.push_str(&format!("{cell:<width$}{:GAP$}", ""));
-            }
-            text.push_str(line.trim_end());
+            let line: Vec<String> = cells
+                .iter()
+                .zip(&widths)
+                .map(|(cell, &width)| format!("{:<width$}{:GAP$}", cut(cell, width), ""))
+                .collect();
+            text.push_str(line.concat().trim_end());
             text.push('\n');
         }
         text
