@@ -19,12 +19,15 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
+use holdfast_supervisor::directories::runtime_default;
+use holdfast_supervisor::run::Options;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
+use crate::admin::socket_in;
 use crate::args::DemoArgs;
-use crate::directories::{admin_socket, default_runtime_dir};
-use crate::{logging, output, run};
+use crate::run::supervise;
+use crate::{logging, output};
 
 /// A pool has one port for all its backends (it belongs to the backend settings), so the second backend needs the
 /// first one's port on another loopback address; some other program may have it.
@@ -32,12 +35,12 @@ const PORT_ATTEMPTS: usize = 8;
 
 /// The backends' names and addresses.
 const BACKENDS: [(&str, Ipv4Addr); 2] =
-    [("alpha", Ipv4Addr::new(127, 0, 0, 1)), ("bravo", Ipv4Addr::new(127, 0, 0, 2))];
+    [("alpha", Ipv4Addr::LOCALHOST), ("bravo", Ipv4Addr::new(127, 0, 0, 2))];
 
 /// Runs the demonstration until it is told to stop.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let _log = logging::start("supervisor");
-    let runtime_dir = args.runtime_dir.clone().unwrap_or_else(default_runtime_dir);
+    let runtime_dir = args.runtime_dir.clone().unwrap_or_else(runtime_default);
     let runtime_dir = std::path::absolute(&runtime_dir)
         .with_context(|| format!("cannot use {}", runtime_dir.display()))?;
     refuse_second_gateway(&runtime_dir)?;
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let document = document(args, &certificate, &addresses)?;
     fs::write(&config, document).with_context(|| format!("cannot write {}", config.display()))?;
     let guide = guide(args, &runtime_dir, &config, &backends);
-    run::supervise(run::Options {
+    supervise(Options {
         config: Some(config),
         runtime_dir: Some(runtime_dir),
         state_dir: Some(directory.join("state")),
@@ -66,7 +69,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
 
 /// The lock of the runtime directory decides in the end; asking first gives the better answer.
 fn refuse_second_gateway(runtime_dir: &Path) -> anyhow::Result<()> {
-    let socket = admin_socket(runtime_dir);
+    let socket = socket_in(runtime_dir);
     ensure!(
         UnixStream::connect(&socket).is_err(),
         "a gateway runs here already (it answers on {}). Stop it with `holdfast stop`, or give the \
@@ -280,7 +283,7 @@ fn guide(
     let other_place = if args.runtime_dir.is_some() {
         format!(
             "\nIn that terminal first:  export HOLDFAST_ADMIN=unix:{}\n",
-            admin_socket(runtime_dir).display()
+            socket_in(runtime_dir).display()
         )
     } else {
         String::new()

@@ -72,11 +72,9 @@ fn worker_json(worker: &WorkerStatus) -> Value {
 /// The `status` command's text.
 pub(crate) fn status_text(status: &StatusResponse) -> String {
     let ready = if status.ready { "ready" } else { "not ready yet" };
-    let mut text =
-        format!("holdfast {}, revision {}, {ready}\n", printable(&status.version), status.revision);
-    for problem in &status.problems {
-        text.push_str(&format!("problem: {}\n", printable(problem)));
-    }
+    let version = printable(&status.version);
+    let mut text = vec![format!("holdfast {version}, revision {}, {ready}\n", status.revision)];
+    text.extend(status.problems.iter().map(|told| format!("problem: {}\n", printable(told))));
     let mut table = Table::new(&["PROCESS", "PID", "STATE", "GEN", "REVISION", "TUNNELS", "SITES"]);
     table.row(["supervisor", &status.supervisor_pid.to_string(), "", "", "", "", ""]);
     if let Some(prober) = &status.prober {
@@ -342,6 +340,11 @@ pub(crate) fn restart_text(restart: &RestartResponse) -> String {
         ]);
     }
     table.render_or(terminal_width(), "no workers\n")
+}
+
+/// The `close` command's text.
+pub(crate) fn closed_text(ids: &[String]) -> String {
+    ids.iter().map(|id| format!("closed {}\n", printable(id))).collect::<Vec<_>>().concat()
 }
 
 /// Diagnostics as JSON.

@@ -86,21 +86,21 @@ fn check(document: &str, base_directory: &Path) -> Checked {
         Ok(loaded) => (loaded.warnings, Some(config::effective(&loaded.gateway))),
         Err(found) => (found, None),
     };
-    Checked { diagnostics: found.into_iter().map(as_answered).collect(), effective }
+    Checked { diagnostics: found.iter().map(as_answered).collect(), effective }
 }
 
 /// The form that the admin API answers with, so that both are printed alike.
-fn as_answered(found: config::Diagnostic) -> Diagnostic {
+pub(crate) fn as_answered(found: &config::Diagnostic) -> Diagnostic {
     let severity = match found.severity {
         config::Severity::Error => Severity::Error,
         config::Severity::Warning => Severity::Warning,
     };
     Diagnostic {
         severity: severity.into(),
-        path: found.path,
+        path: found.path.clone(),
         line: found.line,
         column: found.column,
-        reason: found.reason,
-        mend: found.mend,
+        reason: found.reason.clone(),
+        mend: found.mend.clone(),
     }
 }
