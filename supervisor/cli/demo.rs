@@ -20,6 +20,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use holdfast_supervisor::directories::runtime_default;
+use holdfast_supervisor::lock::Lock;
 use holdfast_supervisor::run::Options;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
@@ -45,6 +46,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot use {}", runtime_dir.display()))?;
     refuse_second_gateway(&runtime_dir)?;
     create_private(&runtime_dir)?;
+    // Held while files are written that a gateway here might be reading; the supervisor takes it again for its life.
+    let lock = Lock::take(&runtime_dir)?;
     let directory = runtime_dir.join("demo");
     create_private(&directory)?;
 
@@ -55,6 +58,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let document = document(args, &certificate, &addresses)?;
     fs::write(&config, document).with_context(|| format!("cannot write {}", config.display()))?;
     let guide = guide(args, &runtime_dir, &config, &backends);
+    drop(lock);
     supervise(Options {
         config: Some(config),
         runtime_dir: Some(runtime_dir),
@@ -67,7 +71,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     })
 }
 
-/// The lock of the runtime directory decides in the end; asking first gives the better answer.
+/// The lock of the runtime directory decides; asking first gives the better answer.
 fn refuse_second_gateway(runtime_dir: &Path) -> anyhow::Result<()> {
     let socket = socket_in(runtime_dir);
     ensure!(
