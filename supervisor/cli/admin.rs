@@ -13,6 +13,7 @@ use holdfast_proto::admin::{
     TunnelsRequest,
 };
 use holdfast_proto::uds;
+use holdfast_supervisor::directories::runtime_default;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -22,7 +23,6 @@ use crate::args::{
     Admin, ApplyArgs, CloseArgs, Command, ConfigArgs, DrainArgs, RestartArgs, RollbackArgs,
     StopArgs,
 };
-use crate::directories::{admin_socket, default_runtime_dir};
 use crate::output;
 use crate::validate::read_document;
 
@@ -66,10 +66,15 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
 
 // === impl connection ===
 
+/// The admin socket of the gateway that runs on `runtime_dir`.
+pub(crate) fn socket_in(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("admin.sock")
+}
+
 async fn connect(admin: &Admin) -> anyhow::Result<Client> {
     let socket = match &admin.admin {
         Some(address) => parse_address(address)?,
-        None => admin_socket(&default_runtime_dir()),
+        None => socket_in(&runtime_default()),
     };
     if socket.as_os_str().len() > uds::LONGEST_SOCKET_PATH {
         bail!(
@@ -238,7 +243,7 @@ async fn close(args: CloseArgs) -> anyhow::Result<Outcome> {
     show(
         &args.admin,
         || json!({"closed": answer.closed, "unknown": answer.unknown}),
-        || answer.closed.iter().map(|id| format!("closed {}\n", output::printable(id))).collect(),
+        || output::closed_text(&answer.closed),
     )?;
     Ok(if answer.unknown.is_empty() { Outcome::Done } else { Outcome::Refused })
 }

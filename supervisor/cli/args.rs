@@ -29,7 +29,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway in the foreground
-    #[command(after_help = "SIGHUP reads the configuration file again, SIGTERM drains and ends.")]
+    #[command(after_help = "SIGHUP reads the configuration file again, SIGTERM drains and ends.\n\
+        Under systemd the directories default to $RUNTIME_DIRECTORY and $STATE_DIRECTORY.\n\
+        HOLDFAST_LOG sets what is logged: error, warn, info (the default), debug, trace.")]
     Run(RunArgs),
     /// Run a gateway in front of two built-in chat backends, to see what it does
     Demo(DemoArgs),
@@ -89,10 +91,10 @@ pub(crate) struct RunArgs {
     /// The gateway document (Azure Application Gateway's JSON; comments allowed)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Where sockets and the lock live [default: $RUNTIME_DIRECTORY, /run/holdfast, or the user's]
+    /// Where sockets and the lock live [default: /run/holdfast, or the user's own place]
     #[arg(long, value_name = "DIR")]
     pub(crate) runtime_dir: Option<PathBuf>,
-    /// Where revisions are kept [default: $STATE_DIRECTORY, /var/lib/holdfast, or the user's]
+    /// Where revisions are kept [default: /var/lib/holdfast, or the user's own place]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9180]

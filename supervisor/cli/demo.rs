@@ -19,12 +19,16 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
+use holdfast_supervisor::directories::runtime_default;
+use holdfast_supervisor::lock::Lock;
+use holdfast_supervisor::run::Options;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
+use crate::admin::socket_in;
 use crate::args::DemoArgs;
-use crate::directories::{admin_socket, default_runtime_dir};
-use crate::{logging, output, run};
+use crate::run::supervise;
+use crate::{logging, output};
 
 /// A pool has one port for all its backends (it belongs to the backend settings), so the second backend needs the
 /// first one's port on another loopback address; some other program may have it.
@@ -32,28 +36,31 @@ const PORT_ATTEMPTS: usize = 8;
 
 /// The backends' names and addresses.
 const BACKENDS: [(&str, Ipv4Addr); 2] =
-    [("alpha", Ipv4Addr::new(127, 0, 0, 1)), ("bravo", Ipv4Addr::new(127, 0, 0, 2))];
+    [("alpha", Ipv4Addr::LOCALHOST), ("bravo", Ipv4Addr::new(127, 0, 0, 2))];
 
 /// Runs the demonstration until it is told to stop.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let _log = logging::start("supervisor");
-    let runtime_dir = args.runtime_dir.clone().unwrap_or_else(default_runtime_dir);
+    let runtime_dir = args.runtime_dir.clone().unwrap_or_else(runtime_default);
     let runtime_dir = std::path::absolute(&runtime_dir)
         .with_context(|| format!("cannot use {}", runtime_dir.display()))?;
     refuse_second_gateway(&runtime_dir)?;
     create_private(&runtime_dir)?;
+    // Held while files are written that a gateway here might be reading; the supervisor takes it again for its life.
+    let lock = Lock::take(&runtime_dir)?;
     let directory = runtime_dir.join("demo");
     create_private(&directory)?;
 
     let backends = start_backends()?;
     let certificate = certificate::ensure(&directory)?;
     let config = directory.join("demo.json");
-    let document = document(args, &certificate, &backends)?;
+    let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+    let document = document(args, &certificate, &addresses)?;
     fs::write(&config, document).with_context(|| format!("cannot write {}", config.display()))?;
     let guide = guide(args, &runtime_dir, &config, &backends);
-    run::supervise(run::Options {
+    drop(lock);
+    supervise(Options {
         config: Some(config),
-        document: None,
         runtime_dir: Some(runtime_dir),
         state_dir: Some(directory.join("state")),
         status_listen: args.status_listen,
@@ -64,9 +71,9 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     })
 }
 
-/// The lock of the runtime directory decides in the end; asking first gives the better answer.
+/// The lock of the runtime directory decides; asking first gives the better answer.
 fn refuse_second_gateway(runtime_dir: &Path) -> anyhow::Result<()> {
-    let socket = admin_socket(runtime_dir);
+    let socket = socket_in(runtime_dir);
     ensure!(
         UnixStream::connect(&socket).is_err(),
         "a gateway runs here already (it answers on {}). Stop it with `holdfast stop`, or give the \
@@ -126,14 +133,13 @@ impl BackendProcess {
             .ok()
             .and_then(|_| report.trim().strip_prefix(backend::REPORT))
             .and_then(|address| address.parse().ok());
-        match address {
-            Some(address) => Ok(Self { name, address, child, orders }),
-            None => {
-                drop(orders);
-                child.wait().with_context(|| format!("cannot wait for the backend {name}"))?;
-                bail!("the backend {name} could not listen on {listen}")
-            }
+        if let Some(address) = address {
+            return Ok(Self { name, address, child, orders });
         }
+        // A backend without orders ends.
+        drop(orders);
+        child.wait().with_context(|| format!("cannot wait for the backend {name}"))?;
+        bail!("the backend {name} could not listen on {listen}")
     }
 
     fn introduce(&mut self, peer: SocketAddr) -> anyhow::Result<()> {
@@ -183,19 +189,17 @@ fn start_backends_on_one_port() -> anyhow::Result<Vec<BackendProcess>> {
 fn document(
     args: &DemoArgs,
     certificate: &certificate::Files,
-    backends: &[BackendProcess],
+    backends: &[SocketAddr],
 ) -> anyhow::Result<String> {
-    let port = backends.first().context("the demo has no backends")?.address.port();
-    let addresses: Vec<Value> = backends
-        .iter()
-        .map(|backend| json!({"ipAddress": backend.address.ip().to_string()}))
-        .collect();
+    let port = backends.first().context("the demo has no backends")?.port();
+    let addresses: Vec<Value> =
+        backends.iter().map(|backend| json!({"ipAddress": backend.ip().to_string()})).collect();
     let gateway = json!({
         "name": "holdfast-demo",
         "properties": {
-            "frontendIPConfigurations": [named("loopback", json!({
-                "privateIPAddress": "127.0.0.1", "privateIPAllocationMethod": "Static",
-            }))],
+            "frontendIPConfigurations": [{
+                "name": "loopback", "properties": {}, "holdfast": {"address": "127.0.0.1"},
+            }],
             "frontendPorts": [
                 named("http", json!({"port": args.http_port})),
                 named("https", json!({"port": args.https_port})),
@@ -283,7 +287,7 @@ fn guide(
     let other_place = if args.runtime_dir.is_some() {
         format!(
             "\nIn that terminal first:  export HOLDFAST_ADMIN=unix:{}\n",
-            admin_socket(runtime_dir).display()
+            socket_in(runtime_dir).display()
         )
     } else {
         String::new()
@@ -343,13 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn the_document_refers_only_to_what_it_names() {
-        let args = DemoArgs { http_port: 1, https_port: 2, runtime_dir: None, status_listen: None };
-        let files = certificate::Files { chain: "c.pem".into(), key: "k.pem".into() };
-        assert!(document(&args, &files, &[]).is_err());
-        for part in [site("https", "Https", Some("localhost")), rule("http", 1)] {
-            let text = part.to_string();
-            assert!(text.contains("/applicationGateways/holdfast-demo/"), "{text}");
-        }
+    fn the_document_means_what_the_demo_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = certificate::ensure(directory.path()).unwrap();
+        let args =
+            DemoArgs { http_port: 8080, https_port: 8443, runtime_dir: None, status_listen: None };
+        let addresses = BACKENDS.map(|(_, address)| (IpAddr::V4(address), 7000).into());
+        let document = document(&args, &files, &addresses).unwrap();
+        let loaded = holdfast_supervisor::config::load(&document, directory.path()).unwrap();
+        assert_eq!(loaded.warnings, []);
     }
 }

@@ -5,7 +5,6 @@
 mod admin;
 mod args;
 mod demo;
-mod directories;
 mod logging;
 mod output;
 mod run;

@@ -72,11 +72,9 @@ fn worker_json(worker: &WorkerStatus) -> Value {
 /// The `status` command's text.
 pub(crate) fn status_text(status: &StatusResponse) -> String {
     let ready = if status.ready { "ready" } else { "not ready yet" };
-    let mut text =
-        format!("holdfast {}, revision {}, {ready}\n", printable(&status.version), status.revision);
-    for problem in &status.problems {
-        text.push_str(&format!("problem: {}\n", printable(problem)));
-    }
+    let version = printable(&status.version);
+    let mut text = vec![format!("holdfast {version}, revision {}, {ready}\n", status.revision)];
+    text.extend(status.problems.iter().map(|told| format!("problem: {}\n", printable(told))));
     let mut table = Table::new(&["PROCESS", "PID", "STATE", "GEN", "REVISION", "TUNNELS", "SITES"]);
     table.row(["supervisor", &status.supervisor_pid.to_string(), "", "", "", "", ""]);
     if let Some(prober) = &status.prober {
@@ -99,9 +97,8 @@ pub(crate) fn status_text(status: &StatusResponse) -> String {
             ]);
         }
     }
-    text.push('\n');
-    text.push_str(&table.render(terminal_width()));
-    text
+    text.extend(["\n".to_owned(), table.render(terminal_width())]);
+    text.concat()
 }
 
 /// Unprotected tunnels are those that an operator must know of before killing something.
@@ -271,7 +268,7 @@ pub(crate) fn change_json(change: &ChangeResponse) -> Value {
 
 /// What `apply`, `reload` and `rollback` did, or would do.
 pub(crate) fn change_text(change: &ChangeResponse, dry_run: bool) -> String {
-    let mut text = match (change.accepted, dry_run, change.changed) {
+    let outcome = match (change.accepted, dry_run, change.changed) {
         (false, _, _) => {
             format!("refused; revision {} stays in force\n", change.revision)
         }
@@ -281,17 +278,18 @@ pub(crate) fn change_text(change: &ChangeResponse, dry_run: bool) -> String {
             format!("nothing to change; revision {} in force\n", change.revision)
         }
     };
+    let mut text = vec![outcome];
     if !change.message.is_empty() {
-        text.push_str(&format!("{}\n", printable(&change.message)));
+        text.push(format!("{}\n", printable(&change.message)));
     }
     if !change.changes.is_empty() {
         let mut table = Table::new(&["CHANGE", "WHAT", "TUNNELS ENDED", "DETAIL"]);
         for step in &change.changes {
             table.row([step.kind.as_str(), &step.what, &step.tunnels.to_string(), &step.detail]);
         }
-        text.push_str(&table.render(terminal_width()));
+        text.push(table.render(terminal_width()));
     }
-    text
+    text.concat()
 }
 
 /// Workers that do not serve the revision, for standard error.
@@ -308,7 +306,8 @@ pub(crate) fn refusals_text(change: &ChangeResponse) -> String {
                 printable(&refusal.reason)
             )
         })
-        .collect()
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// The `restart` command's JSON.
@@ -343,6 +342,11 @@ pub(crate) fn restart_text(restart: &RestartResponse) -> String {
     table.render_or(terminal_width(), "no workers\n")
 }
 
+/// The `close` command's text.
+pub(crate) fn closed_text(ids: &[String]) -> String {
+    ids.iter().map(|id| format!("closed {}\n", printable(id))).collect::<Vec<_>>().concat()
+}
+
 /// Diagnostics as JSON.
 pub(crate) fn diagnostics_json(diagnostics: &[Diagnostic]) -> Value {
     diagnostics
@@ -362,21 +366,21 @@ pub(crate) fn diagnostics_json(diagnostics: &[Diagnostic]) -> Value {
 
 /// Diagnostics as compilers print them, so that editors can jump to them.
 pub(crate) fn diagnostics_text(file: &str, diagnostics: &[Diagnostic]) -> String {
-    let mut text = String::new();
+    let mut text = Vec::new();
     for diagnostic in diagnostics {
-        text.push_str(&printable(file));
+        let mut place = printable(file);
         if diagnostic.line > 0 {
-            text.push_str(&format!(":{}:{}", diagnostic.line, diagnostic.column));
+            place = format!("{place}:{}:{}", diagnostic.line, diagnostic.column);
         }
         let reason = printable(&diagnostic.reason);
-        text.push_str(&format!(": {}: {reason}\n", severity(diagnostic)));
+        text.push(format!("{place}: {}: {reason}\n", severity(diagnostic)));
         for (label, detail) in [("at", &diagnostic.path), ("mend", &diagnostic.mend)] {
             if !detail.is_empty() {
-                text.push_str(&format!("  {label}: {}\n", printable(detail)));
+                text.push(format!("  {label}: {}\n", printable(detail)));
             }
         }
     }
-    text
+    text.concat()
 }
 
 fn severity(diagnostic: &Diagnostic) -> &'static str {

@@ -4,27 +4,39 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::net::SocketAddr;
 
 use anyhow::Context;
 use holdfast_proto::bootstrap::Bootstrap;
+use holdfast_supervisor::run::{self as supervisor, Options, RunError};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::setsid;
 
 use crate::args::RunArgs;
-use crate::logging;
+use crate::validate::as_answered;
+use crate::{logging, output};
 
 /// Runs the supervisor in the foreground until it is told to stop.
 pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
     let _log = logging::start("supervisor");
     supervise(Options {
         config: Some(args.config),
-        document: None,
         runtime_dir: args.runtime_dir,
         state_dir: args.state_dir,
         status_listen: args.status_listen,
         on_ready: None,
+    })
+}
+
+/// Runs the supervisor; a document that it refuses at the start is explained as `validate` would.
+pub(crate) fn supervise(options: Options) -> anyhow::Result<()> {
+    let file = options.config.clone().unwrap_or_default();
+    supervisor::run(options).map_err(|error| {
+        if let RunError::Change(change) = &error {
+            let found: Vec<_> = change.diagnostics().iter().map(as_answered).collect();
+            output::complain(&output::diagnostics_text(&file.display().to_string(), &found));
+        }
+        error.into()
     })
 }
 
@@ -39,7 +51,7 @@ pub(crate) fn worker() -> anyhow::Result<()> {
 pub(crate) fn prober() -> anyhow::Result<()> {
     let _log = logging::start("prober");
     let bootstrap = become_child(c"holdfast-prb")?;
-    probe(bootstrap)
+    holdfast_prober::run(bootstrap).map_err(Into::into)
 }
 
 /// A child has its own session, so that a terminal's signals reach only the supervisor, and a name of its own in
@@ -57,41 +69,8 @@ fn become_child(name: &CStr) -> anyhow::Result<Bootstrap> {
     Ok(bootstrap)
 }
 
-// === the only calls into the libraries ===
-
-/// What the supervisor is to run with.
-pub(crate) struct Options {
-    /// The gateway document's file.
-    pub(crate) config: Option<std::path::PathBuf>,
-    /// The gateway document itself, in place of a file.
-    pub(crate) document: Option<String>,
-    /// Where sockets and the lock live.
-    pub(crate) runtime_dir: Option<std::path::PathBuf>,
-    /// Where revisions are kept.
-    pub(crate) state_dir: Option<std::path::PathBuf>,
-    /// Where metrics and readiness are served.
-    pub(crate) status_listen: Option<SocketAddr>,
-    /// Called once, when every listener serves.
-    pub(crate) on_ready: Option<Box<dyn FnOnce(&Ready) + Send>>,
-}
-
-/// What `on_ready` is told.
-pub(crate) struct Ready;
-
-/// WIRE: `holdfast_supervisor::run::run(options)`.
-pub(crate) fn supervise(options: Options) -> anyhow::Result<()> {
-    drop(options);
-    anyhow::bail!("this build has no supervisor")
-}
-
-/// WIRE: `holdfast_worker::run::run(bootstrap)`.
+/// WIRE: `holdfast_worker::run::run(bootstrap)?; Ok(())`, once the crate has it.
 fn work(bootstrap: Bootstrap) -> anyhow::Result<()> {
     drop(bootstrap);
     anyhow::bail!("this build has no worker")
-}
-
-/// WIRE: `holdfast_prober::run::run(bootstrap)`.
-fn probe(bootstrap: Bootstrap) -> anyhow::Result<()> {
-    drop(bootstrap);
-    anyhow::bail!("this build has no prober")
 }

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use holdfast_proto::admin::Diagnostic;
+use holdfast_proto::admin::{Diagnostic, Severity};
+use holdfast_supervisor::config;
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -25,7 +26,7 @@ struct Checked {
 /// Checks the file and prints the verdict.
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let document = read_document(&args.file)?;
-    let checked = check(&document, &base_directory(&args.file)?)?;
+    let checked = check(&document, &base_directory(&args.file)?);
     let valid = checked.effective.is_some();
     if args.json {
         output::print_json(&json!({
@@ -80,7 +81,26 @@ fn is_standard_input(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// The only call into the configuration's front door.
-fn check(_document: &str, _base_directory: &Path) -> anyhow::Result<Checked> {
-    anyhow::bail!("this build has no configuration checker")
+fn check(document: &str, base_directory: &Path) -> Checked {
+    let (found, effective) = match config::load(document, base_directory) {
+        Ok(loaded) => (loaded.warnings, Some(config::effective(&loaded.gateway))),
+        Err(found) => (found, None),
+    };
+    Checked { diagnostics: found.iter().map(as_answered).collect(), effective }
+}
+
+/// The form that the admin API answers with, so that both are printed alike.
+pub(crate) fn as_answered(found: &config::Diagnostic) -> Diagnostic {
+    let severity = match found.severity {
+        config::Severity::Error => Severity::Error,
+        config::Severity::Warning => Severity::Warning,
+    };
+    Diagnostic {
+        severity: severity.into(),
+        path: found.path.clone(),
+        line: found.line,
+        column: found.column,
+        reason: found.reason.clone(),
+        mend: found.mend.clone(),
+    }
 }

@@ -121,14 +121,14 @@ fn orders() -> mpsc::Receiver<String> {
 async fn obey(mut orders: mpsc::Receiver<String>, backend: &Arc<Backend>) {
     let mut following = JoinSet::new();
     while let Some(order) = orders.recv().await {
-        match order.trim().strip_prefix(PEER_ORDER).map(str::parse) {
-            Some(Ok(peer)) => {
-                following.abort_all();
-                let backend = Arc::clone(backend);
-                following.spawn(async move { backend.room.follow(peer).await });
-            }
-            _ => tracing::warn!(%order, "an order that this backend does not know"),
-        }
+        let peer = order.trim().strip_prefix(PEER_ORDER).and_then(|peer| peer.parse().ok());
+        let Some(peer) = peer else {
+            tracing::warn!(%order, "an order that this backend does not know");
+            continue;
+        };
+        following.abort_all();
+        let backend = Arc::clone(backend);
+        following.spawn(async move { backend.room.follow(peer).await });
     }
 }
 
