@@ -23,8 +23,12 @@ impl Picks {
     /// Takes a turn.
     pub(crate) fn new(backends: Arc<[Arc<Backend>]>, cursor: &Cursor) -> Self {
         let left = backends.len();
+        if left == 0 {
+            return Self::none();
+        }
         // Relaxed: only fairness hangs on it, and wrapping at the end of usize costs one turn.
-        let next = cursor.0.fetch_add(1, Ordering::Relaxed).checked_rem(left).unwrap_or(0);
+        let turn = cursor.0.fetch_add(1, Ordering::Relaxed);
+        let next = turn.checked_rem(left).unwrap_or(0);
         Self { backends, next, left }
     }
 
