@@ -1,0 +1,235 @@
+//! Header hygiene, told as tables.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use http::Request;
+
+use super::*;
+
+fn parts(fields: &[(&str, &str)]) -> request::Parts {
+    let mut builder = Request::builder().uri("/p?q").version(Version::HTTP_11);
+    for (name, value) in fields {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap().into_parts().0
+}
+
+fn forwarded(client: &str) -> Forwarded<'_> {
+    Forwarded {
+        client: client.parse().unwrap(),
+        tls: true,
+        port: 443,
+        host: "h.com:443",
+        url: "/p?q",
+        trace_id: "0123456789abcdef0123456789abcdef",
+    }
+}
+
+fn prepared(fields: &[(&str, &str)], websocket: bool) -> HeaderMap {
+    let mut headers = parts(fields).headers;
+    let host = HeaderValue::from_static("backend");
+    prepare_request(&mut headers, &forwarded("192.0.2.7:5000"), host, websocket).unwrap();
+    headers
+}
+
+#[test]
+fn ambiguous_requests_are_refused() {
+    for (fields, reason) in [
+        (&[][..], "Host is missing"),
+        (&[("host", "a"), ("host", "a")], "more than one Host"),
+        (
+            &[("host", "a"), ("content-length", "1"), ("content-length", "1")],
+            "more than one Content-Length",
+        ),
+        (&[("host", "a"), ("content-length", "+1")], "Content-Length is not a number"),
+        (
+            &[("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")],
+            "Content-Length with Transfer-Encoding",
+        ),
+        (
+            &[("host", "a"), ("authorization", "x"), ("authorization", "y")],
+            "more than one Authorization",
+        ),
+        (&[("host", "a:b:c")], "Host is not valid"),
+        (&[("host", "a b")], "Host is not valid"),
+        (&[("host", "a/b")], "Host is not valid"),
+        (&[("host", "")], "Host is not valid"),
+        (&[("host", "a:99999")], "Host is not valid"),
+        (&[("host", "[::1")], "Host is not valid"),
+        (&[("host", "[::1]x")], "Host is not valid"),
+        (
+            &[
+                ("host", "a"),
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("content-length", "3"),
+            ],
+            "an upgrade request cannot have a body",
+        ),
+    ] {
+        assert_eq!(check_request(&parts(fields)), Err(Fault::bad_request(reason)), "{fields:?}");
+    }
+}
+
+#[test]
+fn sound_requests_give_their_host() {
+    for host in ["a", "A.com:8080", "[::1]", "[::1]:80", "10.0.0.1:1", "under_score.x"] {
+        assert_eq!(check_request(&parts(&[("host", host)])), Ok(host));
+    }
+    let mut old = parts(&[]);
+    old.version = Version::HTTP_10;
+    assert_eq!(check_request(&old), Ok(""));
+    let mut absolute = parts(&[("host", "field.com")]);
+    absolute.uri = "http://target.com:81/x".parse().unwrap();
+    assert_eq!(check_request(&absolute), Ok("target.com:81"));
+    absolute.uri = "http://user@target.com/x".parse().unwrap();
+    assert!(check_request(&absolute).is_err());
+}
+
+#[test]
+fn trace_and_connect_are_not_allowed() {
+    for method in [Method::TRACE, Method::CONNECT] {
+        let mut parts = parts(&[("host", "a")]);
+        parts.method = method;
+        assert_eq!(check_request(&parts), Err(Fault::new(FaultKind::MethodNotAllowed)));
+    }
+}
+
+#[test]
+fn a_websocket_is_wanted_by_both_fields_and_get() {
+    let upgrade = |connection, upgrade| {
+        wants_websocket(&parts(&[("connection", connection), ("upgrade", upgrade)]))
+    };
+    assert!(upgrade("Upgrade", "websocket"));
+    assert!(upgrade("keep-alive, UPGRADE", "h2c, WebSocket"));
+    assert!(!upgrade("keep-alive", "websocket"));
+    assert!(!upgrade("Upgrade", "h2c"));
+    let mut post = parts(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+    post.method = Method::POST;
+    assert!(!wants_websocket(&post));
+}
+
+#[test]
+fn one_hops_fields_do_not_reach_the_backend() {
+    let headers = prepared(
+        &[
+            ("connection", "keep-alive, X-Mine, Authorization, te"),
+            ("x-mine", "1"),
+            ("authorization", "Basic x"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic y"),
+            ("te", "gzip"),
+            ("trailer", "x-sum"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("expect", "100-continue"),
+            ("x.dotted", "1"),
+            ("x_scored", "1"),
+        ],
+        false,
+    );
+    for gone in [
+        "connection",
+        "x-mine",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "expect",
+        "x.dotted",
+    ] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+    for kept in ["authorization", "proxy-authorization", "trailer", "x_scored"] {
+        assert!(headers.contains_key(kept), "{kept}");
+    }
+}
+
+#[test]
+fn trailers_are_asked_for_on_the_next_hop_too() {
+    let headers = prepared(&[("te", "gzip, trailers"), ("connection", "te")], false);
+    assert_eq!(headers[TE], "trailers");
+    assert_eq!(headers[CONNECTION], "TE");
+}
+
+#[test]
+fn a_websocket_handshake_is_written_anew() {
+    let headers = prepared(
+        &[
+            ("connection", "keep-alive, Upgrade, Sec-WebSocket-Key"),
+            ("upgrade", "websocket, h2c"),
+            ("sec-websocket-key", "k"),
+            ("sec-websocket-extensions", "permessage-deflate"),
+        ],
+        true,
+    );
+    assert_eq!(headers[CONNECTION], "Upgrade");
+    assert_eq!(headers[UPGRADE], "websocket");
+    assert_eq!(headers["sec-websocket-key"], "k");
+    assert_eq!(headers["sec-websocket-extensions"], "permessage-deflate");
+}
+
+#[test]
+fn forwarded_fields_have_azures_formats() {
+    let headers = prepared(
+        &[
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-for", "198.51.100.2:9"),
+            ("x-forwarded-proto", "gopher"),
+            ("x-forwarded-port", "1"),
+            ("x-original-host", "evil"),
+            ("x-original-url", "/evil"),
+            ("x-appgw-trace-id", "evil"),
+        ],
+        false,
+    );
+    assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 198.51.100.2:9, 192.0.2.7:5000");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+    assert_eq!(headers["x-forwarded-port"], "443");
+    assert_eq!(headers["x-original-host"], "h.com:443");
+    assert_eq!(headers["x-original-url"], "/p?q");
+    assert_eq!(headers["x-appgw-trace-id"], "0123456789abcdef0123456789abcdef");
+    assert_eq!(headers[HOST], "backend");
+    for name in ["x-forwarded-for", "x-appgw-trace-id", "host"] {
+        assert_eq!(headers.get_all(name).iter().count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn client_addresses_carry_their_port() {
+    for (client, wanted) in [
+        ("192.0.2.7:5000", "192.0.2.7:5000"),
+        ("[::1]:5000", "[::1]:5000"),
+        ("[::ffff:192.0.2.7]:5000", "192.0.2.7:5000"),
+    ] {
+        assert_eq!(address(client.parse().unwrap()), wanted);
+    }
+}
+
+#[test]
+fn trace_ids_are_32_hex_digits_and_differ() {
+    let (one, other) = (trace_id(), trace_id());
+    assert_ne!(one, other);
+    assert!(one.len() == 32 && one.bytes().all(|byte| byte.is_ascii_hexdigit()));
+}
+
+#[test]
+fn answers_lose_one_hops_fields_and_gain_a_server() {
+    let fields =
+        [("connection", "close, x-hop"), ("x-hop", "1"), ("upgrade", "websocket"), ("etag", "e")];
+    let mut headers = parts(&fields).headers;
+    prepare_response(&mut headers, false, false);
+    assert_eq!(headers.len(), 2);
+    assert_eq!(headers[SERVER], SERVER_NAME);
+    prepare_response(&mut headers, false, true);
+    assert_eq!(headers[SERVER], SERVER_NAME, "a backend's own Server passes");
+
+    let mut headers = parts(&[("connection", "upgrade"), ("upgrade", "websocket")]).headers;
+    prepare_response(&mut headers, true, true);
+    assert_eq!(headers[CONNECTION], "Upgrade");
+    assert_eq!(headers[UPGRADE], "websocket");
+    assert!(!headers.contains_key(SERVER));
+}

@@ -1,0 +1,143 @@
+//! Refusals, the join with health, what a new revision keeps.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+
+const BACKENDS: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+
+fn snapshot(revision: u64) -> wire::ListenerSnapshot {
+    let backends = BACKENDS
+        .iter()
+        .map(|&address| wire::Backend { address: address.to_owned(), port: 80 })
+        .collect();
+    let kind = Some(wire::action::Kind::Forward(wire::Forward { binding: 0 }));
+    wire::ListenerSnapshot {
+        revision,
+        listener: "127.0.0.1:80".to_owned(),
+        sites: vec![wire::Site {
+            name: "site".to_owned(),
+            default_action: Some(wire::Action { kind }),
+            ..Default::default()
+        }],
+        bindings: vec![wire::PoolBinding {
+            pool: "pool".to_owned(),
+            settings: "settings".to_owned(),
+            backends,
+            backend_settings: Some(wire::BackendSettings {
+                scheme: wire::Scheme::Http.into(),
+                host: wire::HostChoice::Client.into(),
+                ..Default::default()
+            }),
+        }],
+        limits: Some(wire::Limits { header_timeout_ms: 60_000, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn health(version: u64, in_rotation: &[&str]) -> wire::HealthSnapshot {
+    let targets = BACKENDS
+        .iter()
+        .map(|&address| wire::TargetHealth {
+            key: Some(wire::TargetKey {
+                pool: "pool".to_owned(),
+                settings: "settings".to_owned(),
+                address: address.to_owned(),
+                port: 80,
+            }),
+            in_rotation: in_rotation.contains(&address),
+            ..Default::default()
+        })
+        .collect();
+    wire::HealthSnapshot { version, targets }
+}
+
+fn order(current: &Current) -> Vec<String> {
+    current.load().candidates(0).map(|backend| backend.address.clone()).collect()
+}
+
+#[test]
+fn nothing_is_served_before_the_first_table() {
+    let current = Current::new();
+    assert_eq!(current.load().table.revision, 0);
+    assert!(current.load().table.router.route(false, Some("h"), "/").is_none());
+    assert!(order(&current).is_empty());
+}
+
+#[test]
+fn only_backends_in_rotation_get_work_and_turns_outlive_revisions() {
+    let current = Current::new();
+    current.install_table(Table::compile(snapshot(1), None).unwrap());
+    assert!(order(&current).is_empty(), "an absent target is out of rotation");
+    current.install_health(health(1, &["10.0.0.1", "10.0.0.3"]));
+    assert_eq!(order(&current), ["10.0.0.1", "10.0.0.3"]);
+    assert_eq!(order(&current), ["10.0.0.3", "10.0.0.1"]);
+    assert_eq!(order(&current), ["10.0.0.1", "10.0.0.3"]);
+    let before = current.load();
+    let table = Table::compile(snapshot(2), Some(&before.table)).unwrap();
+    current.install_table(table);
+    assert_eq!(current.load().table.revision, 2);
+    assert_eq!(order(&current), ["10.0.0.3", "10.0.0.1"]);
+    current.install_health(health(2, &[]));
+    assert!(order(&current).is_empty());
+    assert_eq!(before.table.revision, 1, "a request keeps what it began with");
+    assert_eq!(before.candidates(0).len(), 2);
+    assert_eq!(before.candidates(7).len(), 0);
+}
+
+#[test]
+fn health_that_came_first_is_joined_with_a_later_table() {
+    let current = Current::new();
+    current.install_health(health(5, &["10.0.0.2"]));
+    current.install_table(Table::compile(snapshot(1), None).unwrap());
+    assert_eq!(order(&current), ["10.0.0.2"]);
+    assert_eq!(current.load().health_version, 5);
+}
+
+#[test]
+fn no_limit_is_for_ever() {
+    let limits = Table::compile(snapshot(1), None).unwrap().limits;
+    assert_eq!(limits.header_timeout, Duration::from_secs(60));
+    assert_eq!(limits.connect_timeout, FOREVER);
+    assert_eq!(limits.max_body_bytes, u64::MAX);
+    assert_eq!(limits.max_connections, usize::MAX);
+}
+
+#[test]
+fn refusals_name_the_place_and_the_cause() {
+    let refusal = |change: fn(&mut wire::ListenerSnapshot)| {
+        let mut snapshot = snapshot(1);
+        change(&mut snapshot);
+        Table::compile(snapshot, None).unwrap_err().text()
+    };
+    assert_eq!(refusal(|s| s.limits = None), "no limits");
+    assert_eq!(refusal(|s| s.bindings.clear()), "routing: site site: binding 0 does not exist");
+    assert_eq!(
+        refusal(|s| s.bindings[0].backend_settings = None),
+        "pool pool under settings settings: no backend settings"
+    );
+    let text = refusal(|s| {
+        s.certificates = vec![wire::Certificate { name: "c".to_owned(), ..Default::default() }];
+    });
+    assert!(text.starts_with("certificate c: "), "{text}");
+}
+
+#[test]
+fn a_certificate_must_belong_to_its_key() {
+    let make = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (one, other) = (make("a.com"), make("b.com"));
+    let certificate = |key: &rcgen::KeyPair| wire::Certificate {
+        name: "c".to_owned(),
+        chain_der: vec![one.cert.der().to_vec()],
+        key_der: key.serialize_der(),
+    };
+    let with = |certificate| {
+        let mut snapshot = snapshot(1);
+        snapshot.certificates = vec![certificate];
+        snapshot.sites[0].tls = true;
+        Table::compile(snapshot, None)
+    };
+    let table = with(certificate(&one.signing_key)).unwrap();
+    assert!(table.certificate_for(Some("a.com")).is_some());
+    let refused = with(certificate(&other.signing_key)).unwrap_err();
+    assert!(matches!(refused, SnapshotRefusal::Certificate { .. }));
+}
