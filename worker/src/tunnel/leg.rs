@@ -110,6 +110,7 @@ impl Leg {
             return Ok(Look::Dry);
         }
         match sys::peek(self.fd.as_fd(), scratch) {
+            Ok(0) if self.reset => Err(Broken::Reset),
             Ok(0) => Ok(Look::End { truncated: false }),
             Ok(count) => {
                 // An end or urgent data may wait behind a short peek, its event long since reported.
