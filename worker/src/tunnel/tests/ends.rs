@@ -194,3 +194,59 @@ async fn dropping_the_engine_ends_everything() {
     assert_eq!(patient(client.read(&mut [0])).await.unwrap(), 0);
     assert_eq!(patient(backend.read(&mut [0])).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn urgent_bytes_stay_in_line() {
+    let (_tunnels, mut client, mut backend) = sockets().await;
+    for round in 0..20 {
+        client.write_all(b"abc").await.unwrap();
+        socket2::SockRef::from(&client).send_out_of_band(b"U").unwrap();
+        client.write_all(b"def").await.unwrap();
+        let mut heard = [0; 7];
+        patient(backend.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard, b"abcUdef", "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn many_blocked_tunnels_keep_their_thread_asleep() {
+    let tunnels = Tunnels::start(1, 0).unwrap();
+    let mut far = Vec::new();
+    for _ in 0..40 {
+        let (client, client_leg) = tcp_pair().await;
+        let (backend_leg, backend) = tcp_pair().await;
+        let facts = facts(Duration::from_secs(60));
+        tunnels.open(plain(client_leg), plain(backend_leg), Preludes::default(), facts).unwrap();
+        far.push((client, backend));
+    }
+    let bytes = vec![1; 16 << 20];
+    for (client, _) in &far {
+        // Beyond what the queues of both legs hold, as far as the kernel takes it.
+        while client.try_write(&bytes).is_ok() {}
+    }
+    // Until nothing moves, then a while longer.
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    let mut before = tunnels.totals().bytes_in;
+    loop {
+        ticks.tick().await;
+        ticks.tick().await;
+        for (client, _) in &far {
+            while client.try_write(&bytes).is_ok() {}
+        }
+        let now = tunnels.totals().bytes_in;
+        if now == before && now > 0 {
+            break;
+        }
+        before = now;
+    }
+    let turns = tunnels.turns();
+    ticks.tick().await;
+    ticks.tick().await;
+    assert!(tunnels.turns() - turns < 400, "{} turns while blocked", tunnels.turns() - turns);
+    // A reset is noticed in all of them.
+    let (clients, backends): (Vec<_>, Vec<_>) = far.into_iter().unzip();
+    clients.into_iter().for_each(abort);
+    patient(tunnels.emptied()).await;
+    assert_eq!(tunnels.totals().closed_by(Cause::Client), 40);
+    drop(backends);
+}
