@@ -249,7 +249,7 @@ async fn preludes_precede_what_is_relayed_and_the_head_is_not_counted() {
 
 #[tokio::test]
 async fn a_reader_that_stops_holds_the_writer_back_and_loses_nothing() {
-    for shape in SHAPES {
+    for shape in [PLAIN, SHAPES[3]] {
         let rig = Rig::open(shape).await;
         let (mut from_client, _to_client) = tokio::io::split(rig.client);
         let (_from_backend, mut to_backend) = tokio::io::split(rig.backend);
