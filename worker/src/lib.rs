@@ -1,1 +1,4 @@
 //! stub
+pub mod gate;
+pub mod tunnel;
+pub mod websocket;

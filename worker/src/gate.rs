@@ -1,0 +1,229 @@
+//! The IO gate between hyper's server and the client's stream.
+//!
+//! hyper must never put a 101 on the wire itself: what a tunnel says first is said by the engine, once the tunnel
+//! is recorded. So the service closes the gate just before it returns a 101, and from then on everything that hyper
+//! writes is kept here. What was written earlier goes out in its order; a flush still waits for the client.
+//!
+//! Nothing here knows HTTP. No byte is ever dropped or reordered: what hyper still held back when the gate closed
+//! precedes the captured head in the capture, as it would have on the wire.
+
+use std::io;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+#[cfg(test)]
+mod tests;
+
+/// A client's stream as accepted.
+#[derive(Debug)]
+pub enum ClientIo {
+    /// An http listener's.
+    Plain(TcpStream),
+    /// An https listener's, handshake done.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A client's stream with a gate in its writing half.
+#[derive(Debug)]
+pub struct Gate {
+    io: ClientIo,
+    state: Arc<State>,
+    captured: Vec<u8>,
+}
+
+/// The service's hand on the gate of its connection.
+#[derive(Debug, Clone)]
+pub struct GateHandle(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    closed: AtomicBool,
+    written: AtomicU64,
+    read: AtomicU64,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Puts an open gate around a stream.
+    pub fn new(io: ClientIo) -> (Self, GateHandle) {
+        let state = Arc::new(State::default());
+        (Self { io, state: Arc::clone(&state), captured: Vec::new() }, GateHandle(state))
+    }
+
+    /// The stream, and what was written since the gate closed.
+    pub fn into_parts(self) -> (ClientIo, Vec<u8>) {
+        (self.io, self.captured)
+    }
+
+    fn closed(&self) -> bool {
+        self.state.closed.load(Ordering::Acquire)
+    }
+
+    fn count_written(&self, outcome: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(written)) = outcome {
+            self.state.written.fetch_add(*written as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for Gate {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        let read = buf.filled().len().saturating_sub(before);
+        self.state.read.fetch_add(read as u64, Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl AsyncWrite for Gate {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.closed() {
+            self.captured.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.count_written(&outcome);
+        outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.closed() {
+            let before = self.captured.len();
+            for buf in bufs {
+                self.captured.extend_from_slice(buf);
+            }
+            return Poll::Ready(Ok(self.captured.len() - before));
+        }
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.count_written(&outcome);
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Also when closed: on a TLS stream records written before may still wait for the client.
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+// === impl GateHandle ===
+
+impl GateHandle {
+    /// Closes the gate for good: what hyper writes from now on is captured and does not reach the client.
+    pub fn capture(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether the gate has been closed.
+    pub fn is_capturing(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// Plaintext bytes that the stream has taken from hyper.
+    pub fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
+    /// Plaintext bytes that hyper has been given.
+    pub fn read(&self) -> u64 {
+        self.0.read.load(Ordering::Relaxed)
+    }
+}
+
+// === impl ClientIo ===
+
+impl ClientIo {
+    /// The TCP stream below.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! From two upgraded connections to a tunnel.
+//!
+//! Both hyper connections are taken apart into their sockets, their TLS sessions and the bytes that hyper had read
+//! ahead. The client's 101, captured by the gate, becomes the first bytes of the tunnel towards it.
+
+use std::io;
+use std::time::Duration;
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use rustls::Connection;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+use crate::gate::{ClientIo, Gate, GateHandle};
+use crate::pool::connect::BackendIo;
+use crate::tunnel::{Leg, OpenError, Preludes, TunnelFacts, TunnelId, Tunnels};
+
+/// Why two upgraded connections did not become a tunnel. The client has not heard the 101.
+#[derive(Debug, Error)]
+pub enum BeginError {
+    /// The service returned its 101 with the gate open.
+    #[error("the gate was open when the 101 was written")]
+    GateOpen,
+    /// A side of the tunnel went away between its handshake and the tunnel.
+    #[error("an upgrade did not come about")]
+    Upgrade(#[source] hyper::Error),
+    /// The client did not take what was sent to it before.
+    #[error("an upgrade did not come about in {0:?}")]
+    Slow(Duration),
+    /// A connection of ours runs over a stream of another type than expected.
+    #[error("the {0} stream has an unknown type")]
+    Foreign(&'static str),
+    /// A socket could not be taken from the runtime.
+    #[error("a socket could not be taken over")]
+    Socket(#[source] io::Error),
+    /// The engine did not take the tunnel.
+    #[error("the tunnel could not be opened")]
+    Open(#[source] OpenError),
+}
+
+/// Awaits both upgrades and hands the tunnel to the engine, which then says the 101 to the client.
+///
+/// The wait is bounded by the tunnel's idle timeout: a client may still have to read an earlier response.
+pub async fn begin(
+    client: OnUpgrade,
+    gate: GateHandle,
+    backend: OnUpgrade,
+    facts: TunnelFacts,
+    tunnels: &Tunnels,
+) -> Result<TunnelId, BeginError> {
+    if !gate.is_capturing() {
+        return Err(BeginError::GateOpen);
+    }
+    let both = futures_util::future::try_join(client, backend);
+    let (client, backend) = if facts.idle_timeout.is_zero() {
+        both.await
+    } else {
+        let limit = facts.idle_timeout;
+        tokio::time::timeout(limit, both).await.map_err(|_| BeginError::Slow(limit))?
+    }
+    .map_err(BeginError::Upgrade)?;
+    let (client, head, from_client) = take_client(client)?;
+    let (backend, from_backend) = take_backend(backend)?;
+    let preludes = Preludes { head, to_client: from_backend, to_backend: from_client };
+    tunnels.open(client, backend, preludes, facts).map_err(BeginError::Open)
+}
+
+fn take_client(upgraded: Upgraded) -> Result<(Leg, Vec<u8>, Vec<u8>), BeginError> {
+    let parts =
+        upgraded.downcast::<TokioIo<Gate>>().map_err(|_| BeginError::Foreign("client's"))?;
+    let (io, head) = parts.io.into_inner().into_parts();
+    let leg = match io {
+        ClientIo::Plain(stream) => plain_leg(stream)?,
+        ClientIo::Tls(stream) => {
+            let (stream, session) = stream.into_inner();
+            tls_leg(stream, Connection::Server(session))?
+        }
+    };
+    Ok((leg, head, parts.read_buf.to_vec()))
+}
+
+fn take_backend(upgraded: Upgraded) -> Result<(Leg, Vec<u8>), BeginError> {
+    let parts =
+        upgraded.downcast::<TokioIo<BackendIo>>().map_err(|_| BeginError::Foreign("backend's"))?;
+    let leg = match parts.io.into_inner() {
+        BackendIo::Plain(stream) => plain_leg(stream)?,
+        BackendIo::Tls(stream) => {
+            let (stream, session) = stream.into_inner();
+            tls_leg(stream, Connection::Client(session))?
+        }
+    };
+    Ok((leg, parts.read_buf.to_vec()))
+}
+
+fn plain_leg(stream: TcpStream) -> Result<Leg, BeginError> {
+    Ok(Leg::plain(stream.into_std().map_err(BeginError::Socket)?.into()))
+}
+
+fn tls_leg(stream: TcpStream, session: Connection) -> Result<Leg, BeginError> {
+    Ok(Leg::tls(stream.into_std().map_err(BeginError::Socket)?.into(), session))
+}
