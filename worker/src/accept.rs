@@ -73,9 +73,8 @@ async fn take_connections(
 
 /// Tunnels have left their connection's task but still hold its client.
 fn is_full(shared: &Shared, connections: usize) -> bool {
-    let limit = shared.limits().max_connections;
     let tunnels = usize::try_from(shared.tunnels.active()).unwrap_or(usize::MAX);
-    limit != 0 && connections.saturating_add(tunnels) >= limit as usize
+    connections.saturating_add(tunnels) >= shared.current.load().table.limits.max_connections
 }
 
 async fn pause(begun: &mut (impl Future<Output = ()> + Unpin)) {

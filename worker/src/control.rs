@@ -4,6 +4,7 @@
 //! new line who it is, which revision it serves and in which state it is. What a directive means for a connection is
 //! decided elsewhere: here it only becomes a table, a health, a drain order or a list.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::http::Shared;
 use crate::snapshot::Table;
 use crate::tunnel::Cause;
 
+mod removal;
 mod report;
 pub(crate) mod socket;
 
@@ -65,6 +67,7 @@ pub(crate) struct Control {
     duties: Arc<Duties>,
     /// The last revision installed.
     revision: Option<u64>,
+    removal: removal::Removal,
 }
 
 /// Why a line ended.
@@ -117,6 +120,16 @@ impl Default for Duties {
     }
 }
 
+impl Duties {
+    /// Waits until this worker leaves. Cancel-safe.
+    async fn left(&self) {
+        if self.leaving.subscribe().wait_for(|leaving| *leaving).await.is_err() {
+            // The sender is `self`, so the channel cannot close while this waits.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 // === impl Control ===
 
 impl Control {
@@ -126,7 +139,14 @@ impl Control {
         shared: Arc<Shared>,
         duties: Arc<Duties>,
     ) -> Self {
-        Self { bootstrap, hello, shared, duties, revision: None }
+        Self {
+            bootstrap,
+            hello,
+            shared,
+            duties,
+            revision: None,
+            removal: removal::Removal::default(),
+        }
     }
 
     /// Keeps the line up until this worker leaves.
@@ -138,7 +158,7 @@ impl Control {
             match self.session().await {
                 Ok(()) => return,
                 Err(error) => {
-                    let error: &dyn std::error::Error = &error;
+                    let error: &dyn Error = &error;
                     tracing::warn!(error, "no line to the supervisor; serving on");
                 }
             }
@@ -153,11 +173,10 @@ impl Control {
                 needed = Instant::now();
             }
             self.end_if_orphaned(needed);
-            let mut leaving = self.duties.leaving.subscribe();
             // Both arms are cancel-safe.
             tokio::select! {
                 () = sleep(backoff.next()) => {}
-                _ = leaving.wait_for(|leaving| *leaving) => return,
+                () = self.duties.left() => return,
             }
         }
     }
@@ -195,7 +214,7 @@ impl Control {
         let outbox = ReceiverStream::new(outbox);
         let mut directives = client.session(outbox).await.map_err(Box::new)?.into_inner();
 
-        let mut leaving = self.duties.leaving.subscribe();
+        let duties = self.duties.clone();
         let mut reports = interval(REPORT_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -215,7 +234,7 @@ impl Control {
                     // A supervisor that is behind gets the next one: totals lose nothing by it.
                     drop(events.try_send(event(Event::Report(report::report(&self.shared)))));
                 }
-                Ok(_) = leaving.wait_for(|leaving| *leaving) => break,
+                () = duties.left() => break,
             }
         }
         say(&events, Event::Report(report::report(&self.shared))).await?;
@@ -228,7 +247,11 @@ impl Control {
 
     async fn obey(&mut self, directive: Directive, events: &Events) -> Result<(), SessionError> {
         match directive {
-            Directive::Health(health) => self.shared.current.install_health(&health),
+            Directive::Health(health) => {
+                self.removal.note_health(&health);
+                self.shared.current.install_health(health);
+                self.retire_tunnels();
+            }
             Directive::Snapshot(snapshot) => say(events, self.install(snapshot)).await?,
             Directive::Serve(_) => {
                 self.duties.serve.send_replace(true);
@@ -247,19 +270,28 @@ impl Control {
 
     fn install(&mut self, snapshot: ListenerSnapshot) -> Event {
         let revision = snapshot.revision;
-        match Table::compile(snapshot) {
+        let current = &self.shared.current;
+        match Table::compile(snapshot, Some(&current.load().table)) {
             Ok(table) => {
-                self.shared.current.install_table(table);
+                self.removal.note_table(&table);
+                self.shared.idle.keep_only(&table);
+                current.install_table(table);
+                self.retire_tunnels();
                 self.revision = Some(revision);
                 tracing::info!(revision, "serving a new revision");
                 acknowledgement(revision, String::new())
             }
             Err(refusal) => {
-                let error: &dyn std::error::Error = &refusal;
-                tracing::warn!(revision, error, "refused a revision");
-                acknowledgement(revision, words(error))
+                let refusal = refusal.text();
+                tracing::warn!(revision, refusal, "refused a revision");
+                acknowledgement(revision, refusal)
             }
         }
+    }
+
+    fn retire_tunnels(&self) {
+        let serving = self.shared.current.load();
+        self.shared.tunnels.retire(|facts| self.removal.time_left(&serving.table, facts));
     }
 
     async fn list(&self, ask: &ListTunnels, events: &Events) -> Result<(), SessionError> {
@@ -284,18 +316,6 @@ fn acknowledgement(revision: u64, refusal: String) -> Event {
     Event::SnapshotAck(SnapshotAck { revision, refusal })
 }
 
-/// An error with its causes, for a refusal that a person reads.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
-}
-
 fn event(kind: Event) -> WorkerEvent {
     WorkerEvent { kind: Some(kind) }
 }
@@ -315,12 +335,5 @@ mod tests {
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
         backoff.reset();
         assert_eq!(backoff.next(), Backoff::LEAST);
-    }
-
-    #[test]
-    fn a_refusal_tells_the_whole_chain() {
-        let io = std::io::Error::other("no such key");
-        let error = SessionError::from(Box::new(tonic::Status::from_error(Box::new(io))));
-        assert!(words(&error).contains("no such key"));
     }
 }

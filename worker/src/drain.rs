@@ -11,16 +11,16 @@ use tokio::time::Instant;
 
 /// Why and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub(crate) struct Order {
     /// When tunnels that still live are closed; `None`: they live until they end by themselves.
-    pub tunnel_deadline: Option<Instant>,
+    pub(crate) tunnel_deadline: Option<Instant>,
     /// For people.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// A handle on the signal; clones share it.
 #[derive(Debug, Clone)]
-pub struct Drain {
+pub(crate) struct Drain {
     order: watch::Sender<Option<Order>>,
 }
 
@@ -34,7 +34,7 @@ impl Default for Drain {
 
 impl Drain {
     /// Begins the drain. A second order may bring the tunnels' deadline forward and never puts it off.
-    pub fn begin(&self, order: Order) {
+    pub(crate) fn begin(&self, order: Order) {
         self.order.send_if_modified(|current| {
             let sooner = match current.as_ref().map(|standing| standing.tunnel_deadline) {
                 None | Some(None) => true,
@@ -48,17 +48,18 @@ impl Drain {
     }
 
     /// Whether new work is refused from now on.
-    pub fn is_begun(&self) -> bool {
+    pub(crate) fn is_begun(&self) -> bool {
         self.order.borrow().is_some()
     }
 
     /// The order that stands.
-    pub fn order(&self) -> Option<Order> {
+    #[cfg(test)]
+    pub(crate) fn order(&self) -> Option<Order> {
         self.order.borrow().clone()
     }
 
     /// Waits for the beginning. Cancel-safe.
-    pub async fn begun(&self) {
+    pub(crate) async fn begun(&self) {
         // The sender is `self`, so the channel cannot close while this waits.
         if self.order.subscribe().wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
@@ -66,7 +67,7 @@ impl Drain {
     }
 
     /// A receiver that sees each change of the order.
-    pub fn watch(&self) -> watch::Receiver<Option<Order>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Order>> {
         self.order.subscribe()
     }
 }

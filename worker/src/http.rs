@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use holdfast_proto::control::Limits;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -31,8 +30,9 @@ use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
 use crate::gate::{ClientIo, Gate, GateHandle};
 use crate::metrics::Metrics;
-use crate::respond;
-use crate::snapshot::Current;
+use crate::pool::reuse::Idle;
+use crate::respond::{self, BoxBody};
+use crate::snapshot::{Current, Limits};
 use crate::tunnel::Tunnels;
 
 mod body;
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) drain: Drain,
     /// HTTP's counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// Connections to backends that wait for their next request.
+    pub(crate) idle: Arc<Idle<BoxBody>>,
     /// Live tunnels and their engine.
     pub(crate) tunnels: Arc<Tunnels>,
 }
@@ -94,19 +96,9 @@ pub(crate) struct RequestInFlight(Arc<Conversation>);
 // === impl Shared ===
 
 impl Shared {
-    /// The limits in force.
-    pub(crate) fn limits(&self) -> Limits {
-        self.current.load().table().limits()
-    }
-
     /// Whether this listener's sites speak TLS.
     pub(crate) fn is_tls(&self) -> bool {
-        self.current.load().table().tls()
-    }
-
-    /// Whether our own answers keep quiet about who makes them.
-    pub(crate) fn hides_server(&self) -> bool {
-        self.current.load().table().hide_server_header()
+        self.current.load().table.router.serves_tls()
     }
 }
 
@@ -167,7 +159,7 @@ enum End {
 
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
 pub(crate) async fn serve(io: ClientIo, peer: Peer, shared: Arc<Shared>) {
-    let limits = shared.limits();
+    let limits = shared.current.load().table.limits.clone();
     let (gate, handle) = Gate::new(io);
     let conversation = Arc::new(Conversation::new(shared, peer, handle));
     let asked = conversation.clone();
@@ -177,7 +169,8 @@ pub(crate) async fn serve(io: ClientIo, peer: Peer, shared: Arc<Shared>) {
         let asked = asked.clone();
         async move { Ok::<_, Infallible>(service::answer(request, &asked, in_flight).await) }
     });
-    let mut connection = builder(&limits).serve_connection(TokioIo::new(gate), service).with_upgrades();
+    let mut connection =
+        builder(&limits).serve_connection(TokioIo::new(gate), service).with_upgrades();
 
     let mut clock = Clock::new(&limits, Instant::now());
     let mut sleep = pin!(sleep_until(Instant::now()));
@@ -206,9 +199,9 @@ fn builder(limits: &Limits) -> http1::Builder {
     // Our clock knows what hyper's does not: what is flushed, what is idle, what to say. As nginx does, a client's
     // FIN in the middle of its request ends the request: nobody is there to read the answer, most likely.
     builder.header_read_timeout(None::<Duration>).half_close(false).max_headers(MOST_HEADERS);
-    if let Some(most) = usize::try_from(limits.max_header_bytes).ok().filter(|most| *most != 0) {
-        builder.max_header_size(most);
-        builder.max_buf_size(most.saturating_mul(2).max(LEAST_BUFFER));
+    let most = limits.max_header_bytes;
+    if most != usize::MAX {
+        builder.max_header_size(most).max_buf_size(most.saturating_mul(2).max(LEAST_BUFFER));
     }
     builder
 }

@@ -14,7 +14,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// This process's counters.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     requests: [AtomicU64; CLASSES.len()],
     connections_active: AtomicU64,
     pools: Mutex<BTreeMap<String, PoolCounters>>,
@@ -28,13 +28,13 @@ struct PoolCounters {
 
 /// Counts one client connection for as long as it lives.
 #[derive(Debug)]
-pub struct ActiveConnection(std::sync::Arc<Metrics>);
+pub(crate) struct ActiveConnection(std::sync::Arc<Metrics>);
 
 // === impl Metrics ===
 
 impl Metrics {
     /// Counts a request by the status that its client was told.
-    pub fn count_request(&self, status: http::StatusCode) {
+    pub(crate) fn count_request(&self, status: http::StatusCode) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(counter) = self.requests.get(class) {
             counter.fetch_add(1, Relaxed);
@@ -42,28 +42,28 @@ impl Metrics {
     }
 
     /// Counts a client connection until the guard is dropped.
-    pub fn connection(self: &std::sync::Arc<Self>) -> ActiveConnection {
+    pub(crate) fn connection(self: &std::sync::Arc<Self>) -> ActiveConnection {
         self.connections_active.fetch_add(1, Relaxed);
         ActiveConnection(self.clone())
     }
 
     /// Client connections that speak HTTP now.
-    pub fn connections_active(&self) -> u64 {
+    pub(crate) fn connections_active(&self) -> u64 {
         self.connections_active.load(Relaxed)
     }
 
     /// A backend of `pool` could not be dialled.
-    pub fn count_connect_failure(&self, pool: &str) {
+    pub(crate) fn count_connect_failure(&self, pool: &str) {
         self.pool(pool, |counters| counters.connect_failures += 1);
     }
 
     /// A request to `pool` was sent again, on another connection or to another backend.
-    pub fn count_retry(&self, pool: &str) {
+    pub(crate) fn count_retry(&self, pool: &str) {
         self.pool(pool, |counters| counters.retries += 1);
     }
 
     /// Every series, for the report.
-    pub fn samples(&self) -> Vec<Sample> {
+    pub(crate) fn samples(&self) -> Vec<Sample> {
         let classes = CLASSES.iter().zip(&self.requests).map(|(class, requests)| {
             counter("holdfast_requests_total", &[("code_class", class)], requests.load(Relaxed))
         });
@@ -101,29 +101,25 @@ impl Drop for ActiveConnection {
 }
 
 /// One series of a counter.
-pub fn counter(name: &str, labels: &[(&str, &str)], value: u64) -> Sample {
+pub(crate) fn counter(name: &str, labels: &[(&str, &str)], value: u64) -> Sample {
     sample(name, labels, Value::Counter(value))
 }
 
 /// One gauge without labels.
-pub fn gauge(name: &str, value: u64) -> Sample {
+pub(crate) fn gauge(name: &str, value: u64) -> Sample {
     #[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
     sample(name, &[], Value::Gauge(value as f64))
 }
 
 /// One histogram without labels; `counts` are not cumulative and one more than `bounds`.
-pub fn histogram(name: &str, bounds: Vec<f64>, counts: Vec<u64>, sum: f64) -> Sample {
+pub(crate) fn histogram(name: &str, bounds: Vec<f64>, counts: Vec<u64>, sum: f64) -> Sample {
     sample(name, &[], Value::Histogram(Histogram { bounds, counts, sum }))
 }
 
 fn sample(name: &str, labels: &[(&str, &str)], value: Value) -> Sample {
     let label =
         |&(key, value): &(&str, &str)| Label { key: key.to_owned(), value: value.to_owned() };
-    Sample {
-        name: name.to_owned(),
-        labels: labels.iter().map(label).collect(),
-        value: Some(value),
-    }
+    Sample { name: name.to_owned(), labels: labels.iter().map(label).collect(), value: Some(value) }
 }
 
 #[cfg(test)]
@@ -133,8 +129,7 @@ mod tests {
     use std::sync::Arc;
 
     fn value(metrics: &Metrics, name: &str, label: &str) -> Option<Value> {
-        let wanted =
-            |s: &Sample| s.name == name && s.labels.iter().all(|l| l.value == label);
+        let wanted = |s: &Sample| s.name == name && s.labels.iter().all(|l| l.value == label);
         metrics.samples().into_iter().find(wanted).and_then(|s| s.value)
     }
 

@@ -88,6 +88,7 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
         current: Arc::new(Current::default()),
         drain: Drain::default(),
         metrics: Arc::new(Metrics::default()),
+        idle: Arc::default(),
         tunnels: Tunnels::start(threads, bootstrap.generation).map_err(RunError::Tunnels)?,
     });
     let duties = Arc::new(Duties::default());
@@ -96,6 +97,8 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
     let mut core = JoinSet::new();
     core.spawn(signals.obey(shared.clone()));
     core.spawn(end_tunnels(shared.clone()));
+    let idle = shared.idle.clone();
+    core.spawn(async move { idle.tend().await });
     let fd_socket = bootstrap.fd_socket();
     core.spawn(socket::keep(fd_socket, hello.clone(), slot.clone(), shared.drain.clone()));
     let mut line = JoinSet::new();
@@ -202,9 +205,8 @@ impl Signals {
 
     async fn obey(mut self, shared: Arc<Shared>) {
         while self.terminate.recv().await.is_some() {
-            let most = shared.limits().drain_timeout_ms;
-            let tunnel_deadline =
-                (most != 0).then(|| Instant::now() + Duration::from_millis(most));
+            let most = shared.current.load().table.limits.drain_timeout;
+            let tunnel_deadline = Some(Instant::now() + most);
             tracing::info!("SIGTERM: draining");
             shared.drain.begin(Order { tunnel_deadline, reason: "SIGTERM".to_owned() });
         }

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 use crate::fault::{Fault, FaultKind};
 use crate::gate::ClientIo;
 use crate::http::{Shared, linger};
+use crate::pool::tls::provider;
 use crate::respond;
 use crate::snapshot::Current;
 
@@ -52,8 +52,7 @@ pub(crate) enum HandshakeError {
 impl Acceptor {
     /// An acceptor that always serves the table in force.
     pub(crate) fn new(current: Arc<Current>) -> Result<Self, TlsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError)?
             .with_no_client_auth()
@@ -68,7 +67,7 @@ impl Acceptor {
 
 impl ResolvesServerCert for ServedCertificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load().router().certificate_for(hello.server_name())
+        self.0.load().table.certificate_for(hello.server_name()).cloned()
     }
 }
 
@@ -79,19 +78,11 @@ pub(crate) async fn open(
     shared: &Shared,
 ) -> Result<ClientIo, HandshakeError> {
     let Some(acceptor) = acceptor else { return Ok(ClientIo::Plain(stream)) };
-    match shared.limits().handshake_timeout_ms {
-        0 => handshake(stream, acceptor, shared).await,
-        most => timeout(Duration::from_millis(most), handshake(stream, acceptor, shared))
-            .await
-            .map_err(|_| HandshakeError::TimedOut)?,
-    }
+    let patience = shared.current.load().table.limits.handshake_timeout;
+    timeout(patience, handshake(stream, acceptor)).await.map_err(|_| HandshakeError::TimedOut)?
 }
 
-async fn handshake(
-    stream: TcpStream,
-    acceptor: &Acceptor,
-    shared: &Shared,
-) -> Result<ClientIo, HandshakeError> {
+async fn handshake(stream: TcpStream, acceptor: &Acceptor) -> Result<ClientIo, HandshakeError> {
     let mut first = [0; 1];
     match stream.peek(&mut first).await.map_err(HandshakeError::Failed)? {
         0 => return Err(HandshakeError::Silent),

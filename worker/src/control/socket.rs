@@ -3,6 +3,7 @@
 //! The supervisor owns the address; a worker only borrows the socket until its drain begins. After a supervisor's
 //! death the worker brings its socket along when it redials, so that the address is never unbound.
 
+use std::error::Error;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -44,8 +45,7 @@ pub(crate) async fn keep(path: PathBuf, hello: Hello, slot: Slot, drain: Drain) 
                 Ok(()) => AttachError::HungUp,
                 Err(error) => error,
             };
-            let error: &dyn std::error::Error = &error;
-            tracing::debug!(error, "no fd channel; dialling again");
+            tracing::debug!(error = &error as &dyn Error, "no fd channel; dialling again");
             sleep(backoff.next()).await;
         }
     };
@@ -66,8 +66,7 @@ async fn attach(
 ) -> Result<(), AttachError> {
     let channel = FdChannel::<FdRequest, FdReply>::connect(path).map_err(AttachError::Dial)?;
     let held = slot.borrow().clone();
-    let request =
-        FdRequest { hello: Some(hello.clone()), brings_listening_socket: held.is_some() };
+    let request = FdRequest { hello: Some(hello.clone()), brings_listening_socket: held.is_some() };
     let brought: Vec<_> = held.iter().map(AsFd::as_fd).collect();
     channel.send(&request, &brought).await.map_err(AttachError::Talk)?;
     let (reply, fds) =

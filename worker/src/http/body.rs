@@ -51,7 +51,7 @@ pub(crate) enum Reply {
 /// A backend's body. Its end sends the backend connection back to be used again.
 pub(crate) struct BackendReply {
     inner: Incoming,
-    patience: Option<Duration>,
+    patience: Duration,
     silence: Option<Pin<Box<Sleep>>>,
     ended: bool,
     keep: Option<Box<dyn FnOnce() + Send>>,
@@ -101,14 +101,16 @@ impl Upload {
 // === impl RequestBody ===
 
 impl RequestBody {
-    /// Lets at most `limit` bytes through (0: any number).
-    pub(crate) fn new(inner: Incoming, limit: u64) -> (Self, Upload) {
+    /// Lets at most `left` bytes through.
+    pub(crate) fn new(inner: Incoming, left: u64) -> (Self, Upload) {
         let upload = Upload::new();
-        let left = if limit == 0 { u64::MAX } else { limit };
         (Self { inner, upload: upload.clone(), left, silence: None }, upload)
     }
 
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_silence(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let silence = self
             .silence
             .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + CLIENT_PATIENCE)));
@@ -136,13 +138,17 @@ impl Body for RequestBody {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match self.left.checked_sub(length) {
                     Some(left) => self.left = left,
-                    None => return Poll::Ready(Some(Err(self.upload.fail(FaultKind::BodyTooLarge)))),
+                    None => {
+                        return Poll::Ready(Some(Err(self.upload.fail(FaultKind::BodyTooLarge))));
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "a client's body broke off");
-                Poll::Ready(Some(Err(self.upload.fail(FaultKind::BadRequest("the body broke off")))))
+                Poll::Ready(Some(Err(self
+                    .upload
+                    .fail(FaultKind::BadRequest("the body broke off")))))
             }
             None => Poll::Ready(None),
         }
@@ -210,7 +216,7 @@ impl BackendReply {
     /// `patience` bounds the backend's silence; `keep` is called when the body has come whole.
     pub(crate) fn new(
         inner: Incoming,
-        patience: Option<Duration>,
+        patience: Duration,
         keep: Box<dyn FnOnce() + Send>,
     ) -> Box<Self> {
         let keep = Some(keep);
@@ -229,7 +235,7 @@ impl BackendReply {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let Some(patience) = self.patience else { return Poll::Pending };
+                let patience = self.patience;
                 let silence = self
                     .silence
                     .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use holdfast_proto::control::Limits;
 use tokio::time::Instant;
+
+use crate::snapshot::Limits;
 
 /// Longest time that a client may take nothing of an answer (nginx's `send_timeout`).
 const STALL: Duration = Duration::from_secs(60);
@@ -35,8 +36,8 @@ pub(super) enum Expiry {
 /// Knows since when a connection has been in its phase.
 #[derive(Debug)]
 pub(super) struct Clock {
-    header: Option<Duration>,
-    keep_alive: Option<Duration>,
+    header: Duration,
+    keep_alive: Duration,
     fresh: bool,
     phase: Phase,
 }
@@ -54,10 +55,9 @@ enum Phase {
 impl Clock {
     /// For a connection accepted at `now`.
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
-        let limit = |ms: u64| (ms != 0).then(|| Duration::from_millis(ms));
         Self {
-            header: limit(limits.header_timeout_ms),
-            keep_alive: limit(limits.keep_alive_timeout_ms),
+            header: limits.header_timeout,
+            keep_alive: limits.keep_alive_timeout,
             fresh: true,
             phase: Phase::Idle { since: now, read: 0 },
         }
@@ -79,9 +79,9 @@ impl Clock {
             // A client that has never asked anything gets the time of a request, not of a pause.
             Phase::Idle { since, .. } => {
                 let patience = if self.fresh { self.header } else { self.keep_alive };
-                patience.map(|patience| (since + patience, Expiry::Idle))
+                Some((since + patience, Expiry::Idle))
             }
-            Phase::Head { since } => self.header.map(|patience| (since + patience, Expiry::Head)),
+            Phase::Head { since } => Some((since + self.header, Expiry::Head)),
         }
     }
 
@@ -103,13 +103,14 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Table;
 
     const SECOND: Duration = Duration::from_secs(1);
     const QUIET: Observation = Observation { read: 0, written: 0, flushed: true, busy: false };
 
     fn clock(now: Instant) -> Clock {
-        let limits =
-            Limits { header_timeout_ms: 60_000, keep_alive_timeout_ms: 75_000, ..Limits::default() };
+        let mut limits = Table::empty().limits;
+        (limits.header_timeout, limits.keep_alive_timeout) = (60 * SECOND, 75 * SECOND);
         Clock::new(&limits, now)
     }
 

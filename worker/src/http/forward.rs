@@ -11,16 +11,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, request};
+use http::header::HOST;
+use http::{Request, Response, request};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fault::{Fault, FaultKind};
-use crate::headers;
 use crate::http::body::{BackendReply, Reply, Upload};
 use crate::metrics::Metrics;
-use crate::pool::{Backend, Binding, reuse};
+use crate::pool::reuse::{Idle, Key, dial_http};
+use crate::pool::{Backend, Binding};
 use crate::respond::{self, BoxBody};
 use crate::snapshot::Serving;
 
@@ -35,19 +36,21 @@ pub(super) struct Errand<'a> {
     /// What is served, pinned for this request.
     pub(super) serving: &'a Serving,
     /// The pool and its settings.
-    pub(super) binding: &'a Arc<Binding>,
+    pub(super) binding: &'a Binding,
+    /// Its index in the table.
+    pub(super) index: usize,
     /// HTTP's counters.
     pub(super) metrics: &'a Metrics,
-    /// The request as it came.
+    /// Connections that wait for a request.
+    pub(super) idle: &'a Arc<Idle<BoxBody>>,
+    /// The request as every backend gets it, but for its own host.
     pub(super) head: &'a request::Parts,
-    /// What every backend is told, but for its own host.
-    pub(super) outbound: headers::Outbound<'a>,
+    /// The Host that the client sent.
+    pub(super) client_host: &'a str,
     /// The client's body.
     pub(super) upload: &'a Upload,
     /// Whether this is an opening handshake: then the connection is new and never kept.
     pub(super) upgrade: bool,
-    /// How long a backend may take to dial.
-    pub(super) connect_timeout: Option<Duration>,
 }
 
 /// A backend's answer, head only.
@@ -56,6 +59,7 @@ pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
     /// Who gave it.
     pub(super) backend: Arc<Backend>,
+    key: Key,
     sender: Sender,
 }
 
@@ -74,16 +78,16 @@ impl Errand<'_> {
     pub(super) async fn send(&self, body: BoxBody) -> Result<Answer, Fault> {
         let mut body = Some(body);
         let mut last = Fault::new(FaultKind::NoBackend);
-        let candidates = self.serving.candidates(self.binding);
-        for (tried, backend) in candidates.into_iter().take(MOST_BACKENDS).enumerate() {
+        let candidates = self.serving.candidates(self.index);
+        for (tried, backend) in candidates.take(MOST_BACKENDS).enumerate() {
             if tried != 0 {
-                self.metrics.count_retry(self.binding.pool());
+                self.metrics.count_retry(&self.binding.pool);
             }
             match self.ask(&backend, body.take()).await {
                 Ok(answer) => return Ok(answer),
                 Err(Setback::Final(fault)) => return Err(fault),
                 Err(Setback::NotTaken(returned, fault)) => {
-                    tracing::debug!(backend = %backend, %fault, "backend passed over");
+                    tracing::debug!(backend = backend.label(), %fault, "backend passed over");
                     body = returned;
                     last = fault;
                 }
@@ -93,24 +97,30 @@ impl Errand<'_> {
     }
 
     /// One backend: a kept connection if there is one, else a new one.
-    async fn ask(&self, backend: &Arc<Backend>, mut body: Option<BoxBody>) -> Result<Answer, Setback> {
-        let kept = if self.upgrade { None } else { reuse::take(self.binding, backend) };
+    async fn ask(
+        &self,
+        backend: &Arc<Backend>,
+        mut body: Option<BoxBody>,
+    ) -> Result<Answer, Setback> {
+        let key = Key::new(self.binding, backend, self.client_host);
+        let kept = if self.upgrade { None } else { self.idle.take(&key) };
         if let Some(sender) = kept {
-            match self.deliver(backend, sender, body, true).await {
+            match self.deliver(backend, &key, sender, body, true).await {
                 Err(Setback::NotTaken(returned, _)) => {
-                    self.metrics.count_retry(self.binding.pool());
+                    self.metrics.count_retry(&self.binding.pool);
                     body = returned;
                 }
                 settled => return settled,
             }
         }
-        match reuse::dial_http(self.binding, backend, self.connect_timeout).await {
-            Ok(sender) => self.deliver(backend, sender, body, false).await,
+        let patience = self.serving.table.limits.connect_timeout;
+        match dial_http(self.binding, backend, self.client_host, patience).await {
+            Ok(sender) => self.deliver(backend, &key, sender, body, false).await,
             Err(error) => {
-                self.metrics.count_connect_failure(self.binding.pool());
+                self.metrics.count_connect_failure(&self.binding.pool);
                 let fault = error.fault();
                 let error: &dyn std::error::Error = &error;
-                tracing::debug!(%backend, error, "cannot reach a backend");
+                tracing::debug!(error, "cannot reach a backend");
                 Err(Setback::NotTaken(body, fault))
             }
         }
@@ -120,17 +130,21 @@ impl Errand<'_> {
     async fn deliver(
         &self,
         backend: &Arc<Backend>,
+        key: &Key,
         mut sender: Sender,
         body: Option<BoxBody>,
         kept: bool,
     ) -> Result<Answer, Setback> {
         let replayable = body.as_ref().is_none_or(Body::is_end_stream);
         let body = body.unwrap_or_else(respond::empty);
-        let head = self.outbound.head(self.head, backend).map_err(Setback::Final)?;
-        let sent = sender.try_send_request(Request::from_parts(head, body));
+        let mut request = Request::from_parts(self.head.clone(), body);
+        let host = self.binding.host_for(backend, self.client_host);
+        request.headers_mut().insert(HOST, host);
+        let sent = sender.try_send_request(request);
         match self.within_patience(sent).await.map_err(Setback::Final)? {
             Ok(response) => {
-                Ok(Answer { response, backend: backend.clone(), sender })
+                let (backend, key) = (backend.clone(), key.clone());
+                Ok(Answer { response, backend, key, sender })
             }
             Err(mut failed) => {
                 let returned = failed.take_message().map(Request::into_body);
@@ -148,9 +162,8 @@ impl Errand<'_> {
 
     /// Waits for the backend while it is its turn.
     async fn within_patience<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
-        let patience = self.binding.request_timeout();
+        let patience = self.binding.request_timeout;
         let mut work = pin!(work);
-        let Some(patience) = patience else { return Ok(work.await) };
         let mut due = Instant::now() + patience;
         loop {
             // Cancel-safe: `work` is only borrowed.
@@ -174,19 +187,19 @@ impl Errand<'_> {
 // === impl Answer ===
 
 impl Answer {
-    /// The answer with its body on its way; the connection is kept when it has come whole.
-    pub(super) fn into_response(self, binding: &Arc<Binding>, keep: bool) -> Response<Reply> {
-        let Self { response, backend, sender } = self;
-        let whole = {
-            let binding = binding.clone();
-            move || {
-                if keep {
-                    reuse::put(&binding, &backend, sender);
-                }
+    /// The answer with its body on its way; the connection waits in `idle` when the body has come whole.
+    pub(super) fn into_response(
+        self,
+        patience: Duration,
+        idle: Option<Arc<Idle<BoxBody>>>,
+    ) -> Response<Reply> {
+        let Self { response, key, sender, .. } = self;
+        let keep = move || {
+            if let Some(idle) = idle {
+                idle.put(key, sender);
             }
         };
-        let patience = binding.request_timeout();
-        response.map(|body| Reply::Backend(BackendReply::new(body, patience, Box::new(whole))))
+        response.map(|body| Reply::Backend(BackendReply::new(body, patience, Box::new(keep))))
     }
 }
 
