@@ -216,6 +216,7 @@ impl Engine {
         // A key may outlive its tunnel in the queue, and even name another one by now.
         let Some(tunnel) = self.tunnels.get_mut(key).filter(|tunnel| tunnel.queued) else { return };
         tunnel.queued = false;
+        self.registry.turns.fetch_add(1, Ordering::Relaxed);
         let turn = tunnel.turn(&mut self.scratch);
         if turn.moved != [0, 0] {
             tunnel.record.moved_ms.store(self.now_ms, Ordering::Relaxed);

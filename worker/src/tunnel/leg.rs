@@ -19,6 +19,7 @@ const SEALED_AHEAD: usize = 32 * 1024;
 
 /// One socket of a tunnel.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as epoll tells them")]
 pub struct Leg {
     fd: OwnedFd,
     session: Option<Box<Session>>,
@@ -110,6 +111,7 @@ impl Leg {
             return Ok(Look::Dry);
         }
         match sys::peek(self.fd.as_fd(), scratch) {
+            Ok(0) if self.reset => Err(Broken::Reset),
             Ok(0) => Ok(Look::End { truncated: false }),
             Ok(count) => {
                 // An end or urgent data may wait behind a short peek, its event long since reported.
@@ -307,6 +309,8 @@ impl Write for Socket<'_> {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the session itself: it holds keys.
-        f.debug_struct("Session").field("close_notified", &self.close_notified).finish()
+        f.debug_struct("Session")
+            .field("close_notified", &self.close_notified)
+            .finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use holdfast_proto::control;
+use tokio::sync::Notify;
 
 use super::engine::{Adoption, Thread};
 use super::leg::Leg;
@@ -36,7 +37,10 @@ pub(super) struct Registry {
     pub(super) clock: Clock,
     live: Mutex<HashMap<TunnelId, Arc<Record>>>,
     totals: Mutex<Totals>,
+    /// Notified when the last live tunnel has ended.
+    emptied: Notify,
     opened: AtomicU64,
+    pub(super) turns: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -50,7 +54,9 @@ impl Tunnels {
             clock: Clock::start(),
             live: Mutex::default(),
             totals: Mutex::default(),
+            emptied: Notify::new(),
             opened: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         });
@@ -169,6 +175,18 @@ impl Tunnels {
         self.registry.live().len() as u64
     }
 
+    /// Waits until no tunnel is live. Cancel-safe.
+    pub async fn emptied(&self) {
+        loop {
+            // Made before the look, so that an end in between is not missed.
+            let emptied = self.registry.emptied.notified();
+            if self.active() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     /// Figures since the start.
     pub fn totals(&self) -> Totals {
         let registry = &self.registry;
@@ -179,6 +197,11 @@ impl Tunnels {
             bytes_out: registry.bytes_out.load(Ordering::Relaxed),
             ..closed
         }
+    }
+
+    /// Turns given to tunnels so far: what the engine has worked, to tell a tunnel that waits from one that spins.
+    pub fn turns(&self) -> u64 {
+        self.registry.turns.load(Ordering::Relaxed)
     }
 
     fn recheck(&self) {
@@ -226,7 +249,14 @@ impl Registry {
         );
         // Counted before it is gone, so that who has seen it go also sees it counted.
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).count_end(cause, duration_s);
-        self.live().remove(&record.id);
+        let empty = {
+            let mut live = self.live();
+            live.remove(&record.id);
+            live.is_empty()
+        };
+        if empty {
+            self.emptied.notify_waiters();
+        }
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<TunnelId, Arc<Record>>> {

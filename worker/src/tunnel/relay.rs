@@ -92,12 +92,14 @@ enum Manner {
     Broken(Side, Broken),
 }
 
+#[derive(Debug, Default)]
 struct Flow {
     moved: u64,
     more: bool,
     broken: Option<(Role, Broken)>,
 }
 
+#[derive(Debug)]
 enum Role {
     Source,
     Target,
@@ -126,7 +128,12 @@ impl Tunnel {
     pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
         let inward = self.to_backend.pump(&mut self.client, &mut self.backend, scratch);
         self.note_end(Side::Client);
-        let outward = self.to_client.pump(&mut self.backend, &mut self.client, scratch);
+        // A call that reports a reset consumes it, and a further look would take it for an end: so none is made.
+        let outward = if inward.broken.is_some() {
+            Flow::default()
+        } else {
+            self.to_client.pump(&mut self.backend, &mut self.client, scratch)
+        };
         self.note_end(Side::Backend);
         let moved = [inward.moved, outward.moved];
         self.record.bytes_in.fetch_add(inward.moved, Ordering::Relaxed);
@@ -223,7 +230,7 @@ impl Direction {
     }
 
     fn pump(&mut self, source: &mut Leg, target: &mut Leg, scratch: &mut [u8]) -> Flow {
-        let mut flow = Flow { moved: 0, more: false, broken: None };
+        let mut flow = Flow::default();
         if let Err(broken) = self.advance(source, target, scratch, &mut flow) {
             flow.broken = Some(broken);
         }

@@ -1,7 +1,7 @@
 //! The system calls of the relay, each with the flags that it must never be made without.
 //!
-//! Every call passes MSG_DONTWAIT: O_NONBLOCK belongs to the open file, which others may share. SO_ERROR is never
-//! read: reading clears it, and whoever looks next mistakes a reset for an end.
+//! Every call passes `MSG_DONTWAIT`: `O_NONBLOCK` belongs to the open file, which others may share. `SO_ERROR` is
+//! never read: reading clears it, and whoever looks next mistakes a reset for an end.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
