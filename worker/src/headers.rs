@@ -1,0 +1,284 @@
+//! HTTP header hygiene: what is refused, what stays on one hop, what the gateway adds.
+//!
+//! Pure, on `http` types. `Connection` and `Upgrade` belong to the gateway: no field of theirs ever passes through,
+//! except those of a WebSocket's opening handshake, and those are written anew.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
+
+use crate::fault::{Fault, FaultKind};
+use crate::respond::SERVER_NAME;
+
+/// Fields that live on one hop (RFC 9110, 7.6.1), besides those that `Connection` names. As nginx does,
+/// `Proxy-Authenticate` and `Proxy-Authorization` pass: they are between the client and whoever asks.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Fields that `Connection` cannot name away (RFC 9110, 7.6.1 forbids a sender to list fields for all recipients);
+/// otherwise a client could strip what a proxy in front of this one vouches for.
+const END_TO_END: [&str; 11] = [
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "set-cookie",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-real-ip",
+];
+
+/// A message has at most one of each.
+const AT_MOST_ONE: [(HeaderName, &str); 3] = [
+    (HOST, "more than one Host"),
+    (CONTENT_LENGTH, "more than one Content-Length"),
+    (AUTHORIZATION, "more than one Authorization"),
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-original-host");
+const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
+const X_APPGW_TRACE_ID: HeaderName = HeaderName::from_static("x-appgw-trace-id");
+
+/// What a backend is told about the client's side of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded<'a> {
+    /// The client's address.
+    pub client: SocketAddr,
+    /// Whether the client came over TLS.
+    pub tls: bool,
+    /// The port that the request was received on.
+    pub port: u16,
+    /// Host as received.
+    pub host: &'a str,
+    /// Path and query as received.
+    pub url: &'a str,
+    /// See [`trace_id`].
+    pub trace_id: &'a str,
+}
+
+/// Refuses what no backend should have to interpret, and returns the request's host as sent (empty if it has none,
+/// which only HTTP/1.0 may).
+pub fn check_request(parts: &request::Parts) -> Result<&str, Fault> {
+    if matches!(parts.method, Method::TRACE | Method::CONNECT) {
+        return Err(Fault::new(FaultKind::MethodNotAllowed));
+    }
+    for (name, reason) in &AT_MOST_ONE {
+        if parts.headers.get_all(name).iter().nth(1).is_some() {
+            return Err(Fault::bad_request(reason));
+        }
+    }
+    if let Some(length) = parts.headers.get(CONTENT_LENGTH) {
+        // RFC 9112, 6.1: both together are an attempt at smuggling, or as good as one.
+        if parts.headers.contains_key(TRANSFER_ENCODING) {
+            return Err(Fault::bad_request("Content-Length with Transfer-Encoding"));
+        }
+        let digits = length.as_bytes();
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(Fault::bad_request("Content-Length is not a number"));
+        }
+    }
+    if wants_websocket(parts) && announces_body(&parts.headers) {
+        return Err(Fault::bad_request("an upgrade request cannot have a body"));
+    }
+    host(&parts.uri, &parts.headers, parts.version)
+}
+
+/// The host of a request: an absolute target's goes before the Host field (RFC 9112, 3.2.2).
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<&'a str, Fault> {
+    let field = match headers.get(HOST) {
+        Some(value) => {
+            Some(value.to_str().map_err(|_| Fault::bad_request("Host is not valid"))?.trim())
+        }
+        None => None,
+    };
+    let host = match (uri.authority(), field) {
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            return Err(Fault::bad_request("the request target holds user information"));
+        }
+        (_, None) if version == Version::HTTP_11 => {
+            return Err(Fault::bad_request("Host is missing"));
+        }
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(field)) => field,
+        (None, None) => return Ok(""),
+    };
+    if is_host(host) || (host.is_empty() && version != Version::HTTP_11) {
+        Ok(host)
+    } else {
+        Err(Fault::bad_request("Host is not valid"))
+    }
+}
+
+/// `name`, `name:port`, `[v6]`, `[v6]:port`, and nothing that a URL's authority could not be.
+fn is_host(host: &str) -> bool {
+    let (name_is_good, port) = if let Some(inside) = host.strip_prefix('[') {
+        let Some((address, rest)) = inside.split_once(']') else { return false };
+        let port = match rest.strip_prefix(':') {
+            Some(port) => Some(port),
+            None if rest.is_empty() => None,
+            None => return false,
+        };
+        (address.parse::<std::net::Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        };
+        // RFC 3986, 3.2.2: unreserved, percent and sub-delims; less the ones that quoting tools trip over.
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        (!name.is_empty() && name.bytes().all(allowed), port)
+    };
+    name_is_good && port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok())
+}
+
+/// Whether a request opens a WebSocket over HTTP/1.1 (RFC 6455, 4.1). Any other upgrade is not forwarded.
+pub fn wants_websocket(parts: &request::Parts) -> bool {
+    parts.version == Version::HTTP_11
+        && parts.method == Method::GET
+        && has_token(&parts.headers, &CONNECTION, "upgrade")
+        && has_token(&parts.headers, &UPGRADE, "websocket")
+}
+
+/// Whether a list field holds a token, whatever its case.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+fn announces_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get(CONTENT_LENGTH)
+            .is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
+}
+
+/// Makes a client's header ready for a backend: the hop's own fields go, the forwarded ones come. `websocket`: the
+/// request opens a WebSocket, and says so to the backend too.
+pub fn prepare_request(
+    headers: &mut HeaderMap,
+    forwarded: &Forwarded<'_>,
+    host: HeaderValue,
+    websocket: bool,
+) -> Result<(), Fault> {
+    let trailers = has_token(headers, &TE, "trailers");
+    remove_hop_by_hop(headers);
+    headers.remove(TE);
+    // hyper answers `Expect: 100-continue` itself as soon as the body is asked for.
+    headers.remove(EXPECT);
+    // Only meaningful with an upgrade to h2c (RFC 7540, 3.2.1), which is never forwarded.
+    headers.remove("http2-settings");
+    drop_odd_names(headers);
+    if websocket {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    } else if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
+    headers.insert(HOST, host);
+    forwarded.add_to(headers)
+}
+
+/// Makes a backend's header ready for the client. A 101's `Connection` and `Upgrade` stay.
+pub fn prepare_response(headers: &mut HeaderMap, switching: bool, hide_server: bool) {
+    let upgrade = headers.get(UPGRADE).cloned().filter(|_| switching);
+    remove_hop_by_hop(headers);
+    if let Some(upgrade) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, upgrade);
+    }
+    if !hide_server && !headers.contains_key(SERVER) {
+        headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    }
+}
+
+/// Removes what lives on one hop, and what `Connection` names.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| {
+            !END_TO_END.contains(&name.as_str()) && !name.as_str().starts_with("sec-websocket-")
+        })
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// A name for one request, unique for all practical purposes: 32 hex digits.
+pub fn trace_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+/// Drops fields whose name holds anything but letters, digits, hyphens and underscores.
+fn drop_odd_names(headers: &mut HeaderMap) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let odd: Vec<HeaderName> =
+        headers.keys().filter(|name| !name.as_str().bytes().all(plain)).cloned().collect();
+    for name in odd {
+        headers.remove(name);
+    }
+}
+
+// === impl Forwarded ===
+
+impl Forwarded<'_> {
+    fn add_to(&self, headers: &mut HeaderMap) -> Result<(), Fault> {
+        let mut chain = Vec::new();
+        for value in headers.get_all(X_FORWARDED_FOR) {
+            if !value.is_empty() {
+                chain.extend_from_slice(value.as_bytes());
+                chain.extend_from_slice(b", ");
+            }
+        }
+        chain.extend_from_slice(address(self.client).as_bytes());
+        headers.insert(X_FORWARDED_FOR, field(chain)?);
+        let proto = if self.tls { "https" } else { "http" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+        headers.insert(X_FORWARDED_PORT, HeaderValue::from(self.port));
+        headers.insert(X_ORIGINAL_HOST, field(self.host)?);
+        headers.insert(X_ORIGINAL_URL, field(self.url)?);
+        headers.insert(X_APPGW_TRACE_ID, field(self.trace_id)?);
+        Ok(())
+    }
+}
+
+/// `ip:port`; a client that came as an IPv4-mapped IPv6 address is an IPv4 client.
+fn address(client: SocketAddr) -> String {
+    match client.ip().to_canonical() {
+        IpAddr::V4(ip) => format!("{ip}:{}", client.port()),
+        IpAddr::V6(ip) => format!("[{ip}]:{}", client.port()),
+    }
+}
+
+fn field(value: impl AsRef<[u8]>) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_bytes(value.as_ref())
+        .map_err(|_| Fault::bad_request("a field's value is not valid"))
+}
+
+#[cfg(test)]
+mod tests;

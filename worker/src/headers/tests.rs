@@ -1,0 +1,1 @@
+//! Header hygiene, told as tables.

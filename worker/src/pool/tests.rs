@@ -1,0 +1,1 @@
+//! Host, path and what a new revision keeps.

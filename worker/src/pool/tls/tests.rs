@@ -1,0 +1,1 @@
+//! Chains, names and the switches, over real handshakes in memory.

@@ -1,0 +1,181 @@
+//! The only map from a fault to what a client sees.
+//!
+//! Pages are small and say nothing about backends: no address, no error text of a peer.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+
+use crate::fault::{Fault, FaultKind};
+
+/// Any cause that a body can fail with.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+/// The body of everything that the gateway sends, streamed or its own.
+pub type BoxBody = http_body_util::combinators::BoxBody<Bytes, BoxError>;
+
+/// The name in `Server`.
+pub const SERVER_NAME: &str = "Holdfast";
+
+/// The status that a fault is answered with.
+pub const fn status(kind: FaultKind) -> StatusCode {
+    match kind {
+        FaultKind::NoSite => StatusCode::NOT_FOUND,
+        FaultKind::NoBackend
+        | FaultKind::ConnectFailed
+        | FaultKind::BackendClosed
+        | FaultKind::BackendProtocol => StatusCode::BAD_GATEWAY,
+        FaultKind::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+        FaultKind::BadRequest(_) | FaultKind::HttpToHttps => StatusCode::BAD_REQUEST,
+        FaultKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        FaultKind::UriTooLong => StatusCode::URI_TOO_LONG,
+        FaultKind::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        FaultKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        FaultKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        FaultKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        FaultKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Answers a fault.
+pub fn fault(fault: &Fault, hide_server: bool) -> Response<BoxBody> {
+    let status = status(fault.kind);
+    let note = match fault.kind {
+        FaultKind::BadRequest(reason) => Some(reason),
+        FaultKind::HttpToHttps => Some("The plain HTTP request was sent to an HTTPS port"),
+        _ => None,
+    };
+    let mut response = page_response(status, note, hide_server);
+    if fault.kind == FaultKind::MethodNotAllowed {
+        // RFC 9110, 15.5.6: a 405 must say what is allowed.
+        response.headers_mut().insert(
+            http::header::ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"),
+        );
+    }
+    response
+}
+
+/// Answers with a redirect to `location`.
+pub fn redirect(status: StatusCode, location: HeaderValue, hide_server: bool) -> Response<BoxBody> {
+    let mut response = page_response(status, None, hide_server);
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// A whole HTTP/1.1 answer in bytes, closing the connection: for when hyper is out of the picture.
+pub fn raw(status: StatusCode) -> Vec<u8> {
+    raw_page(status, None)
+}
+
+/// As [`raw`], for a fault.
+pub fn raw_fault(fault: &Fault) -> Vec<u8> {
+    let note = match fault.kind {
+        FaultKind::HttpToHttps => Some("The plain HTTP request was sent to an HTTPS port"),
+        _ => None,
+    };
+    raw_page(status(fault.kind), note)
+}
+
+/// The body of an answer that has none.
+pub fn empty() -> BoxBody {
+    full(Bytes::new())
+}
+
+fn full(bytes: Bytes) -> BoxBody {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}
+
+fn page_response(status: StatusCode, note: Option<&str>, hide_server: bool) -> Response<BoxBody> {
+    let page = page(status, note);
+    let length = page.len();
+    let mut response = Response::new(full(Bytes::from(page)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if !hide_server {
+        headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    }
+    response
+}
+
+fn raw_page(status: StatusCode, note: Option<&str>) -> Vec<u8> {
+    let page = page(status, note);
+    let reason = status.canonical_reason().unwrap_or("Error");
+    format!(
+        "HTTP/1.1 {} {reason}\r\n{SERVER}: {SERVER_NAME}\r\n{CONTENT_TYPE}: text/html\r\n\
+         {CONTENT_LENGTH}: {}\r\n{CONNECTION}: close\r\n\r\n{page}",
+        status.as_u16(),
+        page.len(),
+    )
+    .into_bytes()
+}
+
+fn page(status: StatusCode, note: Option<&str>) -> String {
+    let title = format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or("Error"));
+    let mut page = format!(
+        "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+    );
+    if let Some(note) = note {
+        page.push_str("<center>");
+        page.push_str(note);
+        page.push_str("</center>\r\n");
+    }
+    page.push_str("<hr><center>");
+    page.push_str(SERVER_NAME);
+    page.push_str("</center>\r\n</body>\r\n</html>\r\n");
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_status() {
+        for (kind, code) in [
+            (FaultKind::NoSite, 404),
+            (FaultKind::NoBackend, 502),
+            (FaultKind::ConnectFailed, 502),
+            (FaultKind::BackendClosed, 502),
+            (FaultKind::BackendProtocol, 502),
+            (FaultKind::BackendTimeout, 504),
+            (FaultKind::BadRequest("r"), 400),
+            (FaultKind::RequestTimeout, 408),
+            (FaultKind::UriTooLong, 414),
+            (FaultKind::HeaderTooLarge, 431),
+            (FaultKind::BodyTooLarge, 413),
+            (FaultKind::MethodNotAllowed, 405),
+            (FaultKind::HttpToHttps, 400),
+            (FaultKind::Internal, 500),
+            (FaultKind::Busy, 503),
+        ] {
+            let response = fault(&Fault::new(kind), false);
+            assert_eq!(response.status().as_u16(), code, "{kind:?}");
+            assert_eq!(response.headers()["server"], SERVER_NAME);
+        }
+    }
+
+    #[test]
+    fn the_page_is_as_long_as_announced_and_the_server_can_hide() {
+        let response = fault(&Fault::new(FaultKind::NoSite), true);
+        assert!(response.headers().get(SERVER).is_none());
+        let announced = response.headers()[CONTENT_LENGTH].to_str().unwrap().to_owned();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+        assert_eq!(body.len().to_string(), announced);
+        assert!(body.windows(22).any(|w| w == b"<h1>404 Not Found</h1>"));
+    }
+
+    #[test]
+    fn raw_is_one_whole_closing_response() {
+        let text = String::from_utf8(raw(StatusCode::BAD_REQUEST)).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
+        assert!(head.contains("connection: close"));
+        assert!(head.contains(&format!("content-length: {}", body.len())));
+    }
+}

@@ -1,0 +1,1 @@
+//! Routing, told as tables and checked against a naive twin.

@@ -1,0 +1,212 @@
+//! What is served: a table (compiled routing) joined with health, replaced as a whole and never changed in place.
+//!
+//! A request loads [`Serving`] once and keeps it to its end, so that it never sees two revisions. A snapshot that
+//! cannot be compiled is refused as a whole and what is served stays as it is.
+
+mod join;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_proto::control as wire;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+
+pub use self::join::{Current, Serving};
+use crate::pool::{Binding, BindingRefusal, tls};
+use crate::route::{RouteRefusal, Router};
+
+/// Stands for "no limit" where a duration is needed: beyond any process's life, and still addable to a clock.
+pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// Why a snapshot is refused. Its chain of sources, joined, is the refusal that the supervisor gets.
+#[derive(Debug, Error)]
+pub enum SnapshotRefusal {
+    /// A site, route or action cannot be compiled.
+    #[error("routing")]
+    Route(#[from] RouteRefusal),
+    /// A binding cannot be compiled.
+    #[error("pool {pool} under settings {settings}")]
+    Binding {
+        /// Name of the pool.
+        pool: String,
+        /// Name of the settings.
+        settings: String,
+        /// Why.
+        #[source]
+        source: BindingRefusal,
+    },
+    /// A certificate has no chain, or it and its key do not belong together.
+    #[error("certificate {name}")]
+    Certificate {
+        /// Name of the certificate.
+        name: String,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The snapshot has no limits.
+    #[error("no limits")]
+    NoLimits,
+}
+
+impl SnapshotRefusal {
+    /// The refusal in one line, causes included, for the acknowledgement.
+    pub fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+}
+
+/// Limits of a listener; what the wire leaves unlimited is [`FOREVER`] or the type's largest number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A client's whole request header must arrive within.
+    pub header_timeout: Duration,
+    /// Idle between requests of one client connection.
+    pub keep_alive_timeout: Duration,
+    /// Dialling a backend, TLS included.
+    pub connect_timeout: Duration,
+    /// A client's TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Size of a request's header.
+    pub max_header_bytes: usize,
+    /// Size of a request's body.
+    pub max_body_bytes: u64,
+    /// Client connections at once.
+    pub max_connections: usize,
+    /// How long a draining worker keeps its tunnels.
+    pub drain_timeout: Duration,
+    /// Threads; read once, at start. 0: as many as there are processors.
+    pub threads: usize,
+}
+
+/// One revision, compiled.
+#[derive(Debug)]
+pub struct Table {
+    /// Number of the revision; 0 before the first.
+    pub revision: u64,
+    /// `IP:PORT` of the listener.
+    pub listener: String,
+    /// From host and path to an action.
+    pub router: Router,
+    /// Pools under their settings; actions refer to them by index.
+    pub bindings: Vec<Arc<Binding>>,
+    /// Limits of the listener.
+    pub limits: Limits,
+    /// Whether `Server` is left out of answers.
+    pub hide_server_header: bool,
+    /// Certificates; the router refers to them by index.
+    pub certificates: Vec<Arc<CertifiedKey>>,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Compiles a snapshot. What did not change since `previous` (rotation, addresses, TLS sessions, connections)
+    /// is kept.
+    pub fn compile(
+        snapshot: wire::ListenerSnapshot,
+        previous: Option<&Self>,
+    ) -> Result<Self, SnapshotRefusal> {
+        let certificates =
+            snapshot.certificates.into_iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
+        let bindings = snapshot
+            .bindings
+            .into_iter()
+            .map(|binding| {
+                let (pool, settings) = (binding.pool.clone(), binding.settings.clone());
+                let known = previous.and_then(|table| table.binding(&pool, &settings));
+                Binding::compile(binding, known.map(AsRef::as_ref))
+                    .map(Arc::new)
+                    .map_err(|source| SnapshotRefusal::Binding { pool, settings, source })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let router = Router::compile(snapshot.sites, bindings.len(), certificates.len())?;
+        Ok(Self {
+            revision: snapshot.revision,
+            listener: snapshot.listener,
+            router,
+            bindings,
+            limits: Limits::compile(&snapshot.limits.ok_or(SnapshotRefusal::NoLimits)?),
+            hide_server_header: snapshot.hide_server_header,
+            certificates,
+        })
+    }
+
+    /// The table before the first: no site, so that every request is answered 404.
+    pub fn empty() -> Self {
+        Self {
+            revision: 0,
+            listener: String::new(),
+            router: Router::default(),
+            bindings: Vec::new(),
+            limits: Limits::compile(&wire::Limits::default()),
+            hide_server_header: false,
+            certificates: Vec::new(),
+        }
+    }
+
+    /// The binding of a pool and settings.
+    pub fn binding(&self, pool: &str, settings: &str) -> Option<&Arc<Binding>> {
+        self.bindings.iter().find(|binding| binding.pool == pool && binding.settings == settings)
+    }
+
+    /// The certificate to show for a TLS server name.
+    pub fn certificate_for(&self, sni: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+        self.certificates.get(self.router.certificate_for(sni)?)
+    }
+}
+
+fn certificate(certificate: wire::Certificate) -> Result<Arc<CertifiedKey>, SnapshotRefusal> {
+    let wire::Certificate { name, chain_der, key_der } = certificate;
+    let chain = chain_der.into_iter().map(CertificateDer::from).collect::<Vec<_>>();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_der));
+    if chain.is_empty() {
+        let source = rustls::Error::NoCertificatesPresented;
+        return Err(SnapshotRefusal::Certificate { name, source });
+    }
+    CertifiedKey::from_der(chain, key, &tls::provider())
+        .map(Arc::new)
+        .map_err(|source| SnapshotRefusal::Certificate { name, source })
+}
+
+// === impl Limits ===
+
+impl Limits {
+    fn compile(limits: &wire::Limits) -> Self {
+        let count = |count: u32| match usize::try_from(count) {
+            Ok(count) if count > 0 => count,
+            _ => usize::MAX,
+        };
+        Self {
+            header_timeout: limit(limits.header_timeout_ms),
+            keep_alive_timeout: limit(limits.keep_alive_timeout_ms),
+            connect_timeout: limit(limits.connect_timeout_ms),
+            handshake_timeout: limit(limits.handshake_timeout_ms),
+            max_header_bytes: count(limits.max_header_bytes),
+            max_body_bytes: if limits.max_body_bytes == 0 {
+                u64::MAX
+            } else {
+                limits.max_body_bytes
+            },
+            max_connections: count(limits.max_connections),
+            drain_timeout: limit(limits.drain_timeout_ms),
+            threads: usize::try_from(limits.threads).unwrap_or(0),
+        }
+    }
+}
+
+/// A duration from the wire, where 0 means no limit.
+pub(crate) fn limit(ms: u64) -> Duration {
+    if ms == 0 { FOREVER } else { Duration::from_millis(ms).min(FOREVER) }
+}

@@ -1,0 +1,1 @@
+//! Refusals, the join with health, what a new revision keeps.
