@@ -44,7 +44,7 @@ pub(crate) fn supervise(options: Options) -> anyhow::Result<()> {
 pub(crate) fn worker() -> anyhow::Result<()> {
     let _log = logging::start("worker");
     let bootstrap = become_child(c"holdfast-wrk")?;
-    work(bootstrap)
+    holdfast_worker::run::run(bootstrap).map_err(Into::into)
 }
 
 /// Runs the prober, as told on standard input.
@@ -67,10 +67,4 @@ fn become_child(name: &CStr) -> anyhow::Result<Bootstrap> {
         tracing::warn!(%error, "cannot set the process name");
     }
     Ok(bootstrap)
-}
-
-/// WIRE: `holdfast_worker::run::run(bootstrap)?; Ok(())`, once the crate has it.
-fn work(bootstrap: Bootstrap) -> anyhow::Result<()> {
-    drop(bootstrap);
-    anyhow::bail!("this build has no worker")
 }

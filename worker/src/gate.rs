@@ -45,6 +45,8 @@ pub struct GateHandle(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     closed: AtomicBool,
+    /// Whether hyper or the TLS session may still hold bytes that the socket has not taken.
+    unflushed: AtomicBool,
     written: AtomicU64,
     read: AtomicU64,
 }
@@ -98,6 +100,7 @@ impl AsyncWrite for Gate {
             self.captured.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
+        self.state.unflushed.store(true, Ordering::Relaxed);
         let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
         self.count_written(&outcome);
         outcome
@@ -115,6 +118,7 @@ impl AsyncWrite for Gate {
             }
             return Poll::Ready(Ok(self.captured.len() - before));
         }
+        self.state.unflushed.store(true, Ordering::Relaxed);
         let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.count_written(&outcome);
         outcome
@@ -126,7 +130,12 @@ impl AsyncWrite for Gate {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Also when closed: on a TLS stream records written before may still wait for the client.
-        Pin::new(&mut self.io).poll_flush(cx)
+        let outcome = Pin::new(&mut self.io).poll_flush(cx);
+        if matches!(outcome, Poll::Ready(Ok(()))) {
+            // hyper flushes only when it holds nothing back itself.
+            self.state.unflushed.store(false, Ordering::Relaxed);
+        }
+        outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -145,6 +154,11 @@ impl GateHandle {
     /// Whether the gate has been closed.
     pub fn is_capturing(&self) -> bool {
         self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether everything that hyper had to say has gone to the socket.
+    pub fn is_flushed(&self) -> bool {
+        !self.0.unflushed.load(Ordering::Relaxed)
     }
 
     /// Plaintext bytes that the stream has taken from hyper.

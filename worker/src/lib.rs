@@ -1,13 +1,28 @@
-//! One process of one Holdfast listener, in the order in which a connection travels: [`snapshot`] holds what is
-//! served, [`route`] chooses, [`pool`] reaches a backend, [`headers`] and [`respond`] keep HTTP honest, [`fault`]
-//! says who is to blame. An opening handshake goes by [`websocket`] through the [`gate`] and becomes a [`tunnel`].
+//! One process of one Holdfast listener: everything between `accept()` and the backend.
+//!
+//! In the order in which a connection travels: [`mod@run`] wires the process and ends it; `control` is its line to
+//! the supervisor, by which [`snapshot`]s, health and orders arrive. `accept` takes connections, `tls` opens their
+//! sessions, `http` serves their requests: [`route`] chooses, [`pool`] reaches a backend, [`headers`] and
+//! [`respond`] keep HTTP honest, [`fault`] says who is to blame. An opening handshake goes by [`websocket`] through
+//! the [`gate`] and becomes a [`tunnel`]. `drain` is the one signal to stop, `metrics` counts.
+//!
+//! Imports only point down this list; `tunnel` knows no HTTP and `route` no IO.
 
+mod accept;
+mod control;
+mod drain;
 pub mod fault;
 pub mod gate;
 pub mod headers;
+mod http;
+mod metrics;
 pub mod pool;
 pub mod respond;
 pub mod route;
+pub mod run;
 pub mod snapshot;
+mod tls;
 pub mod tunnel;
 pub mod websocket;
+
+pub use run::{RunError, run};

@@ -1,0 +1,61 @@
+//! The worker's report: HTTP's counters and the tunnels' totals under the names that operators know.
+
+use holdfast_proto::control::{Sample, WorkerReport};
+
+use crate::http::Shared;
+use crate::metrics::{counter, gauge, histogram};
+use crate::tunnel::{Cause, DURATION_BOUNDS_S, Totals};
+
+/// Everything that the supervisor is told about this process's work.
+pub(super) fn report(shared: &Shared) -> WorkerReport {
+    let mut samples = shared.metrics.samples();
+    let tunnels_active = shared.tunnels.active();
+    samples.push(gauge("holdfast_tunnels_active", tunnels_active));
+    samples.extend(tunnel_samples(&shared.tunnels.totals()));
+    WorkerReport {
+        tunnels_active,
+        connections_active: shared.metrics.connections_active(),
+        samples,
+    }
+}
+
+fn tunnel_samples(totals: &Totals) -> Vec<Sample> {
+    let mut samples = vec![
+        counter("holdfast_tunnels_opened_total", &[], totals.opened),
+        counter("holdfast_tunnels_bytes_total", &[("direction", "in")], totals.bytes_in),
+        counter("holdfast_tunnels_bytes_total", &[("direction", "out")], totals.bytes_out),
+        histogram(
+            "holdfast_tunnels_duration_seconds",
+            DURATION_BOUNDS_S.to_vec(),
+            totals.durations.to_vec(),
+            totals.duration_sum_s,
+        ),
+    ];
+    samples.extend(Cause::ALL.into_iter().map(|cause| {
+        let labels = [("cause", cause.as_str())];
+        counter("holdfast_tunnels_closed_total", &labels, totals.closed_by(cause))
+    }));
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_proto::control::sample::Value;
+
+    #[test]
+    fn every_cause_is_a_series_from_the_start() {
+        let samples = tunnel_samples(&Totals::default());
+        let closed = samples.iter().filter(|s| s.name == "holdfast_tunnels_closed_total");
+        assert_eq!(closed.count(), Cause::ALL.len());
+    }
+
+    #[test]
+    fn the_histogram_has_one_count_more_than_bounds() {
+        for sample in tunnel_samples(&Totals::default()) {
+            if let Some(Value::Histogram(histogram)) = sample.value {
+                assert_eq!(histogram.counts.len(), histogram.bounds.len() + 1);
+            }
+        }
+    }
+}

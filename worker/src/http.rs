@@ -1,0 +1,236 @@
+//! One client connection: HTTP/1.1 by hyper, the deadlines that hyper does not know, and a proper end.
+//!
+//! ```text
+//! idle ──first byte──> head ──request──> busy ──answer written──> idle        (no deadline while busy: forward's)
+//!   keep-alive over: close      header timeout: 408        any time, answer not taken: reset
+//! ```
+//!
+//! # Invariants
+//! - Nothing of ours is written while an answer is still on its way: only a flushed, idle connection hears a 408.
+//! - While draining, a connection ends after an answer that said `Connection: close`, or when its keep-alive time is
+//!   over; never just because of the drain.
+//! - A tunnel begins only from here, after hyper has let go of the client.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep_until};
+
+use crate::drain::Drain;
+use crate::fault::{Fault, FaultKind};
+use crate::gate::{ClientIo, Gate, GateHandle};
+use crate::metrics::Metrics;
+use crate::pool::reuse::Idle;
+use crate::respond::{self, BoxBody};
+use crate::snapshot::{Current, Limits};
+use crate::tunnel::Tunnels;
+
+mod body;
+mod clock;
+mod forward;
+pub(crate) mod linger;
+mod opening;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use clock::{Clock, Expiry, Observation};
+use opening::PendingTunnel;
+
+/// Smallest read buffer that hyper takes.
+const LEAST_BUFFER: usize = 8 * 1024;
+/// Most header lines of a request. With Azure's 32 KiB of headers, more lines than this are an attack.
+const MOST_HEADERS: usize = 256;
+
+/// What every connection of this process shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The table and the health in force.
+    pub(crate) current: Arc<Current>,
+    /// Whether new work is refused.
+    pub(crate) drain: Drain,
+    /// HTTP's counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Connections to backends that wait for their next request.
+    pub(crate) idle: Arc<Idle<BoxBody>>,
+    /// Live tunnels and their engine.
+    pub(crate) tunnels: Arc<Tunnels>,
+}
+
+/// The two ends of a client connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    /// The client's address.
+    pub(crate) client: SocketAddr,
+    /// The address that it dialled.
+    pub(crate) local: SocketAddr,
+    /// Whether it speaks TLS.
+    pub(crate) tls: bool,
+}
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    shared: Arc<Shared>,
+    peer: Peer,
+    gate: GateHandle,
+    in_flight: AtomicUsize,
+    broken: AtomicBool,
+    tunnel: Mutex<Option<PendingTunnel>>,
+}
+
+/// Counts one request as in flight until its answer's body is gone.
+#[derive(Debug)]
+pub(crate) struct RequestInFlight(Arc<Conversation>);
+
+// === impl Shared ===
+
+impl Shared {
+    /// Whether this listener's sites speak TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.current.load().table.router.serves_tls()
+    }
+}
+
+// === impl Conversation ===
+
+impl Conversation {
+    fn new(shared: Arc<Shared>, peer: Peer, gate: GateHandle) -> Self {
+        Self {
+            shared,
+            peer,
+            gate,
+            in_flight: AtomicUsize::new(0),
+            broken: AtomicBool::new(false),
+            tunnel: Mutex::new(None),
+        }
+    }
+
+    fn begin_request(self: &Arc<Self>) -> RequestInFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        RequestInFlight(self.clone())
+    }
+
+    fn observe(&self) -> Observation {
+        Observation {
+            read: self.gate.read(),
+            written: self.gate.written(),
+            flushed: self.gate.is_flushed(),
+            busy: self.in_flight.load(Ordering::Relaxed) != 0,
+        }
+    }
+
+    fn tunnel(&self) -> std::sync::MutexGuard<'_, Option<PendingTunnel>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl RequestInFlight ===
+
+impl RequestInFlight {
+    /// The answer broke off: the connection must not end as if it were whole.
+    fn broke(&self) {
+        self.0.broken.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for RequestInFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How hyper's part of a connection came to its end.
+#[derive(Debug)]
+enum End {
+    Hyper(hyper::Result<()>),
+    Expired(Expiry),
+}
+
+/// Serves one client until it leaves, is told to, or becomes a tunnel's.
+pub(crate) async fn serve(io: ClientIo, peer: Peer, shared: Arc<Shared>) {
+    let limits = shared.current.load().table.limits.clone();
+    let (gate, handle) = Gate::new(io);
+    let conversation = Arc::new(Conversation::new(shared, peer, handle));
+    let asked = conversation.clone();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        // Counted here and not in the future: it may be polled for the first time much later.
+        let in_flight = asked.begin_request();
+        let asked = asked.clone();
+        async move { Ok::<_, Infallible>(service::answer(request, &asked, in_flight).await) }
+    });
+    let mut connection =
+        builder(&limits).serve_connection(TokioIo::new(gate), service).with_upgrades();
+
+    let mut clock = Clock::new(&limits, Instant::now());
+    let mut sleep = pin!(sleep_until(Instant::now()));
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(End::Hyper(ended));
+        }
+        let Some((at, expiry)) = clock.deadline(conversation.observe(), Instant::now()) else {
+            return Poll::Pending;
+        };
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(End::Expired(expiry))
+    })
+    .await;
+    match connection.into_parts() {
+        Some(parts) => finish(parts.io.into_inner(), end, &conversation).await,
+        None => opening::begin(&conversation).await,
+    }
+}
+
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Our clock knows what hyper's does not: what is flushed, what is idle, what to say. As nginx does, a client's
+    // FIN in the middle of its request ends the request: nobody is there to read the answer, most likely.
+    builder.header_read_timeout(None::<Duration>).half_close(false).max_headers(MOST_HEADERS);
+    let most = limits.max_header_bytes;
+    if most != usize::MAX {
+        builder.max_header_size(most).max_buf_size(most.saturating_mul(2).max(LEAST_BUFFER));
+    }
+    builder
+}
+
+async fn finish(gate: Gate, end: End, conversation: &Conversation) {
+    let client = conversation.peer.client;
+    let (io, _) = gate.into_parts();
+    match end {
+        End::Expired(Expiry::Head) => {
+            let fault = Fault::new(FaultKind::RequestTimeout);
+            conversation.shared.metrics.count_request(http::StatusCode::REQUEST_TIMEOUT);
+            let page = respond::raw_fault(&fault);
+            linger::say_and_close(io, &page).await;
+        }
+        End::Expired(Expiry::Idle) => linger::close(io).await,
+        End::Expired(Expiry::Stalled) => {
+            tracing::debug!(%client, "client does not take its answer");
+            linger::abort(io);
+        }
+        End::Hyper(ended) => {
+            if let Err(error) = ended {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(%client, error, "client connection ended early");
+            }
+            if conversation.broken.load(Ordering::Relaxed) {
+                linger::abort(io);
+            } else {
+                linger::close(io).await;
+            }
+        }
+    }
+}

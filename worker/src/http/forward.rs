@@ -1,0 +1,209 @@
+//! One request to a backend and its answer back: which connection, how often, how long.
+//!
+//! # Invariants
+//! - A request is sent again only when no backend can have begun it: the dial failed, or hyper gave the request back,
+//!   or it is idempotent, has no body, and a kept connection died before the first byte of an answer.
+//! - A backend connection that saw an upgrade attempt is never used for another request.
+//! - A backend's time runs only while it is the backend's turn: a slow upload is the client's time.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{Request, Response, request};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::{Instant, sleep_until};
+
+use crate::fault::{Fault, FaultKind};
+use crate::http::body::{BackendReply, Reply, Upload};
+use crate::metrics::Metrics;
+use crate::pool::reuse::{Idle, Key, dial_http};
+use crate::pool::{Backend, Binding};
+use crate::respond::{self, BoxBody};
+use crate::snapshot::Serving;
+
+/// Backends that one request may try: the first, another, and one more in a pool that has just lost its rack.
+const MOST_BACKENDS: usize = 3;
+
+/// A backend's half of an HTTP/1.1 connection, to send on.
+type Sender = SendRequest<BoxBody>;
+
+/// One request on its way to a pool.
+pub(super) struct Errand<'a> {
+    /// What is served, pinned for this request.
+    pub(super) serving: &'a Serving,
+    /// The pool and its settings.
+    pub(super) binding: &'a Binding,
+    /// Its index in the table.
+    pub(super) index: usize,
+    /// HTTP's counters.
+    pub(super) metrics: &'a Metrics,
+    /// Connections that wait for a request.
+    pub(super) idle: &'a Arc<Idle<BoxBody>>,
+    /// The request as every backend gets it, but for its own host.
+    pub(super) head: &'a request::Parts,
+    /// The Host that the client sent.
+    pub(super) client_host: &'a str,
+    /// The client's body.
+    pub(super) upload: &'a Upload,
+    /// Whether this is an opening handshake: then the connection is new and never kept.
+    pub(super) upgrade: bool,
+}
+
+/// A backend's answer, head only.
+pub(super) struct Answer {
+    /// The answer; its body is still to come.
+    pub(super) response: Response<Incoming>,
+    /// Who gave it.
+    pub(super) backend: Arc<Backend>,
+    key: Key,
+    sender: Sender,
+}
+
+/// Why a backend has not answered.
+enum Setback {
+    /// It has not begun: another may.
+    NotTaken(Option<BoxBody>, Fault),
+    /// It may have begun.
+    Final(Fault),
+}
+
+// === impl Errand ===
+
+impl Errand<'_> {
+    /// Sends the request to the pool's backends in their rotation until one answers.
+    pub(super) async fn send(&self, body: BoxBody) -> Result<Answer, Fault> {
+        let mut body = Some(body);
+        let mut last = Fault::new(FaultKind::NoBackend);
+        let candidates = self.serving.candidates(self.index);
+        for (tried, backend) in candidates.take(MOST_BACKENDS).enumerate() {
+            if tried != 0 {
+                self.metrics.count_retry(&self.binding.pool);
+            }
+            match self.ask(&backend, body.take()).await {
+                Ok(answer) => return Ok(answer),
+                Err(Setback::Final(fault)) => return Err(fault),
+                Err(Setback::NotTaken(returned, fault)) => {
+                    tracing::debug!(backend = backend.label(), %fault, "backend passed over");
+                    body = returned;
+                    last = fault;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// One backend: a kept connection if there is one, else a new one.
+    async fn ask(
+        &self,
+        backend: &Arc<Backend>,
+        mut body: Option<BoxBody>,
+    ) -> Result<Answer, Setback> {
+        let key = Key::new(self.binding, backend, self.client_host);
+        let kept = if self.upgrade { None } else { self.idle.take(&key) };
+        if let Some(sender) = kept {
+            match self.deliver(backend, &key, sender, body, true).await {
+                Err(Setback::NotTaken(returned, _)) => {
+                    self.metrics.count_retry(&self.binding.pool);
+                    body = returned;
+                }
+                settled => return settled,
+            }
+        }
+        let patience = self.serving.table.limits.connect_timeout;
+        match dial_http(self.binding, backend, self.client_host, patience).await {
+            Ok(sender) => self.deliver(backend, &key, sender, body, false).await,
+            Err(error) => {
+                self.metrics.count_connect_failure(&self.binding.pool);
+                let fault = error.fault();
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "cannot reach a backend");
+                Err(Setback::NotTaken(body, fault))
+            }
+        }
+    }
+
+    /// One request on one connection, until the head of its answer.
+    async fn deliver(
+        &self,
+        backend: &Arc<Backend>,
+        key: &Key,
+        mut sender: Sender,
+        body: Option<BoxBody>,
+        kept: bool,
+    ) -> Result<Answer, Setback> {
+        let replayable = body.as_ref().is_none_or(Body::is_end_stream);
+        let body = body.unwrap_or_else(respond::empty);
+        let mut request = Request::from_parts(self.head.clone(), body);
+        let host = self.binding.host_for(backend, self.client_host);
+        request.headers_mut().insert(HOST, host);
+        let sent = sender.try_send_request(request);
+        match self.within_patience(sent).await.map_err(Setback::Final)? {
+            Ok(response) => {
+                let (backend, key) = (backend.clone(), key.clone());
+                Ok(Answer { response, backend, key, sender })
+            }
+            Err(mut failed) => {
+                let returned = failed.take_message().map(Request::into_body);
+                let error = failed.into_error();
+                let fault = self.upload.failure().unwrap_or_else(|| Fault::of_backend(&error));
+                let again = kept && replayable && self.head.method.is_idempotent() && died(&error);
+                if returned.is_some() || again {
+                    Err(Setback::NotTaken(returned, fault))
+                } else {
+                    Err(Setback::Final(fault))
+                }
+            }
+        }
+    }
+
+    /// Waits for the backend while it is its turn.
+    async fn within_patience<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
+        let patience = self.binding.request_timeout;
+        let mut work = pin!(work);
+        let mut due = Instant::now() + patience;
+        loop {
+            // Cancel-safe: `work` is only borrowed.
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = sleep_until(due) => {}
+            }
+            let now = Instant::now();
+            due = match self.upload.backend_owes_since() {
+                Some(since) if since + patience <= now => {
+                    return Err(Fault::new(FaultKind::BackendTimeout));
+                }
+                Some(since) => since + patience,
+                None => now + patience,
+            };
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// The answer with its body on its way; the connection waits in `idle` when the body has come whole.
+    pub(super) fn into_response(
+        self,
+        patience: Duration,
+        idle: Option<Arc<Idle<BoxBody>>>,
+    ) -> Response<Reply> {
+        let Self { response, key, sender, .. } = self;
+        let keep = move || {
+            if let Some(idle) = idle {
+                idle.put(key, sender);
+            }
+        };
+        response.map(|body| Reply::Backend(BackendReply::new(body, patience, Box::new(keep))))
+    }
+}
+
+/// Whether the connection ended without a byte of an answer.
+fn died(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+}

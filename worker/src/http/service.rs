@@ -1,0 +1,232 @@
+//! One request, from hyper to its answer: check, route, act, answer. Every branch of a request is here.
+//!
+//! Nothing here touches a socket. A fault of any kind becomes an answer in one place, by `respond`; a request keeps
+//! the revision that it began under.
+
+use std::time::SystemTime;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use crate::fault::{Fault, FaultKind};
+use crate::headers::{self, Forwarded};
+use crate::http::body::{Reply, RequestBody};
+use crate::http::forward::{Answer, Errand};
+use crate::http::opening::PendingTunnel;
+use crate::http::{Conversation, RequestInFlight};
+use crate::pool::Binding;
+use crate::respond;
+use crate::route::{Action, MatchedPrefix, Redirect, Routed};
+use crate::snapshot::Serving;
+use crate::tunnel::TunnelFacts;
+use crate::websocket::Opening;
+
+/// A request that goes to a pool.
+struct Call<'a> {
+    conversation: &'a Conversation,
+    serving: &'a Serving,
+    index: usize,
+    binding: &'a Binding,
+    site: &'a str,
+    prefix: MatchedPrefix,
+    host: &'a str,
+    trace_id: String,
+    opening: Option<Opening>,
+}
+
+/// Answers one request. It never fails: a fault is an answer too.
+pub(super) async fn answer(
+    mut request: Request<Incoming>,
+    conversation: &Conversation,
+    in_flight: RequestInFlight,
+) -> Response<Reply> {
+    let serving = conversation.shared.current.load();
+    let (method, target) = (request.method().clone(), request.uri().clone());
+    let client_upgrade = hyper::upgrade::on(&mut request);
+    let acted = act(request, client_upgrade, conversation, &serving).await;
+    let mut response = acted.unwrap_or_else(|fault| refuse(&fault, &serving, conversation));
+    let status = response.status();
+    // Looked at as late as possible: an answer that leaves after the drain began must be the last one.
+    if conversation.shared.drain.is_begun() && status != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    conversation.shared.metrics.count_request(status);
+    tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
+    response.map(|reply| reply.hold(in_flight))
+}
+
+fn refuse(fault: &Fault, serving: &Serving, conversation: &Conversation) -> Response<Reply> {
+    tracing::debug!(client = %conversation.peer.client, %fault, "request failed");
+    let mut response = respond::fault(fault, serving.table.hide_server_header).map(Reply::page);
+    let rest_is_unreadable = matches!(
+        fault.kind,
+        FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
+    );
+    if rest_is_unreadable {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn act(
+    request: Request<Incoming>,
+    client_upgrade: OnUpgrade,
+    conversation: &Conversation,
+    serving: &Serving,
+) -> Result<Response<Reply>, Fault> {
+    let (parts, body) = request.into_parts();
+    let host = headers::check_request(&parts)?.to_owned();
+    let named = (!host.is_empty()).then_some(host.as_str());
+    let router = &serving.table.router;
+    let routed = router
+        .route(conversation.peer.tls, named, parts.uri.path())
+        .ok_or(Fault::new(FaultKind::NoSite))?;
+    let Routed { site, action, matched_prefix, .. } = routed;
+    match action {
+        Action::Redirect(redirect) => {
+            redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)
+        }
+        Action::Forward { binding: index } => {
+            let call = Call {
+                conversation,
+                serving,
+                index: *index,
+                binding: serving.table.bindings.get(*index).ok_or(FaultKind::Internal)?,
+                site: &site.name,
+                prefix: matched_prefix,
+                host: &host,
+                trace_id: headers::trace_id(),
+                opening: Opening::from_request(&parts)?,
+            };
+            call.forward(parts, body, client_upgrade).await
+        }
+    }
+}
+
+fn redirect_to(
+    redirect: &Redirect,
+    parts: &request::Parts,
+    host: &str,
+    conversation: &Conversation,
+    hide_server: bool,
+) -> Result<Response<Reply>, Fault> {
+    let peer = conversation.peer;
+    let scheme = if peer.tls { "https" } else { "http" };
+    let location = redirect.location(scheme, host, peer.local.port(), original_url(parts));
+    let location = HeaderValue::try_from(location)
+        .map_err(|_| Fault::bad_request("the request cannot stand in a Location"))?;
+    Ok(respond::redirect(redirect.status, location, hide_server).map(Reply::page))
+}
+
+fn original_url(parts: &request::Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    /// To a backend and back.
+    async fn forward(
+        self,
+        parts: request::Parts,
+        body: Incoming,
+        client_upgrade: OnUpgrade,
+    ) -> Result<Response<Reply>, Fault> {
+        let shared = &self.conversation.shared;
+        let limit = self.serving.table.limits.max_body_bytes;
+        if announced_length(&parts) > limit {
+            return Err(Fault::new(FaultKind::BodyTooLarge));
+        }
+        let has_body = !body.is_end_stream();
+        let (body, upload) = RequestBody::new(body, limit);
+        let head = self.outbound(parts, has_body)?;
+        let errand = Errand {
+            serving: self.serving,
+            binding: self.binding,
+            index: self.index,
+            metrics: &shared.metrics,
+            idle: &shared.idle,
+            head: &head,
+            client_host: self.host,
+            upload: &upload,
+            upgrade: self.opening.is_some(),
+        };
+        let body = if has_body { BodyExt::boxed(body) } else { respond::empty() };
+        let answer = errand.send(body).await?;
+        if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(answer, client_upgrade);
+        }
+        // A connection that saw an upgrade attempt is not trusted with another request.
+        let idle = self.opening.is_none().then(|| shared.idle.clone());
+        let mut response = answer.into_response(self.binding.request_timeout, idle);
+        let hide_server = self.serving.table.hide_server_header;
+        headers::prepare_response(response.headers_mut(), false, hide_server);
+        Ok(response)
+    }
+
+    /// The request as backends get it; each attempt adds its backend's own Host.
+    fn outbound(&self, mut parts: request::Parts, has_body: bool) -> Result<request::Parts, Fault> {
+        let peer = self.conversation.peer;
+        let url = original_url(&parts).to_owned();
+        let forwarded = Forwarded {
+            client: peer.client,
+            tls: peer.tls,
+            port: peer.local.port(),
+            host: self.host,
+            url: &url,
+            trace_id: &self.trace_id,
+        };
+        let websocket = self.opening.is_some();
+        let host = HeaderValue::from_static("");
+        headers::prepare_request(&mut parts.headers, &forwarded, host, websocket)?;
+        if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
+            // Said outright, since hyper leaves the body of a GET out otherwise.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if let Some(original) = parts.uri.path_and_query() {
+            parts.uri = Uri::from(self.binding.path_for(&self.prefix, original));
+        }
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        Ok(parts)
+    }
+
+    /// The backend's 101: verified, then left for the connection to make a tunnel of.
+    fn switch(self, answer: Answer, client: OnUpgrade) -> Result<Response<Reply>, Fault> {
+        // Nobody asked for a change of protocol, or not for this one.
+        let opening = self.opening.as_ref().ok_or(FaultKind::BackendProtocol)?;
+        let Answer { mut response, backend, .. } = answer;
+        let backend_upgrade = hyper::upgrade::on(&mut response);
+        let (mut parts, _) = response.into_parts();
+        opening.verify(&parts)?;
+        let hide_server = self.serving.table.hide_server_header;
+        headers::prepare_response(&mut parts.headers, true, hide_server);
+        let facts = TunnelFacts {
+            site: self.site.into(),
+            pool: self.binding.pool.as_str().into(),
+            settings: self.binding.settings.as_str().into(),
+            backend: backend.address.as_str().into(),
+            backend_port: backend.port,
+            client: self.conversation.peer.client,
+            trace_id: self.trace_id.into(),
+            idle_timeout: self.binding.request_timeout,
+            opened: SystemTime::now(),
+        };
+        *self.conversation.tunnel() =
+            Some(PendingTunnel { client, backend: backend_upgrade, facts });
+        // From here on, what hyper writes is the tunnel's to say.
+        self.conversation.gate.capture();
+        Ok(Response::from_parts(parts, Reply::page(respond::empty())))
+    }
+}
+
+/// What the client says that its body is long; a chunked one says nothing.
+fn announced_length(parts: &request::Parts) -> u64 {
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    // More digits than fit are certainly too long.
+    length.map_or(0, |length| length.trim().parse().unwrap_or(u64::MAX))
+}

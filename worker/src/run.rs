@@ -1,0 +1,215 @@
+//! The worker process: wiring, order of start, order of end.
+//!
+//! ```text
+//! starting ──table, health, socket, StartServing──> serving ──Drain or SIGTERM──> draining ──nothing left──> exit 0
+//! ```
+//!
+//! It ends only when its drain has begun and its last connection and tunnel have ended, or when one of its core
+//! tasks has died: a process without its line or its accept loop must be replaced, not limp on.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_proto::bootstrap::Bootstrap;
+use holdfast_proto::control::WorkerState;
+use holdfast_proto::process::ProcessId;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::accept;
+use crate::control::{Control, Duties, socket};
+use crate::drain::{Drain, Order};
+use crate::http::Shared;
+use crate::metrics::Metrics;
+use crate::snapshot::Current;
+use crate::tls::{Acceptor, TlsError};
+use crate::tunnel::{Cause, Tunnels};
+
+/// Between two looks at the tunnels of a draining process: it has nothing else to do.
+const TUNNELS_EVERY: Duration = Duration::from_millis(50);
+/// What may still run when everything has ended: a blocking name look-up, nothing else.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+
+/// Why a worker could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No event loop.
+    #[error("cannot start the event loop")]
+    Runtime(#[source] io::Error),
+    /// `/proc` does not tell who this process is.
+    #[error("cannot read this process's start time")]
+    Identity(#[source] io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
+    /// No relay threads.
+    #[error("cannot start the tunnels' threads")]
+    Tunnels(#[source] io::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The listening socket cannot be used.
+    #[error("cannot accept on the listening socket")]
+    Listen(#[source] io::Error),
+    /// A task that the process cannot do without has ended.
+    #[error("the {0} task ended")]
+    CoreTask(&'static str, #[source] JoinError),
+}
+
+/// Signals that this process answers, or receives only to survive them.
+struct Signals {
+    terminate: Signal,
+    ignored: [Signal; 2],
+}
+
+/// Runs a worker until it has drained. It needs the process for itself: it sets signal handlers.
+pub fn run(bootstrap: Bootstrap) -> Result<(), RunError> {
+    let threads = usize::try_from(bootstrap.threads).unwrap_or(1).max(1);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("holdfast-http")
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let ended = runtime.block_on(Box::pin(work(bootstrap, threads)));
+    runtime.shutdown_timeout(LEFTOVERS);
+    ended
+}
+
+async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
+    let signals = Signals::new().map_err(RunError::Signals)?;
+    let me = ProcessId::me().map_err(RunError::Identity)?;
+    let hello = bootstrap.hello(me);
+    let shared = Arc::new(Shared {
+        current: Arc::new(Current::default()),
+        drain: Drain::default(),
+        metrics: Arc::new(Metrics::default()),
+        idle: Arc::default(),
+        tunnels: Tunnels::start(threads, bootstrap.generation).map_err(RunError::Tunnels)?,
+    });
+    let duties = Arc::new(Duties::default());
+    let slot = socket::Slot::new(None);
+
+    let mut core = JoinSet::new();
+    core.spawn(signals.obey(shared.clone()));
+    core.spawn(end_tunnels(shared.clone()));
+    let idle = shared.idle.clone();
+    core.spawn(async move { idle.tend().await });
+    let fd_socket = bootstrap.fd_socket();
+    core.spawn(socket::keep(fd_socket, hello.clone(), slot.clone(), shared.drain.clone()));
+    let mut line = JoinSet::new();
+    line.spawn(Control::new(bootstrap, hello, shared.clone(), duties.clone()).keep());
+
+    let serving = serve(&shared, &duties, &slot);
+    let mut serving = std::pin::pin!(serving);
+    loop {
+        // Cancel-safe: join_next by contract, and `serving` is only borrowed.
+        tokio::select! {
+            ended = &mut serving => {
+                ended?;
+                break;
+            }
+            Some(ended) = core.join_next() => {
+                ended.map_err(|died| RunError::CoreTask("core", died))?;
+            }
+            Some(ended) = line.join_next() => {
+                ended.map_err(|died| RunError::CoreTask("control", died))?;
+            }
+        }
+    }
+    duties.leaving.send_replace(true);
+    while let Some(ended) = line.join_next().await {
+        ended.map_err(|died| RunError::CoreTask("control", died))?;
+    }
+    tracing::info!("worker has drained");
+    Ok(())
+}
+
+/// Everything between `StartServing` and the last tunnel's end.
+async fn serve(shared: &Arc<Shared>, duties: &Duties, slot: &socket::Slot) -> Result<(), RunError> {
+    let mut told = duties.serve.subscribe();
+    let mut filled = slot.subscribe();
+    let ready = async {
+        // The senders are held by the caller: neither wait can fail.
+        if told.wait_for(|serve| *serve).await.is_err() {
+            return None;
+        }
+        filled.wait_for(Option::is_some).await.ok().and_then(|socket| socket.clone())
+    };
+    // Cancel-safe: nothing is taken out of the slot.
+    let socket = tokio::select! {
+        socket = ready => socket,
+        () = shared.drain.begun() => None,
+    };
+    if let Some(socket) = socket {
+        let acceptor = Acceptor::new(shared.current.clone())?;
+        let own = socket.try_clone().map_err(RunError::Listen)?;
+        drop(socket);
+        let listener = TcpListener::from_std(own).map_err(RunError::Listen)?;
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept::accept(listener, acceptor, shared.clone()));
+        duties.state.send_replace(WorkerState::Serving);
+        shared.drain.begun().await;
+        duties.state.send_replace(WorkerState::Draining);
+        while let Some(ended) = accepting.join_next().await {
+            ended.map_err(|died| RunError::CoreTask("accept", died))?;
+        }
+    } else {
+        duties.state.send_replace(WorkerState::Draining);
+    }
+    // Nothing opens tunnels any more, so a count of zero is final.
+    while shared.tunnels.active() != 0 {
+        sleep(TUNNELS_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Closes the tunnels when the drain's deadline has come; an order may still bring it forward.
+async fn end_tunnels(shared: Arc<Shared>) {
+    let mut orders = shared.drain.watch();
+    loop {
+        let deadline = orders.borrow_and_update().as_ref().and_then(|order| order.tunnel_deadline);
+        let due = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        // Both arms are cancel-safe.
+        tokio::select! {
+            () = due => {
+                // A request that was in flight may still become a tunnel: look again until the process ends.
+                shared.tunnels.close_where(|_| true, Cause::Drain, None);
+                sleep(TUNNELS_EVERY).await;
+            }
+            changed = orders.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+// === impl Signals ===
+
+impl Signals {
+    /// SIGPIPE is ignored by Rust's start-up. A terminal's Ctrl-C and hang-up reach the whole process group, but
+    /// they are the supervisor's to answer.
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            ignored: [signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?],
+        })
+    }
+
+    async fn obey(mut self, shared: Arc<Shared>) {
+        while self.terminate.recv().await.is_some() {
+            let most = shared.current.load().table.limits.drain_timeout;
+            let tunnel_deadline = Some(Instant::now() + most);
+            tracing::info!("SIGTERM: draining");
+            shared.drain.begin(Order { tunnel_deadline, reason: "SIGTERM".to_owned() });
+        }
+        drop(self.ignored);
+    }
+}
