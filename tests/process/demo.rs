@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{HOLDFAST, Patience, WebSocket, directory, eventually, get, words};
+use crate::harness::{HOLDFAST, Patience, WebSocket, directory, eventually, free_port, get, words};
 
 /// A running demo; it ends with this value, in order.
 struct Demo(Child);
@@ -21,27 +21,29 @@ impl Drop for Demo {
 #[test]
 fn the_demo_serves_a_chat_page_and_echo_and_explains_itself() {
     let directory = directory();
-    if std::net::TcpListener::bind("127.0.0.1:8080").is_err() {
-        println!("LEFT OUT: the demo (its port 8080 is in use on this machine)");
-        return;
-    }
-    let command = |arguments: &[&str]| {
+    let [port, secure, status] = [(); 3].map(|()| free_port());
+    let ports = [
+        format!("--http-port={port}"),
+        format!("--https-port={secure}"),
+        format!("--status-listen=127.0.0.1:{status}"),
+    ];
+    let demo = || {
         let mut command = Command::new(HOLDFAST);
-        command.args(arguments).env("XDG_RUNTIME_DIR", directory.path());
+        command.arg("demo").args(&ports).env("XDG_RUNTIME_DIR", directory.path());
         command.env("XDG_STATE_HOME", directory.path()).env("TMPDIR", directory.path());
         command.env_remove("HOLDFAST_ADMIN").env_remove("RUNTIME_DIRECTORY");
         command
     };
-    let mut child = command(&["demo"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = demo().stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let _demo = Demo(child);
     let said = lines.by_ref().map_while(Result::ok).find(|line| line.contains("restart"));
     assert!(said.is_some(), "the demo does not say what to try");
     let page = eventually(Patience::LONG, "the chat page", || {
-        get(8080, "/").ok().filter(|answer| answer.status == 200)
+        get(port, "/").ok().filter(|answer| answer.status == 200)
     });
     assert!(page.text().contains("WebSocket"));
-    assert!(WebSocket::open(8080, "/echo").echoes("hello"));
-    let second = command(&["demo"]).output().unwrap();
+    assert!(WebSocket::open(port, "/echo").echoes("hello"));
+    let second = demo().output().unwrap();
     assert_eq!(second.status.code(), Some(1), "{}", words(&second));
 }

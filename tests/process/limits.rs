@@ -77,7 +77,7 @@ fn a_header_that_never_comes_does_not_hold_a_connection_for_ever() {
     let backend = Backend::start("one");
     let port = free_port();
     let document =
-        Document::simple(port, &[backend.address]).holdfast("requestHeaderTimeoutInSec", 1);
+        Document::simple(port, &[backend.address]).holdfast("clientHeaderTimeoutInSec", 1);
     let _gateway = Gateway::start(&document);
     let mut connection = Connection::open(port).unwrap();
     connection.write("GET / HTTP/1.1\r\nHo").unwrap();
