@@ -35,7 +35,7 @@ const FENCES: [(&str, &[&str], &str); 5] = [
 ];
 
 /// The worker's modules from top to bottom: each may import only what stands lower (or in its own line).
-const WORKER_LAYERS: [&[&str]; 11] = [
+const WORKER_LAYERS: [&[&str]; 12] = [
     &["run"],
     &["control"],
     &["accept", "handover"],

@@ -1,4 +1,4 @@
-//! Load for the measurements in `tests/bench`: many idle WebSockets, or messages that come back.
+//! Load for the measurements in `tests/bench`: many idle connections, or messages that come back.
 //!
 //! `load idle PORT COUNT` opens and holds them until standard input ends, then says how many are still open.
 //! `load echo PORT CONNECTIONS SECONDS` sends 128-byte messages, one at a time each, and prints how many came back.
@@ -12,6 +12,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
@@ -36,7 +37,6 @@ fn open(port: u16, index: u64) -> io::Result<BufReader<TcpStream>> {
     let block = u8::try_from(index / 20_000 % 200).unwrap();
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::IpBindAddressNoPort, &true)?;
-    use std::os::fd::AsRawFd;
     bind(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 1, block + 1, 0))?;
     connect(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port))?;
     let mut stream = BufReader::with_capacity(512, TcpStream::from(fd));
@@ -89,7 +89,7 @@ fn repeat(mut stream: BufReader<TcpStream>, end: Instant) -> u64 {
 
 /// A masked binary frame, with the mask 0.
 fn message() -> Vec<u8> {
-    let mut frame = vec![0x82, 0x80 | 126, 0, u8::try_from(PAYLOAD).unwrap(), 0, 0, 0, 0];
+    let mut frame = vec![0x82, 0x80 + 126, 0, u8::try_from(PAYLOAD).unwrap(), 0, 0, 0, 0];
     frame.resize(8 + PAYLOAD, b'm');
     frame
 }

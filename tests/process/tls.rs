@@ -1,4 +1,4 @@
-//! TLS towards clients: certificates by host name, WebSockets over TLS, bad certificates.
+//! TLS towards clients: certificates by host name, `wss`, bad certificates.
 
 use std::process::Command;
 
@@ -67,7 +67,7 @@ fn with_pfx(certificate: &Certificate, password: &str, port: u16, backend: &Back
     let made = Command::new("openssl")
         .args(["pkcs12", "-export", "-passout", "pass:right"])
         .args(["-inkey".as_ref(), certificate.key_file.as_os_str()])
-        .args(["-in".as_ref(), certificate.certificate_file.as_os_str()])
+        .args(["-in".as_ref(), certificate.chain_file.as_os_str()])
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", words(&made));

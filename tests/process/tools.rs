@@ -18,7 +18,7 @@ fn gateway(backend: &Backend) -> (Gateway, u16, u16, Certificate) {
 
 fn talk(client: &str, backend: &Backend, tools: &std::path::Path) {
     let (_gateway, port, secure, certificate) = gateway(backend);
-    let trusted = certificate.certificate_file.to_str().unwrap();
+    let trusted = certificate.chain_file.to_str().unwrap();
     for url in [format!("ws://localhost:{port}/echo"), format!("wss://localhost:{secure}/echo")] {
         let output = script(tools, client, &[&url, trusted]);
         assert!(output.status.success(), "{client} at {url}: {}", words(&output));
@@ -48,7 +48,7 @@ fn curl_gets_pages_over_http_and_https() {
     {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail", "--max-time", "10", "--cacert"])
-            .args([certificate.certificate_file.as_os_str(), url.as_ref()])
+            .args([certificate.chain_file.as_os_str(), url.as_ref()])
             .output()
             .unwrap();
         assert!(output.status.success(), "{url}: {}", words(&output));

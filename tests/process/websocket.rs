@@ -1,4 +1,4 @@
-//! WebSockets through the gateway: opening, early bytes, ends, and backends that answer an upgrade badly.
+//! A WebSocket through the gateway: opening, early bytes, ends, and backends that answer an upgrade badly.
 
 use std::time::Duration;
 
@@ -158,7 +158,9 @@ fn two_thousand_tunnels_echo_at_once() {
     let (gateway, port, _backend) = in_front_of_echo();
     let count = scale("HOLDFAST_TEST_TUNNELS", 2000);
     let mut sockets: Vec<_> = (0..count).map(|_| WebSocket::open(port, "/echo")).collect();
-    sockets.iter_mut().for_each(|socket| socket.send("one of many"));
+    for socket in &mut sockets {
+        socket.send("one of many");
+    }
     assert!(sockets.iter_mut().all(|socket| socket.receive().is_ok_and(|t| t == "one of many")));
     assert_eq!(gateway.tunnels().len(), sockets.len());
     drop(sockets);

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 /// A self-signed certificate and its key, as PEM files.
 pub(crate) struct Certificate {
     pub(crate) host: String,
-    pub(crate) certificate_file: PathBuf,
+    pub(crate) chain_file: PathBuf,
     pub(crate) key_file: PathBuf,
     pub(crate) der: CertificateDer<'static>,
 }
@@ -17,10 +17,10 @@ impl Certificate {
     /// Writes `NAME.crt` and `NAME.key` for `host` into `directory`.
     pub(crate) fn make(directory: &Path, name: &str, host: &str) -> Self {
         let made = rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
-        let certificate_file = directory.join(format!("{name}.crt"));
+        let chain_file = directory.join(format!("{name}.crt"));
         let key_file = directory.join(format!("{name}.key"));
-        fs::write(&certificate_file, made.cert.pem()).unwrap();
+        fs::write(&chain_file, made.cert.pem()).unwrap();
         fs::write(&key_file, made.signing_key.serialize_pem()).unwrap();
-        Self { host: host.to_owned(), certificate_file, key_file, der: made.cert.der().clone() }
+        Self { host: host.to_owned(), chain_file, key_file, der: made.cert.der().clone() }
     }
 }

@@ -212,11 +212,11 @@ pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
     match u16::try_from(payload.len()) {
         Ok(short @ 0..126) => bytes.push(0x80 | u8::try_from(short).unwrap()),
         Ok(medium) => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 + 126);
             bytes.extend_from_slice(&medium.to_be_bytes());
         }
         Err(_) => {
-            bytes.push(0x80 | 127);
+            bytes.push(0x80 + 127);
             bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }

@@ -70,7 +70,7 @@ impl Document {
         self.add("sslCertificates", name, json!({}));
         let list = self.list("sslCertificates");
         list.last_mut().unwrap()["holdfast"] = json!({
-            "certificateFile": certificate.certificate_file, "privateKeyFile": certificate.key_file});
+            "certificateFile": certificate.chain_file, "privateKeyFile": certificate.key_file});
         let more = json!({"protocol": "Https", "hostName": certificate.host,
             "sslCertificate": link("sslCertificates", name)});
         self.port(port).listener(name, port, more).basic_rule(name, pool)
@@ -157,7 +157,8 @@ impl Document {
         self
     }
 
-    fn add(&mut self, collection: &str, name: &str, properties: Value) {
+    fn add(&mut self, collection: &str, name: &str, properties: impl Into<Value>) {
+        let properties = properties.into();
         self.list(collection).push(json!({"name": name, "properties": properties}));
     }
 

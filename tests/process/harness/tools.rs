@@ -20,8 +20,8 @@ pub(crate) fn script(tools: &Path, name: &str, arguments: &[&str]) -> Output {
 /// The interpreter, and the path of one of `tests/clients/` as its first argument.
 pub(super) fn command(tools: &Path, name: &str) -> Command {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
-    let interpreter =
-        if name.ends_with(".py") { tools.join("venv/bin/python") } else { "node".into() };
+    let python = file.extension().is_some_and(|extension| extension == "py");
+    let interpreter = if python { tools.join("venv/bin/python") } else { "node".into() };
     let mut command = Command::new(interpreter);
     // ES modules ignore NODE_PATH, so the scripts resolve `ws` from this directory themselves.
     command.arg(file).env("HOLDFAST_NODE_MODULES", tools.join("node/node_modules"));
