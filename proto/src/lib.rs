@@ -11,13 +11,17 @@ pub mod uds;
 
 /// Messages between the supervisor and its children.
 pub mod control {
-    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, reason = "generated code")]
+    #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
+    #![allow(clippy::allow_attributes_without_reason, reason = "generated code")]
     tonic::include_proto!("holdfast.control.v1");
 }
 
 /// Messages and service of the operator API.
 pub mod admin {
-    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+    #![allow(missing_docs, unreachable_pub, reason = "generated code")]
+    #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
+    #![allow(clippy::allow_attributes_without_reason, reason = "generated code")]
     tonic::include_proto!("holdfast.admin.v1");
 }
 

@@ -1,2 +1,60 @@
-//! stub
-fn main() {}
+//! The one executable in all its roles: picks the command, prints what went wrong, sets the exit code.
+//!
+//! Only this package sees the supervisor, the worker and the prober together; no logic of theirs belongs here.
+
+mod admin;
+mod args;
+mod demo;
+mod directories;
+mod logging;
+mod output;
+mod run;
+mod validate;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+/// How a command ended that did not fail by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Exit code 0.
+    Done,
+    /// Exit code 1; the reason has been printed.
+    Refused,
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Refused) => ExitCode::FAILURE,
+        // `holdfast tunnels | head` is nobody's mistake.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nowhere to report that standard error is gone; the exit code still says it.
+            drop(writeln!(io::stderr(), "holdfast: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Run(args) => run::gateway(args).map(|()| Outcome::Done),
+        Command::Demo(args) => demo::run(&args).map(|()| Outcome::Done),
+        Command::Validate(args) => validate::run(&args),
+        Command::Worker => run::worker().map(|()| Outcome::Done),
+        Command::Prober => run::prober().map(|()| Outcome::Done),
+        Command::DemoBackend(args) => {
+            demo::backend::run(&args.name, args.listen).map(|()| Outcome::Done)
+        }
+        call => admin::call(call),
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

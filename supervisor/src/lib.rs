@@ -1,1 +1,27 @@
-//! stub
+//! The supervisor: configuration and processes; never a client byte.
+//!
+//! In the order in which a revision travels: [`config`] reads a document, [`ledger`] makes it durable, [`compile`]
+//! lowers it, [`change`] plans and carries it out, [`group`] owns one listener's workers, [`grpc`] streams it to
+//! them and answers operators. [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all.
+
+pub mod backoff;
+pub mod change;
+pub mod children;
+pub mod compile;
+pub mod config;
+pub mod descriptors;
+pub mod directories;
+pub mod group;
+pub mod grpc;
+pub mod health;
+pub mod health_board;
+pub mod ledger;
+pub mod lock;
+pub mod metrics;
+pub mod prober;
+pub mod run;
+pub mod sockets;
+pub mod spawn;
+pub mod state;
+pub mod status;
+pub mod worker;

@@ -1,0 +1,323 @@
+//! The command line as clap sees it: commands, options, defaults and their help texts.
+//!
+//! Nothing here does anything: what a command means is decided in `admin`, `run`, `validate` and `demo`. Names and
+//! exit codes are a contract with scripts (0 done, 1 refused or failed, 2 usage), so they only ever grow.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A WebSocket-native application gateway whose connections outlive its processes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast",
+    version = holdfast_proto::VERSION,
+    about,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage.\n\
+        First steps: `holdfast demo`, then in a second terminal `holdfast status`."
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Everything that the executable can be told to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway in the foreground
+    #[command(after_help = "SIGHUP reads the configuration file again, SIGTERM drains and ends.")]
+    Run(RunArgs),
+    /// Run a gateway in front of two built-in chat backends, to see what it does
+    Demo(DemoArgs),
+    /// Check a configuration as a start would, without a running gateway
+    Validate(ValidateArgs),
+    /// Put a configuration in force; answers once every worker serves it
+    Apply(ApplyArgs),
+    /// Make the gateway read its configuration file again (same as SIGHUP)
+    Reload(Admin),
+    /// Print the effective configuration, defaults filled in and secrets left out
+    Config(ConfigArgs),
+    /// List the configurations that were in force
+    Revisions(Admin),
+    /// Put an older revision's configuration in force again, as a new revision
+    Rollback(RollbackArgs),
+    /// Show processes, listeners and the revision in force
+    Status(Admin),
+    /// Show every backend's health and its probe's last words
+    Health(Admin),
+    /// List live WebSocket tunnels
+    Tunnels(Admin),
+    /// End tunnels by their ids
+    Close(CloseArgs),
+    /// Take a backend out of rotation, keeping its tunnels
+    Drain(DrainArgs),
+    /// Put a drained backend back into rotation
+    Undrain(DrainArgs),
+    /// Replace workers one by one, without refusing or closing a connection
+    Restart(RestartArgs),
+    /// Drain the gateway, then end it (same as SIGTERM)
+    Stop(StopArgs),
+    /// One listener's process; started by the supervisor
+    #[command(hide = true)]
+    Worker,
+    /// The process that checks backends; started by the supervisor
+    #[command(hide = true)]
+    Prober,
+    /// One of the demo's backends; reports `listening IP:PORT`, ends with its standard input
+    #[command(hide = true)]
+    DemoBackend(DemoBackendArgs),
+}
+
+/// How to reach a running gateway, and in which form to print its answer.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Admin {
+    /// The gateway's admin socket, `unix:PATH` [default: unix:RUNTIME/admin.sock]
+    #[arg(long, value_name = "ADDR", env = "HOLDFAST_ADMIN")]
+    pub(crate) admin: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `holdfast run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The gateway document (Azure Application Gateway's JSON; comments allowed)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Where sockets and the lock live [default: $RUNTIME_DIRECTORY, /run/holdfast, or the user's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// Where revisions are kept [default: $STATE_DIRECTORY, /var/lib/holdfast, or the user's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9180]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) status_listen: Option<SocketAddr>,
+}
+
+/// `holdfast demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Port of the http listener on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) http_port: u16,
+    /// Port of the https listener on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) https_port: u16,
+    /// Where sockets, certificate and configuration go [default: as for `holdfast run`]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9180]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) status_listen: Option<SocketAddr>,
+}
+
+/// `holdfast validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The gateway document, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print {"valid", "diagnostics", "effective"} as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `holdfast apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// The gateway document, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Refuse unless this revision is in force
+    #[arg(long, value_name = "N")]
+    pub(crate) if_revision: Option<u64>,
+    /// Only show what would change, and how many live tunnels each change ends
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast config`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// An older revision instead of the one in force
+    #[arg(long, value_name = "N")]
+    pub(crate) revision: Option<u64>,
+    /// Print the document as it was given (secrets left out) instead of the effective configuration
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) document: bool,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast rollback`.
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// The revision to go back to (see `holdfast revisions`)
+    #[arg(value_name = "N")]
+    pub(crate) revision: u64,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast close`.
+#[derive(Debug, Args)]
+pub(crate) struct CloseArgs {
+    /// Ids of tunnels (see `holdfast tunnels`)
+    #[arg(value_name = "TUNNEL", required = true)]
+    pub(crate) tunnels: Vec<String>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast drain` and `holdfast undrain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// Pool and backend address, with or without the port: `chat/10.0.0.4` or `chat/10.0.0.4:8080`
+    #[arg(value_name = "POOL/BACKEND", value_parser = parse_pooled_backend)]
+    pub(crate) target: PooledBackend,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast restart`.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// Only this listener's workers [default: every listener's]
+    #[arg(value_name = "IP:PORT")]
+    pub(crate) listener: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// End after this long even with connections open [default: as configured]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) drain_timeout: Option<u32>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast demo-backend`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoBackendArgs {
+    /// What the backend calls itself
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where it listens; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// A backend as an operator names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PooledBackend {
+    /// The pool's name.
+    pub(crate) pool: String,
+    /// `address` or `address:port`.
+    pub(crate) backend: String,
+}
+
+fn parse_pooled_backend(text: &str) -> Result<PooledBackend, String> {
+    match text.split_once('/') {
+        Some((pool, backend))
+            if !pool.is_empty() && !backend.is_empty() && !backend.contains('/') =>
+        {
+            Ok(PooledBackend { pool: pool.to_owned(), backend: backend.to_owned() })
+        }
+        _ => {
+            Err("expected POOL/BACKEND, for example `chat/10.0.0.4` (see `holdfast health`)"
+                .to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_shown_command_explains_itself() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn the_commands_of_the_supervisor_are_hidden() {
+        let command = Cli::command();
+        let hidden: Vec<_> = command
+            .get_subcommands()
+            .filter(|command| command.is_hide_set())
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(hidden, ["worker", "prober", "demo-backend"]);
+    }
+
+    #[test]
+    fn a_backend_is_named_with_its_pool() {
+        let Command::Drain(args) = parse("holdfast drain chat/10.0.0.4:80").unwrap().command else {
+            panic!("not a drain");
+        };
+        assert_eq!(
+            args.target,
+            PooledBackend { pool: "chat".into(), backend: "10.0.0.4:80".into() }
+        );
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_two() {
+        for line in [
+            "holdfast",
+            "holdfast fly",
+            "holdfast run",
+            "holdfast close",
+            "holdfast drain chat",
+            "holdfast drain /x",
+            "holdfast drain a/b/c",
+            "holdfast restart localhost",
+            "holdfast rollback -1",
+            "holdfast demo --http-port 0",
+            "holdfast config --document --json",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn asking_for_help_is_no_failure() {
+        let error = parse("holdfast apply --help").unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
+    }
+
+    #[test]
+    fn apply_carries_its_conditions() {
+        let line = "holdfast apply - --if-revision 7 --dry-run --json --admin unix:/x/admin.sock";
+        let Command::Apply(args) = parse(line).unwrap().command else { panic!("not an apply") };
+        assert_eq!(args.if_revision, Some(7));
+        assert!(args.dry_run && args.admin.json);
+        assert_eq!(args.admin.admin.as_deref(), Some("unix:/x/admin.sock"));
+    }
+}

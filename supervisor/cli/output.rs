@@ -1,0 +1,390 @@
+//! What a command prints: JSON in the shapes that scripts rely on, text that a person can read.
+//!
+//! Everything here is pure but `print*` and `complain`. Text that came from elsewhere (a backend's answer, a client's
+//! address) never reaches the terminal with control characters in it.
+
+mod table;
+
+use std::io::{self, Write};
+
+use holdfast_proto::admin::{
+    ChangeResponse, Diagnostic, HealthResponse, ListenerStatus, RestartResponse, RevisionsResponse,
+    Severity, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
+};
+use serde_json::{Value, json};
+
+pub(crate) use self::table::printable;
+use self::table::{Table, terminal_width};
+
+/// Prints facts for people.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Prints facts for programs.
+pub(crate) fn print_json(value: &Value) -> io::Result<()> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Prints what is wrong, on standard error.
+pub(crate) fn complain(text: &str) {
+    // Nowhere to report that standard error is gone; the exit code still says it.
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// The `status` command's JSON.
+pub(crate) fn status_json(status: &StatusResponse) -> Value {
+    let prober = status.prober.clone().unwrap_or_default();
+    json!({
+        "revision": status.revision,
+        "version": status.version,
+        "ready": status.ready,
+        "supervisor": {"pid": status.supervisor_pid},
+        "prober": {"pid": prober.pid, "state": prober.state, "version": prober.version},
+        "listeners": status.listeners.iter().map(listener_json).collect::<Vec<_>>(),
+        "problems": status.problems,
+    })
+}
+
+fn listener_json(listener: &ListenerStatus) -> Value {
+    json!({
+        "name": listener.name,
+        "address": listener.address,
+        "sites": listener.sites,
+        "workers": listener.workers.iter().map(worker_json).collect::<Vec<_>>(),
+    })
+}
+
+fn worker_json(worker: &WorkerStatus) -> Value {
+    json!({
+        "pid": worker.pid,
+        "generation": worker.generation,
+        "version": worker.version,
+        "state": worker.state,
+        "revision": worker.revision,
+        "tunnels": worker.tunnels,
+        "protected": worker.protected,
+    })
+}
+
+/// The `status` command's text.
+pub(crate) fn status_text(status: &StatusResponse) -> String {
+    let ready = if status.ready { "ready" } else { "not ready yet" };
+    let mut text =
+        format!("holdfast {}, revision {}, {ready}\n", printable(&status.version), status.revision);
+    for problem in &status.problems {
+        text.push_str(&format!("problem: {}\n", printable(problem)));
+    }
+    let mut table = Table::new(&["PROCESS", "PID", "STATE", "GEN", "REVISION", "TUNNELS", "SITES"]);
+    table.row(["supervisor", &status.supervisor_pid.to_string(), "", "", "", "", ""]);
+    if let Some(prober) = &status.prober {
+        table.row(["prober", &prober.pid.to_string(), &prober.state, "", "", "", ""]);
+    }
+    for listener in &status.listeners {
+        let sites = listener.sites.join(" ");
+        if listener.workers.is_empty() {
+            table.row([listener.address.as_str(), "-", "no worker", "", "", "", &sites]);
+        }
+        for worker in &listener.workers {
+            table.row([
+                listener.address.as_str(),
+                &worker.pid.to_string(),
+                &worker.state,
+                &worker.generation.to_string(),
+                &worker.revision.to_string(),
+                &tunnels_of(worker),
+                &sites,
+            ]);
+        }
+    }
+    text.push('\n');
+    text.push_str(&table.render(terminal_width()));
+    text
+}
+
+/// Unprotected tunnels are those that an operator must know of before killing something.
+fn tunnels_of(worker: &WorkerStatus) -> String {
+    match worker.tunnels.saturating_sub(worker.protected) {
+        0 => worker.tunnels.to_string(),
+        unprotected => format!("{} ({unprotected} unprotected)", worker.tunnels),
+    }
+}
+
+/// The `health` command's JSON.
+pub(crate) fn health_json(health: &HealthResponse) -> Value {
+    health
+        .pools
+        .iter()
+        .map(|pool| {
+            let backends: Vec<_> = pool
+                .backends
+                .iter()
+                .map(|backend| {
+                    json!({
+                        "address": backend.address,
+                        "port": backend.port,
+                        "state": backend.state,
+                        "since": backend.since,
+                        "last": backend.last,
+                    })
+                })
+                .collect();
+            json!({"pool": pool.pool, "settings": pool.settings, "backends": backends})
+        })
+        .collect()
+}
+
+/// The `health` command's text.
+pub(crate) fn health_text(health: &HealthResponse) -> String {
+    let mut table = Table::new(&["POOL", "SETTINGS", "BACKEND", "STATE", "SINCE", "LAST CHECK"]);
+    for pool in &health.pools {
+        for backend in &pool.backends {
+            table.row([
+                pool.pool.as_str(),
+                &pool.settings,
+                &format!("{}:{}", bracketed(&backend.address), backend.port),
+                &backend.state,
+                &backend.since,
+                &backend.last,
+            ]);
+        }
+    }
+    table.render_or(terminal_width(), "no backends\n")
+}
+
+fn bracketed(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+/// The `tunnels` command's JSON.
+pub(crate) fn tunnels_json(tunnels: &TunnelsResponse) -> Value {
+    tunnels.tunnels.iter().map(tunnel_json).collect()
+}
+
+fn tunnel_json(tunnel: &TunnelInfo) -> Value {
+    json!({
+        "id": tunnel.id,
+        "listener": tunnel.listener,
+        "site": tunnel.site,
+        "pool": tunnel.pool,
+        "settings": tunnel.settings,
+        "backend": tunnel.backend,
+        "client": tunnel.client,
+        "opened": tunnel.opened,
+        "age_seconds": seconds(tunnel.age_ms),
+        "idle_seconds": seconds(tunnel.idle_ms),
+        "bytes_in": tunnel.bytes_in,
+        "bytes_out": tunnel.bytes_out,
+        "trace_id": tunnel.trace_id,
+    })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// The `tunnels` command's text.
+pub(crate) fn tunnels_text(tunnels: &TunnelsResponse) -> String {
+    let mut table = Table::new(&[
+        "ID", "LISTENER", "SITE", "CLIENT", "POOL", "BACKEND", "AGE", "IDLE", "IN", "OUT",
+    ]);
+    for tunnel in &tunnels.tunnels {
+        table.row([
+            tunnel.id.as_str(),
+            &tunnel.listener,
+            &tunnel.site,
+            &tunnel.client,
+            &tunnel.pool,
+            &tunnel.backend,
+            &table::duration(tunnel.age_ms),
+            &table::duration(tunnel.idle_ms),
+            &table::bytes(tunnel.bytes_in),
+            &table::bytes(tunnel.bytes_out),
+        ]);
+    }
+    table.render_or(terminal_width(), "no tunnels\n")
+}
+
+/// The `revisions` command's JSON.
+pub(crate) fn revisions_json(revisions: &RevisionsResponse) -> Value {
+    revisions
+        .revisions
+        .iter()
+        .map(|revision| {
+            json!({
+                "revision": revision.revision,
+                "applied_at": revision.applied_at,
+                "source": revision.source,
+                "by": revision.by,
+                "in_force": revision.in_force,
+            })
+        })
+        .collect()
+}
+
+/// The `revisions` command's text.
+pub(crate) fn revisions_text(revisions: &RevisionsResponse) -> String {
+    let mut table = Table::new(&["REVISION", "APPLIED", "SOURCE", "BY", ""]);
+    for revision in &revisions.revisions {
+        table.row([
+            revision.revision.to_string().as_str(),
+            &revision.applied_at,
+            &revision.source,
+            &revision.by,
+            if revision.in_force { "in force" } else { "" },
+        ]);
+    }
+    table.render_or(terminal_width(), "no revisions\n")
+}
+
+/// The JSON of `apply`, `reload` and `rollback`.
+pub(crate) fn change_json(change: &ChangeResponse) -> Value {
+    let changes: Vec<_> = change
+        .changes
+        .iter()
+        .map(|step| {
+            json!({
+                "what": step.what, "kind": step.kind, "detail": step.detail, "tunnels": step.tunnels,
+            })
+        })
+        .collect();
+    let refusals: Vec<_> = change
+        .refusals
+        .iter()
+        .map(|refusal| {
+            json!({"listener": refusal.listener, "pid": refusal.pid, "reason": refusal.reason})
+        })
+        .collect();
+    json!({
+        "accepted": change.accepted,
+        "revision": change.revision,
+        "changed": change.changed,
+        "message": change.message,
+        "diagnostics": diagnostics_json(&change.diagnostics),
+        "changes": changes,
+        "refusals": refusals,
+    })
+}
+
+/// What `apply`, `reload` and `rollback` did, or would do.
+pub(crate) fn change_text(change: &ChangeResponse, dry_run: bool) -> String {
+    let mut text = match (change.accepted, dry_run, change.changed) {
+        (false, _, _) => {
+            format!("refused; revision {} stays in force\n", change.revision)
+        }
+        (true, true, _) => format!("would be accepted; revision {} in force\n", change.revision),
+        (true, false, true) => format!("revision {} is in force\n", change.revision),
+        (true, false, false) => {
+            format!("nothing to change; revision {} in force\n", change.revision)
+        }
+    };
+    if !change.message.is_empty() {
+        text.push_str(&format!("{}\n", printable(&change.message)));
+    }
+    if !change.changes.is_empty() {
+        let mut table = Table::new(&["CHANGE", "WHAT", "TUNNELS ENDED", "DETAIL"]);
+        for step in &change.changes {
+            table.row([step.kind.as_str(), &step.what, &step.tunnels.to_string(), &step.detail]);
+        }
+        text.push_str(&table.render(terminal_width()));
+    }
+    text
+}
+
+/// Workers that do not serve the revision, for standard error.
+pub(crate) fn refusals_text(change: &ChangeResponse) -> String {
+    change
+        .refusals
+        .iter()
+        .map(|refusal| {
+            format!(
+                "error: worker {} of {} does not serve revision {}: {}\n",
+                refusal.pid,
+                printable(&refusal.listener),
+                change.revision,
+                printable(&refusal.reason)
+            )
+        })
+        .collect()
+}
+
+/// The `restart` command's JSON.
+pub(crate) fn restart_json(restart: &RestartResponse) -> Value {
+    restart
+        .replaced
+        .iter()
+        .map(|worker| {
+            json!({
+                "listener": worker.listener,
+                "old_pid": worker.old_pid,
+                "new_pid": worker.new_pid,
+                "error": (!worker.error.is_empty()).then_some(&worker.error),
+            })
+        })
+        .collect()
+}
+
+/// The `restart` command's text.
+pub(crate) fn restart_text(restart: &RestartResponse) -> String {
+    let mut table = Table::new(&["LISTENER", "OLD PID", "NEW PID", "OUTCOME"]);
+    for worker in &restart.replaced {
+        let outcome =
+            if worker.error.is_empty() { "the successor serves" } else { worker.error.as_str() };
+        table.row([
+            worker.listener.as_str(),
+            &worker.old_pid.to_string(),
+            &worker.new_pid.to_string(),
+            outcome,
+        ]);
+    }
+    table.render_or(terminal_width(), "no workers\n")
+}
+
+/// Diagnostics as JSON.
+pub(crate) fn diagnostics_json(diagnostics: &[Diagnostic]) -> Value {
+    diagnostics
+        .iter()
+        .map(|diagnostic| {
+            json!({
+                "severity": severity(diagnostic),
+                "path": diagnostic.path,
+                "line": (diagnostic.line > 0).then_some(diagnostic.line),
+                "column": (diagnostic.line > 0).then_some(diagnostic.column),
+                "reason": diagnostic.reason,
+                "mend": diagnostic.mend,
+            })
+        })
+        .collect()
+}
+
+/// Diagnostics as compilers print them, so that editors can jump to them.
+pub(crate) fn diagnostics_text(file: &str, diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        text.push_str(&printable(file));
+        if diagnostic.line > 0 {
+            text.push_str(&format!(":{}:{}", diagnostic.line, diagnostic.column));
+        }
+        let reason = printable(&diagnostic.reason);
+        text.push_str(&format!(": {}: {reason}\n", severity(diagnostic)));
+        for (label, detail) in [("at", &diagnostic.path), ("mend", &diagnostic.mend)] {
+            if !detail.is_empty() {
+                text.push_str(&format!("  {label}: {}\n", printable(detail)));
+            }
+        }
+    }
+    text
+}
+
+fn severity(diagnostic: &Diagnostic) -> &'static str {
+    match diagnostic.severity() {
+        Severity::Warning => "warning",
+        Severity::Error | Severity::Unspecified => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! The JSON that scripts rely on, field by field.
+
+use holdfast_proto::admin::{
+    BackendHealth, Change, PoolHealth, ProberStatus, Refusal, Replacement, RevisionInfo,
+};
+
+use super::*;
+
+fn status() -> StatusResponse {
+    StatusResponse {
+        revision: 4,
+        version: "0.1.0".into(),
+        supervisor_pid: 10,
+        prober: Some(ProberStatus { pid: 11, state: "serving".into(), version: "0.1.0".into() }),
+        listeners: vec![ListenerStatus {
+            name: "127.0.0.1:80".into(),
+            address: "127.0.0.1:80".into(),
+            sites: vec!["a".into(), "b".into()],
+            workers: vec![WorkerStatus {
+                pid: 12,
+                generation: 2,
+                version: "0.1.0".into(),
+                state: "serving".into(),
+                revision: 4,
+                tunnels: 9,
+                protected: 7,
+            }],
+        }],
+        ready: true,
+        problems: vec!["the file was refused".into()],
+    }
+}
+
+#[test]
+fn status_has_its_contracted_shape() {
+    let worker = json!({
+        "pid": 12, "generation": 2, "version": "0.1.0", "state": "serving", "revision": 4,
+        "tunnels": 9, "protected": 7,
+    });
+    let expected = json!({
+        "revision": 4,
+        "version": "0.1.0",
+        "ready": true,
+        "supervisor": {"pid": 10},
+        "prober": {"pid": 11, "state": "serving", "version": "0.1.0"},
+        "listeners": [{
+            "name": "127.0.0.1:80",
+            "address": "127.0.0.1:80",
+            "sites": ["a", "b"],
+            "workers": [worker],
+        }],
+        "problems": ["the file was refused"],
+    });
+    assert_eq!(status_json(&status()), expected);
+}
+
+#[test]
+fn status_text_names_problems_and_unprotected_tunnels() {
+    let text = status_text(&status());
+    for part in ["revision 4, ready", "problem: the file was refused", "9 (2 unprotected)", "a b"] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn health_has_its_contracted_shape() {
+    let health = HealthResponse {
+        pools: vec![PoolHealth {
+            pool: "chat".into(),
+            settings: "plain".into(),
+            backends: vec![BackendHealth {
+                address: "::1".into(),
+                port: 8080,
+                state: "Healthy".into(),
+                since: "2026-01-01T00:00:00Z".into(),
+                last: "200".into(),
+            }],
+        }],
+    };
+    let backend = json!({
+        "address": "::1", "port": 8080, "state": "Healthy", "since": "2026-01-01T00:00:00Z",
+        "last": "200",
+    });
+    let expected = json!([{"pool": "chat", "settings": "plain", "backends": [backend]}]);
+    assert_eq!(health_json(&health), expected);
+    assert!(health_text(&health).contains("[::1]:8080"));
+    assert_eq!(health_json(&HealthResponse::default()), json!([]));
+}
+
+#[test]
+fn tunnels_have_their_contracted_shape() {
+    let tunnels = TunnelsResponse {
+        tunnels: vec![TunnelInfo {
+            id: "t1".into(),
+            listener: "127.0.0.1:80".into(),
+            site: "a".into(),
+            pool: "chat".into(),
+            settings: "plain".into(),
+            backend: "10.0.0.4:80".into(),
+            client: "10.0.0.9:5000".into(),
+            opened: "2026-01-01T00:00:00Z".into(),
+            bytes_in: 1,
+            bytes_out: 2048,
+            idle_ms: 250,
+            age_ms: 61_500,
+            trace_id: String::new(),
+        }],
+    };
+    let expected = json!([{
+        "id": "t1", "listener": "127.0.0.1:80", "site": "a", "pool": "chat", "settings": "plain",
+        "backend": "10.0.0.4:80", "client": "10.0.0.9:5000", "opened": "2026-01-01T00:00:00Z",
+        "age_seconds": 61.5, "idle_seconds": 0.25, "bytes_in": 1, "bytes_out": 2048, "trace_id": "",
+    }]);
+    assert_eq!(tunnels_json(&tunnels), expected);
+    assert!(tunnels_text(&tunnels).contains("2.0 KiB"));
+    assert_eq!(tunnels_text(&TunnelsResponse::default()), "no tunnels\n");
+}
+
+#[test]
+fn a_refused_change_says_what_stays() {
+    let change = ChangeResponse {
+        accepted: false,
+        revision: 3,
+        diagnostics: vec![Diagnostic {
+            severity: Severity::Error.into(),
+            path: "properties.probes[0]".into(),
+            line: 7,
+            column: 3,
+            reason: "no name".into(),
+            mend: "give it one".into(),
+        }],
+        ..ChangeResponse::default()
+    };
+    assert!(change_text(&change, false).contains("refused; revision 3 stays in force"));
+    assert_eq!(
+        diagnostics_text("gateway.json", &change.diagnostics),
+        "gateway.json:7:3: error: no name\n  at: properties.probes[0]\n  mend: give it one\n"
+    );
+    assert_eq!(change_json(&change)["diagnostics"][0]["line"], 7);
+}
+
+#[test]
+fn a_change_tells_steps_and_refusals() {
+    let change = ChangeResponse {
+        accepted: true,
+        revision: 5,
+        changed: true,
+        changes: vec![Change {
+            what: "listener 0.0.0.0:80".into(),
+            kind: "remove".into(),
+            detail: String::new(),
+            tunnels: 3,
+        }],
+        refusals: vec![Refusal { listener: "0.0.0.0:81".into(), pid: 9, reason: "old".into() }],
+        ..ChangeResponse::default()
+    };
+    let value = change_json(&change);
+    assert_eq!(value["changes"][0]["tunnels"], 3);
+    assert_eq!(value["refusals"][0]["pid"], 9);
+    assert_eq!(
+        refusals_text(&change),
+        "error: worker 9 of 0.0.0.0:81 does not serve revision 5: old\n"
+    );
+}
+
+#[test]
+fn a_place_without_a_line_is_null() {
+    let diagnostic = Diagnostic {
+        severity: Severity::Warning.into(),
+        reason: "no effect here".into(),
+        ..Diagnostic::default()
+    };
+    assert_eq!(
+        diagnostics_json(std::slice::from_ref(&diagnostic))[0],
+        json!({
+            "severity": "warning", "path": "", "line": null, "column": null,
+            "reason": "no effect here", "mend": "",
+        })
+    );
+    assert_eq!(diagnostics_text("f", &[diagnostic]), "f: warning: no effect here\n");
+}
+
+#[test]
+fn revisions_and_restarts_have_stable_shapes() {
+    let revisions = RevisionsResponse {
+        revisions: vec![RevisionInfo {
+            revision: 1,
+            applied_at: "2026-01-01T00:00:00Z".into(),
+            source: "apply".into(),
+            by: "uid 0 pid 1".into(),
+            in_force: true,
+        }],
+    };
+    assert_eq!(revisions_json(&revisions)[0]["in_force"], true);
+    let restart = RestartResponse {
+        replaced: vec![Replacement {
+            listener: "0.0.0.0:80".into(),
+            old_pid: 1,
+            new_pid: 2,
+            error: String::new(),
+        }],
+    };
+    assert_eq!(
+        restart_json(&restart)[0],
+        json!({"listener": "0.0.0.0:80", "old_pid": 1, "new_pid": 2, "error": null})
+    );
+    assert!(restart_text(&restart).contains("the successor serves"));
+}

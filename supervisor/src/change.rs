@@ -1,0 +1,345 @@
+//! Changing the configuration: document → model → plan → ledger → workers → answer. One change at a time.
+//!
+//! Everything that can fail fails before the ledger's fsync; after it the revision is in force whatever happens.
+//! Backends that are new are probed before anybody is sent to them, so the answer finds them in rotation.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use holdfast_proto::admin;
+use holdfast_proto::control::ListenerSnapshot;
+
+use crate::compile::{Compiled, compile};
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::{self, gateway::Gateway};
+use crate::group::{Adopted, Group};
+use crate::ledger::{LedgerError, NewRevision};
+use crate::state::{InForce, Supervisor};
+
+pub mod file;
+pub mod plan;
+
+use plan::Plan;
+
+/// Wait for the first verdicts of backends that a change brings. A backend that says nothing must not hold a change
+/// up for its whole probe timeout (Azure's default: 30 s).
+pub const FIRST_VERDICTS: Duration = Duration::from_secs(5);
+/// Wait for every worker's acknowledgement.
+const ACKNOWLEDGED: Duration = Duration::from_secs(15);
+
+/// A document that somebody wants in force.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// The document.
+    pub document: String,
+    /// Where its relative paths start.
+    pub base_dir: PathBuf,
+    /// For the history: "apply", "file /etc/holdfast.json".
+    pub source: String,
+    /// For the history: "uid 0 pid 17".
+    pub by: String,
+    /// Refused unless this revision is in force.
+    pub if_revision: Option<u64>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// What a change did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// In force now.
+    pub revision: u64,
+    /// Whether that is new.
+    pub changed: bool,
+    /// Warnings.
+    pub warnings: Vec<Diagnostic>,
+    /// The plan, for people.
+    pub changes: Vec<admin::Change>,
+    /// Workers that do not serve the revision.
+    pub refusals: Vec<admin::Refusal>,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The document has errors; the list holds warnings too.
+    #[error("the document is not valid")]
+    Invalid(Vec<Diagnostic>),
+    /// Somebody was faster.
+    #[error("revision {in_force} is in force, not {expected}: get it and make the change again")]
+    Stale {
+        /// Wanted.
+        expected: u64,
+        /// Found.
+        in_force: u64,
+    },
+    /// A new listener's address can't be bound.
+    #[error("cannot listen on {address}: {source}; free the address or choose another")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The revision can't be made durable.
+    #[error("cannot write the revision to the state directory")]
+    Ledger(#[from] LedgerError),
+    /// A configuration file can't be read.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No such revision.
+    #[error("revision {0} is not in the history")]
+    NoSuchRevision(u64),
+    /// Reload without a file.
+    #[error("this gateway was started without a configuration file; use `holdfast apply`")]
+    NoFile,
+}
+
+impl ChangeError {
+    /// What is wrong with the document; empty where it is something else.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Invalid(diagnostics) => diagnostics,
+            _ => &[],
+        }
+    }
+}
+
+/// A document that passed.
+struct Passed {
+    gateway: Gateway,
+    compiled: Compiled,
+    warnings: Vec<Diagnostic>,
+}
+
+fn pass(document: &str, base_dir: &std::path::Path) -> Result<Passed, ChangeError> {
+    let loaded = config::load(document, base_dir).map_err(ChangeError::Invalid)?;
+    let compiled = compile(&loaded.gateway);
+    Ok(Passed { gateway: loaded.gateway, compiled, warnings: loaded.warnings })
+}
+
+impl Supervisor {
+    /// Puts a document in force, or says what that would do.
+    pub async fn change(&self, proposal: Proposal) -> Result<Outcome, ChangeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.change_locked(proposal).await
+    }
+
+    async fn change_locked(&self, proposal: Proposal) -> Result<Outcome, ChangeError> {
+        let in_force = self.in_force();
+        let now = in_force.as_ref().map_or(0, |it| it.revision);
+        if let Some(expected) = proposal.if_revision.filter(|expected| *expected != now) {
+            return Err(ChangeError::Stale { expected, in_force: now });
+        }
+        let passed = pass(&proposal.document, &proposal.base_dir)?;
+        let plan = Plan::between(in_force.as_ref().map(|it| &it.compiled), &passed.compiled);
+        let same = in_force
+            .as_ref()
+            .is_some_and(|it| it.document == proposal.document && it.compiled == passed.compiled);
+        let mut changes = plan.changes();
+        self.count_tunnels(&mut changes, &passed.compiled).await;
+        if same || proposal.dry_run {
+            let message = if same {
+                "nothing to change: the document in force is the same"
+            } else {
+                "dry run: nothing was changed"
+            };
+            let (warnings, message) = (passed.warnings, message.to_owned());
+            return Ok(Outcome { revision: now, changes, warnings, message, ..Outcome::default() });
+        }
+        // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
+        let sockets = Self::bind(&plan)?;
+        let revision = self.record(&proposal)?;
+        self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
+        let refusals = self.refusals(revision);
+        let message = format!("revision {revision} is in force");
+        tracing::info!(revision, source = proposal.source, by = proposal.by, "revision in force");
+        Ok(Outcome {
+            revision,
+            changed: true,
+            warnings: passed.warnings,
+            changes,
+            refusals,
+            message,
+        })
+    }
+
+    fn bind(plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
+        let bind = |address: &SocketAddr| {
+            let bound = crate::sockets::listen(*address);
+            let socket = bound.map_err(|source| ChangeError::Bind { address: *address, source })?;
+            Ok((*address, socket))
+        };
+        plan.added.iter().map(bind).collect()
+    }
+
+    fn record(&self, proposal: &Proposal) -> Result<u64, ChangeError> {
+        let new = NewRevision {
+            source: proposal.source.clone(),
+            by: proposal.by.clone(),
+            base_dir: proposal.base_dir.clone(),
+            document: proposal.document.clone(),
+        };
+        // fsync blocks this thread of several; nothing else waits on the lock but other changes and history reads.
+        let written =
+            tokio::task::block_in_place(|| self.ledger().append(new).map(|it| it.revision));
+        Ok(written?)
+    }
+
+    async fn carry_out(
+        &self,
+        revision: u64,
+        document: &str,
+        passed: &Passed,
+        plan: &Plan,
+        sockets: BTreeMap<SocketAddr, TcpListener>,
+    ) {
+        let compiled = &passed.compiled;
+        let new = self.health.unknown(&compiled.targets);
+        if let Some(before) = self.in_force() {
+            // Both until every worker has moved: a worker that still serves the old table must find its verdicts.
+            let (targets, least) = plan::union(&before.compiled, compiled);
+            self.health.set_targets(targets, least);
+        } else {
+            self.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
+        }
+        self.health.first_verdicts(&new, FIRST_VERDICTS).await;
+        self.put_in_force(InForce {
+            revision,
+            document: document.to_owned(),
+            gateway: passed.gateway.clone(),
+            compiled: compiled.clone(),
+        });
+        for (address, socket) in sockets {
+            self.start_group(address, socket, Vec::new());
+        }
+        for address in &plan.removed {
+            if let Some(group) = self.retire_group(*address) {
+                group.retire().await;
+            }
+        }
+        for group in self.groups() {
+            if let Some(snapshot) = self.snapshot(group.address) {
+                group.publish(snapshot);
+            }
+        }
+        let all = async {
+            for group in self.groups() {
+                group.acknowledged(revision).await;
+            }
+        };
+        if tokio::time::timeout(ACKNOWLEDGED, all).await.is_err() {
+            tracing::error!(revision, "not every worker has acknowledged the revision");
+        }
+        self.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
+    }
+
+    /// Starts keeping workers for a listener of the revision in force.
+    pub(crate) fn start_group(
+        &self,
+        address: SocketAddr,
+        socket: TcpListener,
+        adopted: Vec<Adopted>,
+    ) {
+        if let Some(snapshot) = self.snapshot(address) {
+            self.add_group(Group::start(address, socket, snapshot, adopted, self.surroundings()));
+        }
+    }
+
+    /// A listener's snapshot of the revision in force.
+    fn snapshot(&self, address: SocketAddr) -> Option<ListenerSnapshot> {
+        let in_force = self.in_force()?;
+        let mut snapshot = in_force.compiled.listeners.get(&address)?.clone();
+        snapshot.revision = in_force.revision;
+        Some(snapshot)
+    }
+
+    fn refusals(&self, revision: u64) -> Vec<admin::Refusal> {
+        let mut refusals = Vec::new();
+        for group in self.groups() {
+            for worker in group.workers() {
+                let view = worker.view();
+                if !view.connected || view.revision >= revision {
+                    continue;
+                }
+                let reason = view.refusal.map_or_else(|| "no answer".to_owned(), |(_, why)| why);
+                let listener = group.address.to_string();
+                refusals.push(admin::Refusal { listener, pid: worker.incarnation.pid(), reason });
+            }
+        }
+        refusals
+    }
+
+    /// Adds to each pool's change how many live tunnels lose their backend.
+    async fn count_tunnels(&self, changes: &mut [admin::Change], compiled: &Compiled) {
+        if !changes.iter().any(|change| change.what.starts_with("pool ")) {
+            return;
+        }
+        for group in self.all_groups() {
+            for worker in group.workers() {
+                for tunnel in worker.tunnels().await {
+                    if plan::keeps(compiled, &tunnel) {
+                        continue;
+                    }
+                    let pool = format!("pool {}", tunnel.pool);
+                    if let Some(change) = changes.iter_mut().find(|change| change.what == pool) {
+                        change.tunnels += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Back to an older document.
+    pub async fn rollback(&self, revision: u64, by: String) -> Result<Outcome, ChangeError> {
+        let old = self.ledger().get(revision)?.ok_or(ChangeError::NoSuchRevision(revision))?;
+        self.change(Proposal {
+            document: old.document,
+            base_dir: old.base_dir,
+            source: format!("rollback to {revision}"),
+            by,
+            if_revision: None,
+            dry_run: false,
+        })
+        .await
+    }
+}
+
+/// Puts what is in the ledger in force at a start: no new revision, nothing bound yet.
+pub(crate) fn restore(supervisor: &Supervisor) -> Result<Option<Vec<Diagnostic>>, ChangeError> {
+    let Some(revision) = supervisor.ledger().in_force().cloned() else { return Ok(None) };
+    let passed = pass(&revision.document, &revision.base_dir)?;
+    supervisor.put_in_force(InForce {
+        revision: revision.revision,
+        document: revision.document,
+        gateway: passed.gateway,
+        compiled: passed.compiled,
+    });
+    Ok(Some(passed.warnings))
+}
+
+/// The wire form of a diagnostic.
+pub fn to_wire(diagnostic: &Diagnostic) -> admin::Diagnostic {
+    let severity = match diagnostic.severity {
+        Severity::Error => admin::Severity::Error,
+        Severity::Warning => admin::Severity::Warning,
+    };
+    admin::Diagnostic {
+        severity: severity.into(),
+        path: diagnostic.path.clone(),
+        line: diagnostic.line,
+        column: diagnostic.column,
+        reason: diagnostic.reason.clone(),
+        mend: diagnostic.mend.clone(),
+    }
+}

@@ -1,0 +1,83 @@
+//! The configuration file: read at start and on reload; it makes a revision only when its digest has changed.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::{ChangeError, Outcome, Proposal};
+use crate::state::Supervisor;
+
+/// Largest configuration file, bytes: anything longer is not one.
+const LARGEST_FILE: u64 = 32 * 1024 * 1024;
+
+impl Supervisor {
+    /// Reads the configuration file again. An unchanged file leaves the revision in force, be it the file's or an
+    /// applied one, unless a certificate file that it names has other contents now.
+    pub async fn reload(&self, source: &str, by: String) -> Result<Outcome, ChangeError> {
+        let path = self.config_file.clone().ok_or(ChangeError::NoFile)?;
+        let result = self.reload_from(&path, source, by).await;
+        self.problem("file", result.as_ref().err().map(|error| kept_out(&path, error)));
+        if result.is_err() {
+            self.metrics.reload_refused();
+        }
+        result
+    }
+
+    async fn reload_from(
+        &self,
+        path: &Path,
+        source: &str,
+        by: String,
+    ) -> Result<Outcome, ChangeError> {
+        let document = read(path)?;
+        let digest = format!("{:x}", Sha256::digest(document.as_bytes()));
+        let source = format!("{source} {}", path.display());
+        let unchanged = self.ledger().file_digest() == Some(digest.as_str());
+        if unchanged && let Some(in_force) = self.in_force() {
+            let base_dir = self.base_dir_in_force();
+            let document = in_force.document.clone();
+            let by = by.clone();
+            let proposal =
+                Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
+            let mut outcome = self.change(proposal).await?;
+            if !outcome.changed {
+                outcome.message = format!(
+                    "{} has not changed since it was last read; revision {} stays in force",
+                    path.display(),
+                    outcome.revision
+                );
+            }
+            return Ok(outcome);
+        }
+        let base_dir = self.base_dir.clone();
+        let proposal =
+            Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
+        let outcome = self.change(proposal).await?;
+        self.ledger().set_file_digest(&digest)?;
+        Ok(outcome)
+    }
+
+    fn base_dir_in_force(&self) -> std::path::PathBuf {
+        self.ledger().in_force().map_or_else(|| self.base_dir.clone(), |it| it.base_dir.clone())
+    }
+}
+
+fn read(path: &Path) -> Result<String, ChangeError> {
+    use std::io::Read;
+    let fail = |source| ChangeError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(fail)?;
+    Ok(text)
+}
+
+/// What `status` says while a bad file is kept out.
+fn kept_out(path: &Path, error: &ChangeError) -> String {
+    let detail = match error {
+        ChangeError::Invalid(diagnostics) => {
+            diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
+    };
+    format!("{} was not taken, the last good revision is served: {detail}", path.display())
+}

@@ -1,0 +1,281 @@
+//! Who our children are: one token an incarnation, and the file that outlives this process.
+//!
+//! A child is believed when its token is known, the kernel names the same pid on its socket, and that pid started
+//! when the child says. Nothing here starts or ends a process.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use holdfast_proto::control::Hello;
+use holdfast_proto::process::ProcessId;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of randomness in a token.
+const TOKEN_BYTES: usize = 32;
+
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Serves one listener.
+    Worker {
+        /// The listener's address.
+        listener: SocketAddr,
+        /// Number of the worker in its group.
+        generation: u64,
+    },
+    /// Checks backends.
+    Prober,
+}
+
+/// One life of one child.
+#[derive(Debug)]
+pub struct Incarnation {
+    /// Told apart from every other incarnation of this supervisor.
+    pub number: u64,
+    /// What it is for.
+    pub role: Role,
+    /// Known to the child and to nobody else.
+    pub token: String,
+    id: OnceLock<ProcessId>,
+}
+
+/// A line of `RUNTIME/children`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// What it is for.
+    pub role: Role,
+    /// Its pid.
+    pub pid: u32,
+    /// Its start time, as in [`ProcessId`].
+    pub start_time: u64,
+    /// Its token.
+    pub token: String,
+}
+
+/// Every living child.
+#[derive(Debug)]
+pub struct Children {
+    by_token: Mutex<HashMap<String, Arc<Incarnation>>>,
+    next: AtomicU64,
+    list: PathBuf,
+}
+
+/// Why somebody on a private socket was turned away.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Stranger {
+    /// Other protocol version.
+    #[error("speaks control protocol {theirs}, this supervisor {ours}")]
+    Protocol {
+        /// What it speaks.
+        theirs: u32,
+        /// What we speak.
+        ours: u32,
+    },
+    /// No such token.
+    #[error("its token is not one of ours")]
+    Token,
+    /// The kernel or `/proc` names another process.
+    #[error("its socket belongs to another process than the token does")]
+    Process,
+}
+
+// === impl Incarnation ===
+
+impl Incarnation {
+    /// The process, once it is spawned.
+    pub fn process(&self) -> Option<ProcessId> {
+        self.id.get().copied()
+    }
+
+    /// Its pid; 0 before it is spawned.
+    pub fn pid(&self) -> u32 {
+        self.process().map_or(0, |id| id.pid)
+    }
+}
+
+// === impl Children ===
+
+impl Children {
+    /// An empty list, to be kept at `RUNTIME/children`.
+    pub fn new(runtime: &Path) -> Self {
+        Self { by_token: Mutex::default(), next: AtomicU64::new(1), list: runtime.join("children") }
+    }
+
+    /// The living children that an earlier supervisor left behind.
+    pub fn left_behind(&self) -> Vec<Listed> {
+        let Ok(text) = std::fs::read_to_string(&self.list) else { return Vec::new() };
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<Listed>(line).ok())
+            .filter(|listed| {
+                ProcessId::of(listed.pid).is_ok_and(|now| now.start_time == listed.start_time)
+            })
+            .collect()
+    }
+
+    /// Makes a new incarnation, known by its token before its process exists.
+    pub fn expect(&self, role: Role) -> Arc<Incarnation> {
+        let bytes: [u8; TOKEN_BYTES] = rand::random();
+        let token = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        self.insert(role, token, OnceLock::new())
+    }
+
+    /// Takes over a child of an earlier supervisor.
+    pub fn adopt(&self, listed: &Listed) -> Arc<Incarnation> {
+        let id = ProcessId { pid: listed.pid, start_time: listed.start_time };
+        self.insert(listed.role, listed.token.clone(), OnceLock::from(id))
+    }
+
+    fn insert(&self, role: Role, token: String, id: OnceLock<ProcessId>) -> Arc<Incarnation> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let incarnation = Arc::new(Incarnation { number, role, token, id });
+        self.table().insert(incarnation.token.clone(), incarnation.clone());
+        incarnation
+    }
+
+    /// Notes the process of an expected incarnation, and writes the list.
+    pub fn born(&self, incarnation: &Incarnation, id: ProcessId) -> std::io::Result<()> {
+        if incarnation.id.set(id).is_err() {
+            return Err(std::io::Error::other("this incarnation has a process already"));
+        }
+        self.write()
+    }
+
+    /// Forgets an incarnation whose process is gone.
+    pub fn gone(&self, incarnation: &Incarnation) {
+        self.table().remove(&incarnation.token);
+        if let Err(error) = self.write() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot write the list of children"
+            );
+        }
+    }
+
+    /// Who says `hello` on a socket whose other end is `peer_pid`.
+    pub fn recognise(&self, hello: &Hello, peer_pid: u32) -> Result<Arc<Incarnation>, Stranger> {
+        if hello.protocol != holdfast_proto::PROTOCOL {
+            let ours = holdfast_proto::PROTOCOL;
+            return Err(Stranger::Protocol { theirs: hello.protocol, ours });
+        }
+        let incarnation = self.table().get(&hello.token).cloned().ok_or(Stranger::Token)?;
+        let said = ProcessId { pid: hello.pid, start_time: hello.start_time };
+        let real = ProcessId::of(peer_pid).map_err(|_| Stranger::Process)?;
+        if incarnation.process() == Some(said) && said == real {
+            Ok(incarnation)
+        } else {
+            Err(Stranger::Process)
+        }
+    }
+
+    /// Writes beside and renames, so that no reader sees half a list. Mode 0600: it holds tokens.
+    fn write(&self) -> std::io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        // The lock is held across the write, so that an older list never replaces a newer one.
+        let table = self.table();
+        let mut text = String::new();
+        for child in table.values() {
+            let Some(id) = child.process() else { continue };
+            let listed = Listed {
+                role: child.role,
+                pid: id.pid,
+                start_time: id.start_time,
+                token: child.token.clone(),
+            };
+            text += &serde_json::to_string(&listed)?;
+            text.push('\n');
+        }
+        let beside = self.list.with_extension("new");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        std::fs::rename(&beside, &self.list)
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Incarnation>>> {
+        self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a signal, to that very process: the pidfd is opened first and the start time compared after.
+pub fn signal(id: ProcessId, signal: rustix::process::Signal) {
+    if let Some(pidfd) = open(id)
+        && let Err(error) = rustix::process::pidfd_send_signal(&pidfd, signal)
+    {
+        tracing::debug!(pid = id.pid, %error, "the process was gone before the signal");
+    }
+}
+
+/// Waits until the process is gone; at once where it is already.
+pub async fn gone(id: ProcessId) {
+    let Some(pidfd) = open(id) else { return };
+    // A pidfd is readable once its process has ended; a thread can wait for it without any signal being lost.
+    let waiting = tokio::task::spawn_blocking(move || {
+        let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        while rustix::event::poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
+    });
+    drop(waiting.await);
+}
+
+fn open(id: ProcessId) -> Option<std::os::fd::OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(id.pid).ok()?)?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    (ProcessId::of(id.pid).ok()? == id).then_some(pidfd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(token: &str, id: ProcessId) -> Hello {
+        Hello {
+            protocol: holdfast_proto::PROTOCOL,
+            pid: id.pid,
+            start_time: id.start_time,
+            token: token.to_owned(),
+            ..Hello::default()
+        }
+    }
+
+    #[test]
+    fn a_child_is_known_by_token_pid_and_start_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let children = Children::new(dir.path());
+        let me = ProcessId::me().unwrap();
+        let child = children.expect(Role::Prober);
+        assert_eq!(
+            children.recognise(&hello(&child.token, me), me.pid).unwrap_err(),
+            Stranger::Process
+        );
+        children.born(&child, me).unwrap();
+        assert!(children.recognise(&hello(&child.token, me), me.pid).is_ok());
+        assert_eq!(children.recognise(&hello("guess", me), me.pid).unwrap_err(), Stranger::Token);
+        assert_eq!(children.recognise(&hello(&child.token, me), 1).unwrap_err(), Stranger::Process);
+        let later = ProcessId { start_time: me.start_time + 1, ..me };
+        let error = children.recognise(&hello(&child.token, later), me.pid).unwrap_err();
+        assert_eq!(error, Stranger::Process);
+    }
+
+    #[test]
+    fn the_list_names_the_living_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let children = Children::new(dir.path());
+        let me = ProcessId::me().unwrap();
+        let living = children.expect(Role::Prober);
+        children.born(&living, me).unwrap();
+        let dead = children.expect(Role::Prober);
+        children.born(&dead, ProcessId { pid: me.pid, start_time: 1 }).unwrap();
+        let left = Children::new(dir.path()).left_behind();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].token, living.token);
+        children.gone(&living);
+        assert!(Children::new(dir.path()).left_behind().is_empty());
+    }
+}

@@ -1,0 +1,53 @@
+//! From a document to the gateway that it means. Everything wrong with a document is found before anything of
+//! it is used; this module opens certificate files and nothing else, and never changes anything.
+
+use std::path::Path;
+
+mod certificate;
+pub mod diagnostic;
+mod effective;
+pub mod gateway;
+mod json;
+mod read;
+mod reference;
+mod report;
+mod shape;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use effective::effective;
+pub use gateway::Gateway;
+
+/// A document that may be put in force.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub gateway: Gateway,
+    /// What it does not do, though it may look so.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks a document; relative paths in it start at `base_dir`.
+///
+/// # Errors
+/// Every error of the document, and its warnings, in the order of their places.
+pub fn load(document: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    let root = match json::parse(document) {
+        Ok(root) => root,
+        Err(json::SyntaxError { line, column, reason, mend }) => {
+            let (severity, path) = (Severity::Error, String::new());
+            return Err(vec![Diagnostic { severity, path, line, column, reason, mend }]);
+        }
+    };
+    let mut report = report::Report::default();
+    let gateway = read::gateway(&root, base_dir, &mut report);
+    match gateway {
+        Some(gateway) if !report.has_errors() => {
+            Ok(Loaded { gateway, warnings: report.into_sorted() })
+        }
+        _ => Err(report.into_sorted()),
+    }
+}

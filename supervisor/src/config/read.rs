@@ -1,0 +1,122 @@
+//! Reads a whole document into a [`Gateway`], collection by collection, each after those that it refers to. Every
+//! error is reported and reading goes on; an entry with errors counts as present, so that one mistake is told once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::gateway::Gateway;
+use super::json::Node;
+use super::reference::Table;
+use super::report::{Place, Report};
+use super::shape::Shape;
+use super::validate;
+
+mod backend;
+mod global;
+mod identity;
+pub(super) mod network;
+pub(super) mod routing;
+
+/// Azure's limit for the name of any child.
+const NAME_LIMIT: usize = 80;
+
+/// A gateway, unless something essential is missing; errors are in the report either way.
+pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Option<Gateway> {
+    let place = Place { path: String::new(), line: root.line, column: root.column };
+    let root = Shape::open(root, place, report)?;
+    if root.get("resources").is_some() {
+        report.error(
+            root.place_of("resources"),
+            "the document is a template, not a gateway",
+            "give the entry of resources whose type is Microsoft.Network/applicationGateways, expressions written out",
+        );
+        return None;
+    }
+    let name = root.text("name", report).map(|name| name.value).unwrap_or_default();
+    let global = global::read(&root, report);
+    let frontends = network::frontends(&root, report);
+    let ports = network::ports(&root, report);
+    let certificates = identity::certificates(&root, base_dir, report);
+    let trusted_roots = identity::trusted_roots(&root, report);
+    let pools = backend::pools(&root, report);
+    let probes = backend::probes(&root, report);
+    let settings = backend::settings(&root, &probes, &trusted_roots, report);
+    let sites = network::sites(&root, &frontends, &ports, &certificates, report);
+    let redirects = routing::redirects(&root, &sites, report);
+    let targets = routing::Targets { pools: &pools, settings: &settings, redirects: &redirects };
+    let path_maps = routing::path_maps(&root, &targets, report);
+    let rules = routing::rules(&root, &sites, &path_maps, &targets, report);
+    global::finish(&root, report);
+
+    validate::redirect_loops(&rules, report);
+    let rules = validate::priorities(rules, &sites, report);
+    let listeners = validate::listeners(&sites, &rules, report);
+    if report.has_errors() {
+        return None;
+    }
+    let mut rules: Vec<_> = rules.into_iter().map(|rule| rule.value).collect();
+    rules.sort_by_key(|rule| rule.priority);
+    Some(Gateway {
+        name,
+        frontends: frontends.values(),
+        ports: ports.values(),
+        listeners,
+        rules,
+        path_maps: path_maps.values(),
+        redirects: redirects.values(),
+        pools: pools.values(),
+        settings: settings.values(),
+        probes: probes.values(),
+        certificates: certificates.values(),
+        trusted_roots: trusted_roots.values(),
+        global,
+    })
+}
+
+/// Reads a collection; `entry` gets each object with its name.
+fn collection<T>(
+    root: &Shape<'_>,
+    name: &'static str,
+    synonyms: &'static [&'static str],
+    report: &mut Report,
+    mut entry: impl FnMut(&Shape<'_>, String, &mut Report) -> Option<T>,
+) -> Table<T> {
+    let mut shapes = root.shapes(name, report);
+    for synonym in synonyms {
+        shapes.extend(root.shapes(synonym, report));
+    }
+    let mut entries: Vec<(String, Option<Arc<T>>)> = Vec::new();
+    for shape in shapes {
+        let Some(child) = child_name(&shape, report) else { continue };
+        if entries.iter().any(|(known, _)| known.to_lowercase() == child.to_lowercase()) {
+            report.error(
+                shape.place_of("name"),
+                format!("{name} has two entries named {child:?}"),
+                "rename one of them; names differ in more than case",
+            );
+            continue;
+        }
+        let value = entry(&shape, child.clone(), report);
+        shape.finish(report);
+        entries.push((child, value.map(Arc::new)));
+    }
+    Table::new(name, synonyms, entries)
+}
+
+fn child_name(shape: &Shape<'_>, report: &mut Report) -> Option<String> {
+    let Some(name) = shape.text("name", report) else {
+        report.error(shape.place_of("name"), "the entry has no name", "give it one");
+        return None;
+    };
+    if name.value.chars().count() > NAME_LIMIT
+        || name.value.chars().any(|c| c.is_control() || c == '/')
+    {
+        report.error(
+            &name.place,
+            format!("the name is longer than {NAME_LIMIT} characters, or holds a slash or a control character"),
+            "use letters, digits, _ . and -",
+        );
+        return None;
+    }
+    Some(name.value)
+}

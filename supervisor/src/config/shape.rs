@@ -1,0 +1,429 @@
+//! One object of a document, whichever of Azure's shapes it has: `{name, properties}`, bare properties or
+//! flattened. Names and words are matched without regard to case, numbers and booleans may be strings, null is
+//! absence. What nobody asked for is reported, never dropped in silence.
+
+use std::cell::Cell;
+use std::ops::RangeInclusive;
+
+use super::json::{Member, Node, Value};
+use super::reference::Reference;
+use super::report::{Place, Report};
+
+/// What Azure and its tools add to any object, without effect on traffic.
+const EXTRAS: &[&str] = &[
+    "id",
+    "name",
+    "type",
+    "etag",
+    "resourceGroup",
+    "provisioningState",
+    "operationalState",
+    "resourceGuid",
+    "location",
+    "tags",
+    "zones",
+    "identity",
+    "apiVersion",
+    "dependsOn",
+    "comments",
+    "$schema",
+    "$comment",
+    "properties",
+    "holdfast",
+    "subscriptionId",
+    "kind",
+    "managedBy",
+    "scope",
+    "systemData",
+];
+
+/// One object's members, those of its `properties` among them.
+pub(super) struct Shape<'a> {
+    pub(super) place: Place,
+    fields: Vec<Field<'a>>,
+}
+
+struct Field<'a> {
+    name: &'a str,
+    node: &'a Node,
+    place: Place,
+    asked: Cell<bool>,
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+// === impl Shape ===
+
+impl<'a> Shape<'a> {
+    /// Opens a node that should be an object; reports when it is not.
+    pub(super) fn open(node: &'a Node, place: Place, report: &mut Report) -> Option<Self> {
+        let Value::Object(members) = &node.value else {
+            report.error(
+                &place,
+                format!("{} stands where an object should", node.value.kind()),
+                "write {…}",
+            );
+            return None;
+        };
+        let mut shape = Self { place, fields: Vec::new() };
+        let at = shape.place.clone();
+        shape.add(members, &at, report);
+        let wrapped = members.iter().find(|m| m.name.eq_ignore_ascii_case("properties"));
+        if let Some(Member { name, line, column, value }) = wrapped {
+            let at = at.member(name, *line, *column);
+            match &value.value {
+                Value::Object(members) => shape.add(members, &at, report),
+                Value::Null => {}
+                other => {
+                    report.error(&at, format!("properties is {}", other.kind()), "write {…}");
+                }
+            }
+        }
+        Some(shape)
+    }
+
+    fn add(&mut self, members: &'a [Member], at: &Place, report: &mut Report) {
+        let first = self.fields.len();
+        for member in members {
+            let place = at.member(&member.name, member.line, member.column);
+            let given =
+                self.fields.iter().skip(first).find(|f| f.name.eq_ignore_ascii_case(&member.name));
+            if let Some(given) = given {
+                report.error(
+                    &place,
+                    format!(
+                        "{:?} is given twice in one object, first on line {}",
+                        member.name, given.place.line
+                    ),
+                    "keep one of them",
+                );
+                continue;
+            }
+            let asked = Cell::new(false);
+            self.fields.push(Field { name: &member.name, node: &member.value, place, asked });
+        }
+    }
+
+    /// A member that is not null.
+    pub(super) fn get(&self, name: &str) -> Option<(&'a Node, &Place)> {
+        let mut found = None;
+        for field in self.fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name)) {
+            field.asked.set(true);
+            if field.node.value != Value::Null {
+                found = Some((field.node, &field.place));
+            }
+        }
+        found
+    }
+
+    /// Where a member stands, or the object itself when it has none such.
+    pub(super) fn place_of(&self, name: &str) -> &Place {
+        let found = self.fields.iter().find(|f| f.name.eq_ignore_ascii_case(name));
+        found.map_or(&self.place, |f| &f.place)
+    }
+
+    /// Whether a member is there and says something: not null, false, an empty text, list or object.
+    pub(super) fn says(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|(node, _)| match &node.value {
+            Value::Null => false,
+            Value::Bool(value) => *value,
+            Value::Number(_) => true,
+            Value::Text(text) => !text.is_empty() && !text.eq_ignore_ascii_case("false"),
+            Value::List(entries) => !entries.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+        })
+    }
+
+    /// A text that is not empty; numbers and booleans count as their spelling.
+    pub(super) fn text(&self, name: &str, report: &mut Report) -> Option<Placed<String>> {
+        let (node, place) = self.get(name)?;
+        let value = match &node.value {
+            Value::Text(text) => text.clone(),
+            Value::Number(text) => text.clone(),
+            Value::Bool(value) => value.to_string(),
+            other => {
+                report.error(
+                    place,
+                    format!("{} stands where a string should", other.kind()),
+                    "write \"…\"",
+                );
+                return None;
+            }
+        };
+        (!value.trim().is_empty()).then(|| Placed { value, place: place.clone() })
+    }
+
+    /// A whole number within a range. `Err`: given, but wrong, and reported.
+    pub(super) fn number(
+        &self,
+        name: &str,
+        range: RangeInclusive<u64>,
+        report: &mut Report,
+    ) -> Result<Option<u64>, ()> {
+        let Some((node, place)) = self.get(name) else { return Ok(None) };
+        let number = match &node.value {
+            Value::Number(text) => whole(text),
+            Value::Text(text) if text.trim().is_empty() => return Ok(None),
+            Value::Text(text) => whole(text.trim()),
+            _ => None,
+        };
+        match number.filter(|number| range.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let reason = match &node.value {
+                    Value::Number(text) | Value::Text(text) => {
+                        format!("{text:.40} is out of range for {name}")
+                    }
+                    other => format!("{} stands where a number should", other.kind()),
+                };
+                let mend =
+                    format!("write a whole number from {} to {}", range.start(), range.end());
+                report.error(place, reason, mend);
+                Err(())
+            }
+        }
+    }
+
+    /// A boolean, `default` when absent or wrong (and then reported).
+    pub(super) fn flag(&self, name: &str, default: bool, report: &mut Report) -> bool {
+        let Some((node, place)) = self.get(name) else { return default };
+        match &node.value {
+            Value::Bool(value) => *value,
+            Value::Text(text) if text.trim().is_empty() => default,
+            Value::Text(text) if text.trim().eq_ignore_ascii_case("true") => true,
+            Value::Text(text) if text.trim().eq_ignore_ascii_case("false") => false,
+            other => {
+                let reason = format!("{} is neither true nor false", other.kind());
+                report.error(place, reason, "write true or false");
+                default
+            }
+        }
+    }
+
+    /// One of Azure's words, spelled as in `words`. `Err`: given, but none of them, and reported.
+    pub(super) fn word(
+        &self,
+        name: &str,
+        words: &[&'static str],
+        report: &mut Report,
+    ) -> Result<Option<&'static str>, ()> {
+        if self.get(name).is_none() {
+            return Ok(None);
+        }
+        let before = report.has_errors();
+        let Some(text) = self.text(name, report) else {
+            return if before == report.has_errors() { Ok(None) } else { Err(()) };
+        };
+        match words.iter().find(|word| word.eq_ignore_ascii_case(text.value.trim())) {
+            Some(word) => Ok(Some(word)),
+            None => {
+                report.error(
+                    &text.place,
+                    format!("{:?} is none of the values that {name} knows here", text.value),
+                    format!("write {}", words.join(" or ")),
+                );
+                Err(())
+            }
+        }
+    }
+
+    /// The entries of a list; empty when absent.
+    pub(super) fn list(&self, name: &str, report: &mut Report) -> Vec<(&'a Node, Place)> {
+        let Some((node, place)) = self.get(name) else { return Vec::new() };
+        let Value::List(entries) = &node.value else {
+            report.error(
+                place,
+                format!("{} stands where a list should", node.value.kind()),
+                "write […]",
+            );
+            return Vec::new();
+        };
+        let placed = entries.iter().enumerate();
+        placed.map(|(i, entry)| (entry, place.entry(i, entry.line, entry.column))).collect()
+    }
+
+    /// Entries of a list of objects.
+    pub(super) fn shapes(&self, name: &str, report: &mut Report) -> Vec<Shape<'a>> {
+        let entries = self.list(name, report);
+        entries.into_iter().filter_map(|(node, place)| Shape::open(node, place, report)).collect()
+    }
+
+    /// An object inside this one.
+    pub(super) fn inner(&self, name: &str, report: &mut Report) -> Option<Shape<'a>> {
+        let (node, place) = self.get(name)?;
+        Shape::open(node, place.clone(), report)
+    }
+
+    /// `{"id": …}`.
+    pub(super) fn reference(&self, name: &str, report: &mut Report) -> Option<Reference> {
+        let inner = self.inner(name, report)?;
+        match inner.text("id", report) {
+            Some(Placed { value, place }) => Some(Reference { id: value, place }),
+            None => {
+                report.error(&inner.place, "the reference has no id", "write {\"id\": \"…/NAME\"}");
+                None
+            }
+        }
+    }
+
+    /// A list of `{"id": …}`.
+    pub(super) fn references(&self, name: &str, report: &mut Report) -> Vec<Reference> {
+        let shapes = self.shapes(name, report);
+        let ids = shapes.iter().filter_map(|shape| shape.text("id", report));
+        ids.map(|Placed { value, place }| Reference { id: value, place }).collect()
+    }
+
+    /// Members that have words in Azure, but no effect here and none that anybody would miss.
+    pub(super) fn pass_over(&self, names: &[&str]) {
+        for name in names {
+            self.get(name);
+        }
+    }
+
+    /// A member whose absence of effect a person could miss.
+    pub(super) fn no_effect(&self, name: &str, mend: &str, report: &mut Report) {
+        if self.says(name) {
+            let reason = format!("{name} has no effect yet in this version");
+            report.warn(self.place_of(name), reason, mend);
+        }
+    }
+
+    /// Reports members that nobody asked for. Call it last.
+    pub(super) fn finish(&self, report: &mut Report) {
+        let known = || self.fields.iter().filter(|f| f.asked.get()).map(|f| f.name);
+        for field in self.fields.iter().filter(|f| !f.asked.get()) {
+            if EXTRAS.iter().any(|extra| extra.eq_ignore_ascii_case(field.name)) {
+                continue;
+            }
+            let mend = match nearest(
+                field.name,
+                HINTS.iter().copied().filter(|hint| !known().any(|k| k.eq_ignore_ascii_case(hint))),
+            ) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "remove it, or check its spelling".to_owned(),
+            };
+            report.warn(
+                &field.place,
+                format!("{:?} is not known here and has no effect", field.name),
+                mend,
+            );
+        }
+    }
+}
+
+/// Names worth suggesting for an unknown one.
+const HINTS: &[&str] = &[
+    "httpListeners",
+    "requestRoutingRules",
+    "frontendIPConfigurations",
+    "frontendPorts",
+    "sslCertificates",
+    "backendAddressPools",
+    "backendAddresses",
+    "backendHttpSettingsCollection",
+    "probes",
+    "urlPathMaps",
+    "pathRules",
+    "redirectConfigurations",
+    "trustedRootCertificates",
+    "frontendIPConfiguration",
+    "frontendPort",
+    "protocol",
+    "hostName",
+    "hostNames",
+    "sslCertificate",
+    "requireServerNameIndication",
+    "ruleType",
+    "priority",
+    "httpListener",
+    "backendAddressPool",
+    "backendHttpSettings",
+    "urlPathMap",
+    "redirectConfiguration",
+    "port",
+    "requestTimeout",
+    "cookieBasedAffinity",
+    "probe",
+    "connectionDraining",
+    "enabled",
+    "drainTimeoutInSec",
+    "pickHostNameFromBackendAddress",
+    "path",
+    "paths",
+    "host",
+    "interval",
+    "timeout",
+    "unhealthyThreshold",
+    "pickHostNameFromBackendHttpSettings",
+    "minServers",
+    "match",
+    "body",
+    "statusCodes",
+    "fqdn",
+    "ipAddress",
+    "redirectType",
+    "targetListener",
+    "targetUrl",
+    "includePath",
+    "includeQueryString",
+    "data",
+    "password",
+    "address",
+    "certificateFile",
+    "privateKeyFile",
+    "threads",
+    "connectTimeoutInSec",
+    "clientHeaderTimeoutInSec",
+    "keepAliveTimeoutInSec",
+    "handshakeTimeoutInSec",
+    "maxConnections",
+    "maxHeaderBytes",
+    "maxBodyBytes",
+    "defaultBackendAddressPool",
+    "defaultBackendHttpSettings",
+    "defaultRedirectConfiguration",
+];
+
+/// A whole number, also when written as `30.0` or `3e1`.
+fn whole(text: &str) -> Option<u64> {
+    if let Ok(number) = text.parse::<u64>() {
+        return Some(number);
+    }
+    let digits = text.strip_suffix(".0").unwrap_or(text);
+    digits.parse().ok()
+}
+
+/// The candidate that is nearest to a name, when it is near enough to be meant.
+pub(super) fn nearest<'n>(
+    name: &str,
+    candidates: impl Iterator<Item = &'n str>,
+) -> Option<&'n str> {
+    let name: Vec<char> = name.to_lowercase().chars().take(80).collect();
+    let allowed = (name.len() / 3).clamp(1, 3);
+    candidates
+        .map(|candidate| (distance(&name, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &[char], b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(80).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for ((to, pair), left) in b.iter().zip(row.windows(2)).zip(0..) {
+            let &[diagonal, above] = pair else { continue };
+            let before: usize = next.get(left).copied().unwrap_or(usize::MAX - 1);
+            next.push((diagonal + usize::from(from != to)).min(above + 1).min(before + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(a.len())
+}

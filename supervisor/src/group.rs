@@ -1,0 +1,231 @@
+//! One listener's workers: the sole owner of their lives.
+//!
+//! ```text
+//!   spawn ──> standing ──(snapshot acknowledged, health complete)──> serving ──> draining ──> gone
+//!                └─ died before it served: back-off                     └─ died: replaced at once
+//! ```
+//! A restart makes the successor serve before the predecessor drains; the listening socket stays here all the while,
+//! so nobody is refused. Nothing here reads a snapshot or a verdict.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use holdfast_proto::control::ListenerSnapshot;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::metrics::DeathCause;
+use crate::worker::{Intent, View, Worker};
+
+mod keeper;
+
+pub use keeper::Surroundings;
+
+/// Orders on their way to a group; more wait in their callers.
+const ORDERS: usize = 8;
+
+/// A listener's workers, for everybody but their keeper.
+#[derive(Debug)]
+pub struct Group {
+    /// The bound address.
+    pub address: SocketAddr,
+    snapshots: watch::Sender<Option<Arc<ListenerSnapshot>>>,
+    board: Arc<Board>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// Who is there, and a bell that rings when anything about them changes.
+#[derive(Debug, Default)]
+struct Board {
+    workers: Mutex<Vec<Arc<Worker>>>,
+    changed: watch::Sender<u64>,
+    looping: Mutex<bool>,
+}
+
+/// What a group can be told to do.
+#[derive(Debug)]
+enum Order {
+    /// Replace the serving worker.
+    Restart { reply: oneshot::Sender<Result<Replaced, String>> },
+    /// The listener is no longer configured: give the address back, live on until the tunnels end.
+    Retire,
+    /// Everything ends.
+    Stop { tunnel_deadline: Duration },
+}
+
+/// A finished restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// The predecessor; 0 when there was none.
+    pub old_pid: u32,
+    /// The successor.
+    pub new_pid: u32,
+}
+
+/// A worker found alive at the supervisor's start.
+#[derive(Debug)]
+pub struct Adopted {
+    /// Its process.
+    pub incarnation: Arc<crate::children::Incarnation>,
+    /// Its number.
+    pub generation: u64,
+}
+
+// === impl Group ===
+
+impl Group {
+    /// Starts keeping workers on `socket`, with `snapshot` to serve.
+    pub fn start(
+        address: SocketAddr,
+        socket: TcpListener,
+        snapshot: ListenerSnapshot,
+        adopted: Vec<Adopted>,
+        surroundings: Surroundings,
+    ) -> Arc<Self> {
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let board = Arc::new(Board::default());
+        let threads = snapshot.limits.as_ref().map_or(1, |limits| limits.threads.max(1));
+        let snapshots = watch::Sender::new(Some(Arc::new(snapshot)));
+        let keeper = keeper::Keeper::new(
+            address,
+            Arc::new(socket),
+            threads,
+            snapshots.subscribe(),
+            board.clone(),
+            surroundings,
+        );
+        tokio::spawn(keeper.run(inbox, adopted));
+        Arc::new(Self { address, snapshots, board, orders })
+    }
+
+    /// Publishes a snapshot to every worker of this listener.
+    pub fn publish(&self, snapshot: ListenerSnapshot) {
+        self.snapshots.send_replace(Some(Arc::new(snapshot)));
+    }
+
+    /// The workers, oldest first.
+    pub fn workers(&self) -> Vec<Arc<Worker>> {
+        self.board.workers()
+    }
+
+    /// Whether its workers keep dying by themselves.
+    pub fn looping(&self) -> bool {
+        *lock(&self.board.looping)
+    }
+
+    /// Rings whenever a worker comes, goes or says something.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.board.changed.subscribe()
+    }
+
+    /// Waits until every worker that is connected serves `revision` or has refused it, and one serves at all.
+    pub async fn acknowledged(&self, revision: u64) {
+        let mut bell = self.watch();
+        // Ends when the group does: the sender lives in the board that we hold, so only by its predicate.
+        drop(bell.wait_for(|_| self.board.all_answered(revision)).await);
+    }
+
+    /// Waits until a worker serves.
+    pub async fn serving(&self) {
+        let mut bell = self.watch();
+        drop(bell.wait_for(|_| self.board.workers().iter().any(|w| is_serving(&w.view()))).await);
+    }
+
+    /// Replaces the serving worker; answers when its successor serves.
+    ///
+    /// # Errors
+    /// Why the successor could not be made to serve; the predecessor goes on then.
+    pub async fn restart(&self) -> Result<Replaced, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = "the listener was removed meanwhile";
+        self.orders.send(Order::Restart { reply }).await.map_err(|_| gone.to_owned())?;
+        answer.await.map_err(|_| gone.to_owned())?
+    }
+
+    /// Gives the address back and lets the workers live on until their tunnels end.
+    pub async fn retire(&self) {
+        // A keeper that is gone has nothing left to retire.
+        drop(self.orders.send(Order::Retire).await);
+    }
+
+    /// Drains every worker and waits until they are gone.
+    pub async fn stop(&self, tunnel_deadline: Duration) {
+        drop(self.orders.send(Order::Stop { tunnel_deadline }).await);
+        self.gone().await;
+    }
+
+    /// Waits until no worker is left.
+    pub async fn gone(&self) {
+        self.orders.closed().await;
+    }
+}
+
+// === impl Board ===
+
+impl Board {
+    fn workers(&self) -> Vec<Arc<Worker>> {
+        lock(&self.workers).clone()
+    }
+
+    fn add(self: &Arc<Self>, worker: Arc<Worker>) {
+        let mut view = worker.watch_view();
+        lock(&self.workers).push(worker);
+        let board = Arc::clone(self);
+        tokio::spawn(async move {
+            while view.changed().await.is_ok() {
+                board.ring();
+                if view.borrow().gone {
+                    return;
+                }
+            }
+        });
+        self.ring();
+    }
+
+    fn remove(&self, number: u64) {
+        lock(&self.workers).retain(|worker| worker.incarnation.number != number);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn all_answered(&self, revision: u64) -> bool {
+        let workers = self.workers();
+        let answered = |view: &View| {
+            view.revision >= revision
+                || view.refusal.as_ref().is_some_and(|(refused, _)| *refused >= revision)
+        };
+        let views: Vec<View> = workers.iter().map(|worker| worker.view()).collect();
+        views.iter().any(is_serving) && views.iter().filter(|view| view.connected).all(answered)
+    }
+}
+
+fn is_serving(view: &View) -> bool {
+    view.connected && view.state == holdfast_proto::control::WorkerState::Serving
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why a worker's process ended, and whether by itself. A worker of an earlier supervisor leaves no exit status.
+fn cause_of(status: Option<ExitStatus>, planned: bool, served: bool) -> (DeathCause, bool) {
+    match status {
+        Some(status) if planned && status.success() => (DeathCause::Planned, false),
+        Some(status) if status.signal() == Some(nix::libc::SIGKILL) => (DeathCause::Killed, false),
+        Some(_) if !served => (DeathCause::NeverServed, true),
+        Some(status) if status.signal().is_some() => (DeathCause::Crashed, true),
+        Some(_) => (DeathCause::Exited, true),
+        None if planned => (DeathCause::Planned, false),
+        None => (DeathCause::Exited, false),
+    }
+}
+
+/// Asks a worker to drain.
+fn drain(worker: &Worker, tunnel_deadline: Option<Duration>, reason: &str) {
+    worker.want(Intent::Drain { tunnel_deadline, reason: reason.to_owned() });
+}

@@ -1,0 +1,353 @@
+//! The task that keeps one listener's workers: the only place that starts or replaces them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_proto::control::{ListenerSnapshot, WorkerState};
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::{Adopted, Board, Order, Replaced, cause_of, drain};
+use crate::backoff::Restarts;
+use crate::children::{Children, Incarnation, Role};
+use crate::health_board::HealthBoard;
+use crate::metrics::{DeathCause, Metrics};
+use crate::spawn::Spawner;
+use crate::worker::{Intent, View, Worker};
+
+/// Longest time that a new worker may take from its start until it serves.
+const READY_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time that a stopping worker may take beyond its tunnels' deadline (requests in flight) before it is killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Events of one group's children on their way to the keeper; each child sends at most two.
+const EVENTS: usize = 16;
+
+/// What a keeper needs of the rest of the supervisor.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Starts processes.
+    pub spawner: Arc<Spawner>,
+    /// Knows them.
+    pub children: Arc<Children>,
+    /// New workers wait for its first verdicts.
+    pub health: Arc<HealthBoard>,
+    /// Counts deaths.
+    pub metrics: Arc<Metrics>,
+}
+
+enum Event {
+    Serving(u64),
+    NotReady(u64, String),
+    Gone(u64, Option<ExitStatus>),
+}
+
+struct Successor {
+    worker: Arc<Worker>,
+    reply: Option<oneshot::Sender<Result<Replaced, String>>>,
+}
+
+pub(super) struct Keeper {
+    address: SocketAddr,
+    socket: Option<Arc<TcpListener>>,
+    threads: u32,
+    snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
+    board: Arc<Board>,
+    surroundings: Surroundings,
+    generation: u64,
+    current: Option<Arc<Worker>>,
+    successor: Option<Successor>,
+    restarts: Restarts,
+    born: Instant,
+    respawn_at: Option<Instant>,
+    kill_at: Option<Instant>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        address: SocketAddr,
+        socket: Arc<TcpListener>,
+        threads: u32,
+        snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
+        board: Arc<Board>,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self {
+            address,
+            socket: Some(socket),
+            threads,
+            snapshots,
+            board,
+            surroundings,
+            generation: 0,
+            current: None,
+            successor: None,
+            restarts: Restarts::default(),
+            born: Instant::now(),
+            respawn_at: None,
+            kill_at: None,
+            // Replaced at once by `run`, which owns the receiving end.
+            events: mpsc::channel(1).0,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>, adopted: Vec<Adopted>) {
+        let (events, mut inbox) = mpsc::channel(EVENTS);
+        self.events = events;
+        self.adopt(adopted);
+        if self.current.is_none() {
+            self.replace().await;
+        }
+        while self.socket.is_some() || !self.board.workers().is_empty() {
+            // Every arm is cancel-safe: two channel receives and two sleeps until a fixed instant.
+            tokio::select! {
+                Some(event) = inbox.recv() => self.event(event).await,
+                Some(order) = orders.recv() => self.order(order).await,
+                () = until(self.respawn_at) => self.replace().await,
+                () = until(self.kill_at) => self.kill_all(),
+            }
+        }
+    }
+
+    fn adopt(&mut self, mut adopted: Vec<Adopted>) {
+        adopted.sort_by_key(|child| child.generation);
+        let Some(socket) = self.socket.clone() else { return };
+        for child in adopted {
+            self.generation = self.generation.max(child.generation);
+            let snapshots = self.snapshots.clone();
+            let worker =
+                Worker::new(child.incarnation, child.generation, socket.clone(), snapshots);
+            let worker = Arc::new(worker);
+            tokio::spawn(watch_adopted(worker.clone(), self.events.clone()));
+            self.board.add(worker.clone());
+            if let Some(older) = self.current.replace(worker.clone()) {
+                drain(&older, None, "an older generation was found at the supervisor's start");
+            }
+            tokio::spawn(usher(worker, self.surroundings.health.clone(), self.events.clone()));
+        }
+    }
+
+    /// Starts a worker that becomes the current one once it serves.
+    async fn replace(&mut self) {
+        self.respawn_at = None;
+        if self.socket.is_none() || self.successor.is_some() {
+            return;
+        }
+        match self.spawn().await {
+            Ok(worker) => self.successor = Some(Successor { worker, reply: None }),
+            Err(error) => {
+                let listener = self.address;
+                tracing::error!(%listener, error = &*error, "cannot start a worker");
+                self.respawn_at = Some(Instant::now() + self.died(false, true));
+            }
+        }
+    }
+
+    async fn spawn(&mut self) -> Result<Arc<Worker>, Box<dyn std::error::Error + Send + Sync>> {
+        let socket = self.socket.clone().ok_or("the listener is being removed")?;
+        self.generation += 1;
+        let role = Role::Worker { listener: self.address, generation: self.generation };
+        let (incarnation, child) = self.surroundings.spawner.spawn(role, self.threads).await?;
+        let snapshots = self.snapshots.clone();
+        let worker = Arc::new(Worker::new(incarnation, self.generation, socket, snapshots));
+        tracing::info!(listener = %self.address, pid = worker.incarnation.pid(),
+            generation = self.generation, "worker started");
+        tokio::spawn(wait(worker.incarnation.number, child, self.events.clone()));
+        self.board.add(worker.clone());
+        let health = self.surroundings.health.clone();
+        tokio::spawn(usher(worker.clone(), health, self.events.clone()));
+        Ok(worker)
+    }
+
+    async fn order(&mut self, order: Order) {
+        match order {
+            Order::Restart { reply } => self.restart(reply).await,
+            Order::Retire => {
+                self.let_go(None, "the listener is no longer configured");
+            }
+            Order::Stop { tunnel_deadline } => {
+                self.let_go(Some(tunnel_deadline), "the gateway stops");
+                self.kill_at = Some(Instant::now() + tunnel_deadline + STOP_PATIENCE);
+            }
+        }
+    }
+
+    fn let_go(&mut self, tunnel_deadline: Option<Duration>, reason: &str) {
+        self.socket = None;
+        self.respawn_at = None;
+        self.successor = None;
+        self.current = None;
+        for worker in self.board.workers() {
+            drain(&worker, tunnel_deadline, reason);
+        }
+    }
+
+    async fn restart(&mut self, reply: oneshot::Sender<Result<Replaced, String>>) {
+        if let Some(successor) = &mut self.successor {
+            // A replacement is on its way already (a crash): that one is the answer, unless somebody waits for it.
+            if successor.reply.is_none() {
+                successor.reply = Some(reply);
+            } else {
+                drop(reply.send(Err("another restart of this listener is under way".to_owned())));
+            }
+            return;
+        }
+        match self.spawn().await {
+            Ok(worker) => self.successor = Some(Successor { worker, reply: Some(reply) }),
+            Err(error) => drop(reply.send(Err(error.to_string()))),
+        }
+    }
+
+    async fn event(&mut self, event: Event) {
+        match event {
+            Event::Serving(number) => self.serving(number),
+            Event::NotReady(number, reason) => self.not_ready(number, &reason),
+            Event::Gone(number, status) => self.gone(number, status),
+        }
+        if self.current.is_none() && self.successor.is_none() && self.respawn_at.is_none() {
+            self.replace().await;
+        }
+    }
+
+    fn serving(&mut self, number: u64) {
+        let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
+        let Some(successor) = self.successor.take_if(is_it) else { return };
+        let new_pid = successor.worker.incarnation.pid();
+        let predecessor = self.current.replace(successor.worker);
+        let old_pid = predecessor.as_ref().map_or(0, |worker| worker.incarnation.pid());
+        if let Some(worker) = predecessor {
+            let limits = self.snapshots.borrow().as_ref().and_then(|snapshot| snapshot.limits);
+            let deadline = limits.map_or(0, |limits| limits.drain_timeout_ms);
+            let deadline = (deadline > 0).then(|| Duration::from_millis(deadline));
+            drain(&worker, deadline, "replaced by its successor");
+        }
+        if let Some(reply) = successor.reply {
+            drop(reply.send(Ok(Replaced { old_pid, new_pid })));
+        }
+        tracing::info!(listener = %self.address, pid = new_pid, "worker serves");
+    }
+
+    fn not_ready(&mut self, number: u64, reason: &str) {
+        let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
+        let Some(successor) = self.successor.take_if(is_it) else { return };
+        let pid = successor.worker.incarnation.pid();
+        tracing::error!(listener = %self.address, pid, reason, "worker did not become ready, ending it");
+        kill(&successor.worker.incarnation);
+        if let Some(reply) = successor.reply {
+            drop(reply.send(Err(reason.to_owned())));
+        }
+        if self.current.is_none() {
+            self.respawn_at = Some(Instant::now() + self.died(false, true));
+        }
+    }
+
+    fn gone(&mut self, number: u64, status: Option<ExitStatus>) {
+        let workers = self.board.workers();
+        let Some(worker) = workers.into_iter().find(|w| w.incarnation.number == number) else {
+            return;
+        };
+        let view = worker.view();
+        worker.note(|view| {
+            view.gone = true;
+            view.connected = false;
+        });
+        self.board.remove(number);
+        self.surroundings.children.gone(&worker.incarnation);
+        let planned = matches!(*worker.intent().borrow(), Intent::Drain { .. });
+        let (cause, by_itself) = cause_of(status, planned, view.served);
+        let pid = worker.incarnation.pid();
+        let listener = self.address.to_string();
+        self.surroundings.metrics.ended(worker.incarnation.number);
+        self.surroundings.metrics.worker_died(&listener, cause);
+        if cause == DeathCause::Planned {
+            tracing::info!(listener, pid, "drained worker left");
+        } else {
+            let status = status.map(|status| status.to_string());
+            tracing::warn!(listener, pid, ?cause, status, tunnels = view.tunnels, "worker died");
+        }
+        let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
+        if let Some(successor) = self.successor.take_if(is_it) {
+            if let Some(reply) = successor.reply {
+                drop(reply.send(Err(format!("the new worker (pid {pid}) died before it served"))));
+            }
+            let delay = self.died(false, by_itself);
+            self.respawn_at = self.current.is_none().then(|| Instant::now() + delay);
+        } else if self.current.take_if(|w| w.incarnation.number == number).is_some() {
+            let delay = self.died(view.served, by_itself);
+            self.respawn_at = (self.successor.is_none()).then(|| Instant::now() + delay);
+        }
+    }
+
+    fn died(&mut self, served: bool, by_itself: bool) -> Duration {
+        let delay = self.restarts.died(self.born.elapsed(), served, by_itself);
+        let looping = self.restarts.looping(self.born.elapsed());
+        *super::lock(&self.board.looping) = looping;
+        if looping {
+            let listener = self.address;
+            tracing::error!(%listener, ?delay, "workers keep dying by themselves; waiting before the next");
+        }
+        delay
+    }
+
+    fn kill_all(&mut self) {
+        self.kill_at = None;
+        for worker in self.board.workers() {
+            tracing::warn!(listener = %self.address, pid = worker.incarnation.pid(),
+                "worker outlived its deadline, killing it");
+            kill(&worker.incarnation);
+        }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sees a worker from its snapshot's acknowledgement to its serving.
+async fn usher(worker: Arc<Worker>, health: Arc<HealthBoard>, events: mpsc::Sender<Event>) {
+    let number = worker.incarnation.number;
+    let mut view = worker.watch_view();
+    let ready = async {
+        let answered = |view: &View| view.gone || view.revision > 0 || view.refusal.is_some();
+        let first = view.wait_for(answered).await.map(|view| view.clone()).unwrap_or_default();
+        if let (0, Some((revision, reason))) = (first.revision, &first.refusal) {
+            return Err(format!("it refused revision {revision}: {reason}"));
+        }
+        health.published().await;
+        worker.want(Intent::Serve);
+        drop(view.wait_for(|view| view.state == WorkerState::Serving || view.gone).await);
+        Ok(())
+    };
+    let event = match tokio::time::timeout(READY_PATIENCE, ready).await {
+        Ok(Ok(())) => Event::Serving(number),
+        Ok(Err(reason)) => Event::NotReady(number, reason),
+        Err(_) => Event::NotReady(number, format!("not ready after {READY_PATIENCE:?}")),
+    };
+    // A keeper that is gone has no use for it.
+    drop(events.send(event).await);
+}
+
+async fn wait(number: u64, mut child: Child, events: mpsc::Sender<Event>) {
+    let status = child.wait().await.ok();
+    drop(events.send(Event::Gone(number, status)).await);
+}
+
+/// An adopted worker is nobody's child: its pidfd tells when it is gone.
+async fn watch_adopted(worker: Arc<Worker>, events: mpsc::Sender<Event>) {
+    if let Some(id) = worker.incarnation.process() {
+        crate::children::gone(id).await;
+    }
+    drop(events.send(Event::Gone(worker.incarnation.number, None)).await);
+}
+
+fn kill(incarnation: &Incarnation) {
+    if let Some(id) = incarnation.process() {
+        crate::children::signal(id, rustix::process::Signal::KILL);
+    }
+}

@@ -1,0 +1,84 @@
+//! The three gRPC faces: operators on `admin.sock`, workers and prober on `control.sock`.
+//!
+//! Thin: each method turns a message into a call and back; the only makers of `tonic::Status` are in here.
+
+use std::sync::Arc;
+
+use holdfast_proto::admin::admin_server::AdminServer;
+use holdfast_proto::control::prober_control_server::ProberControlServer;
+use holdfast_proto::control::worker_control_server::WorkerControlServer;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Status};
+
+use crate::children::Incarnation;
+use crate::state::Supervisor;
+
+pub(crate) use admin::STOP_DRAIN;
+
+mod admin;
+mod probe;
+mod view;
+mod worker;
+
+/// Largest admin request: a document with its certificates, bytes.
+const LARGEST_DOCUMENT: usize = 32 * 1024 * 1024;
+
+/// Serves operators until `stop`.
+pub async fn serve_operators(
+    supervisor: Arc<Supervisor>,
+    socket: UnixListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let admin = AdminServer::new(admin::Operators::new(supervisor))
+        .max_decoding_message_size(LARGEST_DOCUMENT)
+        .max_encoding_message_size(LARGEST_DOCUMENT);
+    health.set_serving::<AdminServer<admin::Operators>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(holdfast_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let mut server = Server::builder().add_service(health_service).add_service(admin);
+    match reflection {
+        Ok(reflection) => server = server.add_service(reflection),
+        Err(error) => tracing::warn!(%error, "no reflection service"),
+    }
+    server.serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop).await
+}
+
+/// Serves workers and the prober until `stop`.
+pub async fn serve_children(
+    supervisor: Arc<Supervisor>,
+    socket: UnixListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    Server::builder()
+        .add_service(WorkerControlServer::new(worker::Workers::new(supervisor.clone())))
+        .add_service(ProberControlServer::new(probe::Probers::new(supervisor)))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop)
+        .await
+}
+
+/// The pid and uid at the other end of a request's socket.
+fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
+    let info = request.extensions().get::<UdsConnectInfo>()?;
+    let cred = info.peer_cred?;
+    Some((u32::try_from(cred.pid()?).ok()?, cred.uid()))
+}
+
+/// Who opens a session: its first message must be a Hello that fits.
+fn recognise(
+    supervisor: &Supervisor,
+    hello: Option<&holdfast_proto::control::Hello>,
+    peer: Option<(u32, u32)>,
+) -> Result<Arc<Incarnation>, Status> {
+    let hello = hello.ok_or_else(|| Status::failed_precondition("the first message is Hello"))?;
+    let (pid, _) = peer.ok_or_else(|| Status::unauthenticated("no peer credentials"))?;
+    supervisor.children.recognise(hello, pid).map_err(|stranger| {
+        tracing::warn!(pid, error = &stranger as &dyn std::error::Error, "turned a stranger away");
+        Status::permission_denied(stranger.to_string())
+    })
+}

@@ -1,0 +1,359 @@
+//! The operators' service: one call each, no logic of its own.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use holdfast_proto::admin::{self, admin_server::Admin};
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+
+use super::{peer, view};
+use crate::change::{ChangeError, Outcome, Proposal, to_wire};
+use crate::health::DrainedBackend;
+use crate::state::Supervisor;
+
+/// How often a watched status is looked at again besides what rings: tunnel counts change without a bell.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Time for tunnels at a stop, unless the caller says: Azure's own draining default.
+pub(crate) const STOP_DRAIN: Duration = Duration::from_secs(30);
+
+type Answer<T> = Result<Response<T>, Status>;
+type Watched<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+pub(super) struct Operators {
+    supervisor: Arc<Supervisor>,
+}
+
+impl Operators {
+    pub(super) fn new(supervisor: Arc<Supervisor>) -> Self {
+        Self { supervisor }
+    }
+
+    fn base_dir(&self, asked: &str) -> PathBuf {
+        if asked.is_empty() { self.supervisor.base_dir.clone() } else { PathBuf::from(asked) }
+    }
+
+    /// One line for each change that somebody asks for, whatever comes of it.
+    fn audit<T>(request: &Request<T>, what: &str) -> String {
+        let by = peer(request)
+            .map_or_else(|| "unknown peer".to_owned(), |(pid, uid)| format!("uid {uid} pid {pid}"));
+        tracing::info!(target: "audit", what, by);
+        by
+    }
+
+    async fn set_drained(
+        &self,
+        request: &admin::DrainRequest,
+        drained: bool,
+    ) -> Answer<admin::DrainResponse> {
+        let backend = self.find(request)?;
+        let changed = {
+            let mut ledger = self.supervisor.ledger();
+            let mut all: Vec<DrainedBackend> = ledger.drained().to_vec();
+            let before = all.len();
+            all.retain(|it| *it != backend);
+            let was = all.len() < before;
+            if drained {
+                all.push(backend.clone());
+            }
+            if was != drained {
+                let wrote = tokio::task::block_in_place(|| ledger.set_drained(&all));
+                wrote.map_err(|error| Status::internal(chain(&error)))?;
+                self.supervisor.health.set_drained(&all);
+            }
+            was != drained
+        };
+        let tunnels = view::tunnels(&self.supervisor).await;
+        let on_it = tunnels.iter().filter(|tunnel| {
+            tunnel.pool.eq_ignore_ascii_case(&backend.pool)
+                && (tunnel.backend == backend.backend
+                    || tunnel.backend.rsplit_once(':').is_some_and(|(it, _)| it == backend.backend))
+        });
+        let tunnels = on_it.count() as u64;
+        Ok(Response::new(admin::DrainResponse { changed, tunnels }))
+    }
+
+    /// The pool and backend that a request names, as configured.
+    fn find(&self, request: &admin::DrainRequest) -> Result<DrainedBackend, Status> {
+        let report = self.supervisor.health.report();
+        let pools: Vec<_> =
+            report.iter().filter(|it| it.pool.eq_ignore_ascii_case(&request.pool)).collect();
+        let Some(pool) = pools.first() else {
+            let names: Vec<_> = report.iter().map(|it| it.pool.as_str()).collect();
+            let names = names.join(", ");
+            let message = format!("no pool {:?} is routed to; there are: {names}", request.pool);
+            return Err(Status::not_found(message));
+        };
+        let backends = || pools.iter().flat_map(|pool| &pool.backends);
+        let named = |address: &str, port: u32| {
+            request.backend.eq_ignore_ascii_case(address)
+                || request.backend.eq_ignore_ascii_case(&format!("{address}:{port}"))
+        };
+        if backends().any(|it| named(&it.address, it.port)) {
+            let backend = request.backend.clone();
+            return Ok(DrainedBackend { pool: pool.pool.clone(), backend });
+        }
+        let names: Vec<_> = backends().map(|it| format!("{}:{}", it.address, it.port)).collect();
+        let (name, names) = (&pool.pool, names.join(", "));
+        let message =
+            format!("pool {name:?} has no backend {:?}; it has: {names}", request.backend);
+        Err(Status::not_found(message))
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn answer(
+    supervisor: &Supervisor,
+    result: Result<Outcome, ChangeError>,
+) -> Answer<admin::ChangeResponse> {
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(ChangeError::Invalid(diagnostics)) => {
+            return Ok(Response::new(admin::ChangeResponse {
+                accepted: false,
+                revision: supervisor.revision(),
+                diagnostics: diagnostics.iter().map(to_wire).collect(),
+                message: "the document has errors; nothing was changed".to_owned(),
+                ..admin::ChangeResponse::default()
+            }));
+        }
+        Err(error) => {
+            let text = chain(&error);
+            return Err(match error {
+                ChangeError::Stale { .. } => Status::aborted(text),
+                ChangeError::NoSuchRevision(_) => Status::not_found(text),
+                ChangeError::Ledger(_) => Status::unavailable(text),
+                _ => Status::failed_precondition(text),
+            });
+        }
+    };
+    Ok(Response::new(admin::ChangeResponse {
+        accepted: true,
+        revision: outcome.revision,
+        changed: outcome.changed,
+        diagnostics: outcome.warnings.iter().map(to_wire).collect(),
+        changes: outcome.changes,
+        refusals: outcome.refusals,
+        message: outcome.message,
+    }))
+}
+
+#[tonic::async_trait]
+impl Admin for Operators {
+    type WatchStatusStream = Watched<admin::StatusResponse>;
+    type WatchHealthStream = Watched<admin::HealthResponse>;
+
+    async fn validate(
+        &self,
+        request: Request<admin::ValidateRequest>,
+    ) -> Answer<admin::ValidateResponse> {
+        let request = request.into_inner();
+        let base_dir = self.base_dir(&request.base_dir);
+        let response = match crate::config::load(&request.document, &base_dir) {
+            Ok(loaded) => admin::ValidateResponse {
+                diagnostics: loaded.warnings.iter().map(to_wire).collect(),
+                valid: true,
+                effective_json: crate::config::effective(&loaded.gateway).to_string(),
+            },
+            Err(diagnostics) => admin::ValidateResponse {
+                diagnostics: diagnostics.iter().map(to_wire).collect(),
+                ..admin::ValidateResponse::default()
+            },
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn apply(&self, request: Request<admin::ApplyRequest>) -> Answer<admin::ChangeResponse> {
+        let by = Self::audit(&request, "apply");
+        let request = request.into_inner();
+        let result = self
+            .supervisor
+            .change(Proposal {
+                document: request.document,
+                base_dir: self.supervisor.base_dir.clone(),
+                source: "apply".to_owned(),
+                by,
+                if_revision: request.if_revision,
+                dry_run: request.dry_run,
+            })
+            .await;
+        answer(&self.supervisor, result)
+    }
+
+    async fn reload(
+        &self,
+        request: Request<admin::ReloadRequest>,
+    ) -> Answer<admin::ChangeResponse> {
+        let by = Self::audit(&request, "reload");
+        let result = self.supervisor.reload("reload of", by).await;
+        answer(&self.supervisor, result)
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<admin::RollbackRequest>,
+    ) -> Answer<admin::ChangeResponse> {
+        let by = Self::audit(&request, "rollback");
+        let result = self.supervisor.rollback(request.get_ref().revision, by).await;
+        answer(&self.supervisor, result)
+    }
+
+    async fn get(&self, request: Request<admin::GetRequest>) -> Answer<admin::GetResponse> {
+        let now = self.supervisor.in_force();
+        let revision = request.get_ref().revision.or(now.as_ref().map(|it| it.revision));
+        if let Some(in_force) = now.filter(|it| Some(it.revision) == revision) {
+            return Ok(Response::new(admin::GetResponse {
+                revision: in_force.revision,
+                effective_json: crate::config::effective(&in_force.gateway).to_string(),
+                document: String::new(),
+            }));
+        }
+        let number = revision.unwrap_or_default();
+        let old = self.supervisor.ledger().get(number);
+        let old = old.map_err(|error| Status::unavailable(chain(&error)))?;
+        let old =
+            old.ok_or_else(|| Status::not_found(chain(&ChangeError::NoSuchRevision(number))))?;
+        let loaded = crate::config::load(&old.document, &old.base_dir).map_err(|_| {
+            Status::failed_precondition(format!("revision {number} can no longer be loaded"))
+        })?;
+        Ok(Response::new(admin::GetResponse {
+            revision: number,
+            effective_json: crate::config::effective(&loaded.gateway).to_string(),
+            document: String::new(),
+        }))
+    }
+
+    async fn revisions(
+        &self,
+        _: Request<admin::RevisionsRequest>,
+    ) -> Answer<admin::RevisionsResponse> {
+        let now = self.supervisor.revision();
+        let revisions = self.supervisor.ledger().list();
+        let revisions = revisions
+            .iter()
+            .map(|it| admin::RevisionInfo {
+                revision: it.revision,
+                applied_at: it.applied_at.clone(),
+                source: it.source.clone(),
+                by: it.by.clone(),
+                in_force: it.revision == now,
+            })
+            .collect();
+        Ok(Response::new(admin::RevisionsResponse { revisions }))
+    }
+
+    async fn status(&self, _: Request<admin::StatusRequest>) -> Answer<admin::StatusResponse> {
+        Ok(Response::new(view::status(&self.supervisor)))
+    }
+
+    async fn health(&self, _: Request<admin::HealthRequest>) -> Answer<admin::HealthResponse> {
+        Ok(Response::new(admin::HealthResponse { pools: self.supervisor.health.report() }))
+    }
+
+    async fn tunnels(&self, _: Request<admin::TunnelsRequest>) -> Answer<admin::TunnelsResponse> {
+        let tunnels = view::tunnels(&self.supervisor).await;
+        Ok(Response::new(admin::TunnelsResponse { tunnels }))
+    }
+
+    async fn watch_status(
+        &self,
+        _: Request<admin::StatusRequest>,
+    ) -> Answer<Self::WatchStatusStream> {
+        let supervisor = self.supervisor.clone();
+        let ticks =
+            tokio_stream::wrappers::IntervalStream::new(tokio::time::interval(WATCH_INTERVAL));
+        let mut last = None;
+        let stream = ticks.filter_map(move |_| {
+            let now = view::status(&supervisor);
+            let new = (last.as_ref() != Some(&now)).then(|| now.clone());
+            last = Some(now);
+            std::future::ready(new.map(Ok))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn watch_health(
+        &self,
+        _: Request<admin::HealthRequest>,
+    ) -> Answer<Self::WatchHealthStream> {
+        let health = self.supervisor.health.clone();
+        let stream = WatchStream::new(health.watch())
+            .map(move |_| Ok(admin::HealthResponse { pools: health.report() }));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn drain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {
+        Self::audit(&request, "drain");
+        self.set_drained(request.get_ref(), true).await
+    }
+
+    async fn undrain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {
+        Self::audit(&request, "undrain");
+        self.set_drained(request.get_ref(), false).await
+    }
+
+    async fn close_tunnels(
+        &self,
+        request: Request<admin::CloseTunnelsRequest>,
+    ) -> Answer<admin::CloseTunnelsResponse> {
+        Self::audit(&request, "close tunnels");
+        let asked = request.into_inner().ids;
+        let ids: Vec<u64> = asked.iter().filter_map(|id| view::id_number(id)).collect();
+        let mut closed = Vec::new();
+        for group in self.supervisor.all_groups() {
+            for worker in group.workers() {
+                let ids = worker.close_tunnels(ids.clone()).await;
+                closed.extend(ids.into_iter().map(view::id_text));
+            }
+        }
+        let unknown = asked.into_iter().filter(|id| !closed.contains(&id.to_lowercase())).collect();
+        Ok(Response::new(admin::CloseTunnelsResponse { closed, unknown }))
+    }
+
+    async fn restart(
+        &self,
+        request: Request<admin::RestartRequest>,
+    ) -> Answer<admin::RestartResponse> {
+        Self::audit(&request, "restart");
+        let asked = &request.get_ref().listener;
+        let groups = self.supervisor.groups();
+        let chosen: Vec<_> = groups
+            .iter()
+            .filter(|group| asked.is_empty() || group.address.to_string() == *asked)
+            .collect();
+        if chosen.is_empty() {
+            let names: Vec<_> = groups.iter().map(|group| group.address.to_string()).collect();
+            let names = names.join(", ");
+            return Err(Status::not_found(format!("no listener {asked:?}; there are: {names}")));
+        }
+        let mut replaced = Vec::new();
+        for group in chosen {
+            let result = group.restart().await;
+            let (old_pid, new_pid) = result.as_ref().map_or((0, 0), |it| (it.old_pid, it.new_pid));
+            let listener = group.address.to_string();
+            let error = result.err().unwrap_or_default();
+            replaced.push(admin::Replacement { listener, old_pid, new_pid, error });
+        }
+        Ok(Response::new(admin::RestartResponse { replaced }))
+    }
+
+    async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {
+        Self::audit(&request, "stop");
+        let drain = request.get_ref().drain_timeout_ms.map_or(STOP_DRAIN, Duration::from_millis);
+        self.supervisor.begin_stop(drain);
+        Ok(Response::new(admin::StopResponse {}))
+    }
+}

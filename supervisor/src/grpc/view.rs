@@ -1,0 +1,115 @@
+//! Status, health and tunnels as operators see them.
+
+use holdfast_proto::admin::{
+    ListenerStatus, ProberStatus, StatusResponse, TunnelInfo, WorkerStatus,
+};
+use holdfast_proto::control::{Tunnel, WorkerState};
+use jiff::Timestamp;
+
+use crate::group::Group;
+use crate::state::Supervisor;
+use crate::status::StatusSource;
+use crate::worker::{Intent, Worker};
+
+/// Everything about processes and revision.
+pub(super) fn status(supervisor: &Supervisor) -> StatusResponse {
+    let prober = supervisor.prober.view();
+    let in_force = supervisor.in_force();
+    let listeners = supervisor.all_groups();
+    StatusResponse {
+        revision: supervisor.revision(),
+        version: holdfast_proto::VERSION.to_owned(),
+        supervisor_pid: std::process::id(),
+        prober: Some(ProberStatus {
+            pid: prober.pid,
+            state: if prober.connected { "serving" } else { "starting" }.to_owned(),
+            version: prober.version,
+        }),
+        listeners: listeners
+            .iter()
+            .map(|group| {
+                let snapshots = in_force.as_ref().map(|it| &it.compiled.listeners);
+                let snapshot = snapshots.and_then(|all| all.get(&group.address));
+                let sites = snapshot.map_or_else(Vec::new, |it| it.sites.clone());
+                listener(group, sites.into_iter().map(|site| site.name).collect())
+            })
+            .collect(),
+        ready: supervisor.ready().is_ok(),
+        problems: supervisor.problems(),
+    }
+}
+
+fn listener(group: &Group, sites: Vec<String>) -> ListenerStatus {
+    let address = group.address.to_string();
+    ListenerStatus {
+        name: address.clone(),
+        address,
+        sites,
+        workers: group.workers().iter().map(|worker| self::worker(worker)).collect(),
+    }
+}
+
+fn worker(worker: &Worker) -> WorkerStatus {
+    let view = worker.view();
+    let draining = matches!(*worker.intent().borrow(), Intent::Drain { .. });
+    let state = match view.state {
+        _ if draining => "draining",
+        WorkerState::Serving => "serving",
+        WorkerState::Draining => "draining",
+        WorkerState::Starting | WorkerState::Unspecified => "starting",
+    };
+    WorkerStatus {
+        pid: worker.incarnation.pid(),
+        generation: worker.generation,
+        version: view.version,
+        state: state.to_owned(),
+        revision: view.revision,
+        tunnels: view.tunnels,
+        // Nothing outlives its worker yet.
+        protected: 0,
+    }
+}
+
+/// Every live tunnel of every worker, newest last.
+pub(super) async fn tunnels(supervisor: &Supervisor) -> Vec<TunnelInfo> {
+    let mut all = Vec::new();
+    for group in supervisor.all_groups() {
+        for worker in group.workers() {
+            let listener = group.address.to_string();
+            all.extend(worker.tunnels().await.into_iter().map(|it| tunnel(&listener, it)));
+        }
+    }
+    all.sort_by(|a, b| (&a.opened, &a.id).cmp(&(&b.opened, &b.id)));
+    all
+}
+
+fn tunnel(listener: &str, tunnel: Tunnel) -> TunnelInfo {
+    let opened_ms = i64::try_from(tunnel.opened_unix_ms).unwrap_or_default();
+    let opened = Timestamp::from_millisecond(opened_ms).unwrap_or_default();
+    let age = Timestamp::now().as_millisecond() - opened_ms;
+    TunnelInfo {
+        id: id_text(tunnel.id),
+        listener: listener.to_owned(),
+        site: tunnel.site,
+        pool: tunnel.pool,
+        settings: tunnel.settings,
+        backend: tunnel.backend,
+        client: tunnel.client,
+        opened: opened.to_string(),
+        bytes_in: tunnel.bytes_in,
+        bytes_out: tunnel.bytes_out,
+        idle_ms: tunnel.idle_ms,
+        age_ms: u64::try_from(age).unwrap_or_default(),
+        trace_id: tunnel.trace_id,
+    }
+}
+
+/// How people name a tunnel.
+pub(super) fn id_text(id: u64) -> String {
+    format!("{id:x}")
+}
+
+/// The number behind such a name.
+pub(super) fn id_number(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}

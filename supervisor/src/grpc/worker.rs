@@ -1,0 +1,197 @@
+//! A worker's session: health, then snapshot, then intent down, in that order; what it says up.
+
+use std::sync::Arc;
+
+use futures_util::Stream;
+use holdfast_proto::control::worker_control_server::WorkerControl;
+use holdfast_proto::control::{
+    Drain, Hello, StartServing, WorkerDirective, WorkerEvent, WorkerState, worker_directive,
+    worker_event,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{peer, recognise};
+use crate::state::Supervisor;
+use crate::worker::{Intent, Worker};
+
+/// Directives that one stream may hold: state is latest-wins and waits outside, so few are enough.
+const DIRECTIVES: usize = 4;
+
+type Directive = Result<WorkerDirective, Status>;
+
+pub(super) struct Workers {
+    supervisor: Arc<Supervisor>,
+}
+
+impl Workers {
+    pub(super) fn new(supervisor: Arc<Supervisor>) -> Self {
+        Self { supervisor }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerControl for Workers {
+    type SessionStream = std::pin::Pin<Box<dyn Stream<Item = Directive> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<WorkerEvent>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let peer = peer(&request);
+        let mut events = request.into_inner();
+        let first = events.message().await?.and_then(|event| event.kind);
+        let hello = match &first {
+            Some(worker_event::Kind::Hello(hello)) => Some(hello),
+            _ => None,
+        };
+        let incarnation = recognise(&self.supervisor, hello, peer)?;
+        let worker = self
+            .supervisor
+            .worker(incarnation.number)
+            .await
+            .ok_or_else(|| Status::permission_denied("this child is no worker"))?;
+        let queries = worker
+            .take_queries()
+            .ok_or_else(|| Status::already_exists("this worker has a session"))?;
+        note_hello(&worker, hello);
+        let (directives, stream) = mpsc::channel(DIRECTIVES);
+        let health = self.supervisor.health.watch_health();
+        let session = Session { worker: worker.clone(), directives, health };
+        let supervisor = self.supervisor.clone();
+        tokio::spawn(async move {
+            let mut queries = queries;
+            // Whichever side ends first ends the session; both are dropped whole, nothing is shared half-way.
+            tokio::select! {
+                () = session.send(&mut queries) => {}
+                () = listen(&supervisor, &worker, events) => {}
+            }
+            worker.note(|view| view.connected = false);
+            worker.return_queries(queries);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+fn note_hello(worker: &Worker, hello: Option<&Hello>) {
+    let version = hello.map(|hello| hello.version.clone()).unwrap_or_default();
+    worker.note(|view| {
+        view.connected = true;
+        view.version = version;
+    });
+}
+
+struct Session {
+    worker: Arc<Worker>,
+    directives: mpsc::Sender<Directive>,
+    health: tokio::sync::watch::Receiver<Option<Arc<holdfast_proto::control::HealthSnapshot>>>,
+}
+
+impl Session {
+    /// Sends what is new until the stream ends. Health goes before the snapshot that needs it.
+    async fn send(mut self, queries: &mut mpsc::Receiver<WorkerDirective>) {
+        let mut snapshots = self.worker.snapshots.clone();
+        let mut intent = self.worker.intent();
+        self.health.mark_changed();
+        snapshots.mark_changed();
+        intent.mark_changed();
+        loop {
+            let mut due = Vec::new();
+            // Snapshot before health, so that a snapshot taken here was published with or before this health.
+            let snapshot = changed(&mut snapshots).flatten();
+            if let Some(health) = changed(&mut self.health).flatten() {
+                due.push(worker_directive::Kind::Health(health.as_ref().clone()));
+            }
+            due.extend(snapshot.map(|s| worker_directive::Kind::Snapshot(s.as_ref().clone())));
+            due.extend(changed(&mut intent).and_then(directive));
+            for kind in due {
+                if self.directives.send(Ok(WorkerDirective { kind: Some(kind) })).await.is_err() {
+                    return;
+                }
+            }
+            // Cancel-safe: the watches are read above, and a query is sent on before the next wait.
+            let query = tokio::select! {
+                Ok(()) = self.health.changed() => { self.health.mark_changed(); None }
+                Ok(()) = snapshots.changed() => { snapshots.mark_changed(); None }
+                Ok(()) = intent.changed() => { intent.mark_changed(); None }
+                query = queries.recv() => query,
+                () = self.directives.closed() => return,
+            };
+            if let Some(query) = query
+                && self.directives.send(Ok(query)).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+fn changed<T: Clone>(watched: &mut tokio::sync::watch::Receiver<T>) -> Option<T> {
+    watched.has_changed().unwrap_or(false).then(|| watched.borrow_and_update().clone())
+}
+
+fn directive(intent: Intent) -> Option<worker_directive::Kind> {
+    match intent {
+        Intent::Stand => None,
+        Intent::Serve => Some(worker_directive::Kind::Serve(StartServing {})),
+        Intent::Drain { tunnel_deadline, reason } => {
+            // Zero means "no deadline" on the wire; a deadline of now is one millisecond away.
+            let tunnel_deadline_ms = tunnel_deadline
+                .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
+            Some(worker_directive::Kind::Drain(Drain { tunnel_deadline_ms, reason }))
+        }
+    }
+}
+
+async fn listen(supervisor: &Supervisor, worker: &Worker, mut events: Streaming<WorkerEvent>) {
+    loop {
+        match events.message().await {
+            Ok(Some(WorkerEvent { kind: Some(kind) })) => {
+                if !note(supervisor, worker, kind) {
+                    return;
+                }
+            }
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// False: not allowed in this phase, the session ends.
+fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> bool {
+    use worker_event::Kind;
+    match kind {
+        Kind::Hello(_) => {
+            tracing::warn!(pid = worker.incarnation.pid(), "a worker said Hello twice");
+            return false;
+        }
+        Kind::SnapshotAck(ack) if ack.refusal.is_empty() => worker.note(|view| {
+            view.revision = ack.revision;
+            view.refusal = None;
+        }),
+        Kind::SnapshotAck(ack) => {
+            tracing::error!(
+                pid = worker.incarnation.pid(),
+                revision = ack.revision,
+                reason = ack.refusal,
+                "a worker refused a snapshot"
+            );
+            worker.note(|view| view.refusal = Some((ack.revision, ack.refusal)));
+        }
+        Kind::State(state) => worker.note(|view| {
+            view.state = state.state();
+            view.served |= state.state() == WorkerState::Serving;
+        }),
+        Kind::Report(report) => {
+            worker.note(|view| view.tunnels = report.tunnels_active);
+            let listener = match worker.incarnation.role {
+                crate::children::Role::Worker { listener, .. } => listener.to_string(),
+                crate::children::Role::Prober => return false,
+            };
+            supervisor.metrics.report(worker.incarnation.number, &listener, report);
+        }
+        Kind::Tunnels(list) => worker.note_tunnels(list),
+        Kind::Closed(result) => worker.note_closed(result),
+    }
+    true
+}

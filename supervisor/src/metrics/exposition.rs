@@ -1,0 +1,122 @@
+//! Series as Prometheus text. Counters and gauges go through the exporter; histograms, which arrive already bucketed
+//! and which the exporter can only observe value by value, are written here by the same format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::formatting::{
+    sanitize_label_value, write_help_line, write_type_line,
+};
+
+use holdfast_proto::control::Histogram;
+
+use super::Figures;
+use super::table::{self, Definition, Kind};
+use super::totals::{Series, Total};
+
+/// Appends the supervisor's gauges. A recorder of their own each time: what is not set again is gone.
+pub(super) fn write_figures(text: &mut String, figures: &Figures) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    with_local_recorder(&recorder, || {
+        describe_gauge!("holdfast_revision", "Revision of the configuration in force.");
+        describe_gauge!("holdfast_healthy_hosts", "Backends that pass their probes.");
+        describe_gauge!("holdfast_unhealthy_hosts", "Backends that fail their probes.");
+        gauge!("holdfast_revision").set(precise(figures.revision));
+        for pool in &figures.pools {
+            let labels = vec![
+                Label::new("pool", pool.pool.clone()),
+                Label::new("settings", pool.settings.clone()),
+            ];
+            gauge!("holdfast_healthy_hosts", labels.clone()).set(precise(pool.healthy));
+            gauge!("holdfast_unhealthy_hosts", labels).set(precise(pool.unhealthy));
+        }
+    });
+    let handle = recorder.handle();
+    handle.run_upkeep(); // publishes the descriptions
+    text.push_str(&handle.render());
+}
+
+/// Appends what workers reported.
+pub(super) fn write_series(text: &mut String, series: &BTreeMap<Series, Total>) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    with_local_recorder(&recorder, || {
+        for definition in table::TABLE {
+            match definition.kind {
+                Kind::Counter => describe_counter!(definition.name, definition.help),
+                Kind::Gauge => describe_gauge!(definition.name, definition.help),
+                Kind::Histogram => {}
+            }
+        }
+        for (series, total) in series {
+            match total {
+                Total::Counter(value) => counter!(series.name, labels_of(series)).absolute(*value),
+                Total::Gauge(value) => gauge!(series.name, labels_of(series)).set(*value),
+                Total::Histogram(_) => {}
+            }
+        }
+    });
+    let handle = recorder.handle();
+    handle.run_upkeep();
+    text.push_str(&handle.render());
+    for definition in table::TABLE.iter().filter(|it| it.kind == Kind::Histogram) {
+        write_histograms(text, definition, series);
+    }
+}
+
+fn labels_of(series: &Series) -> Vec<Label> {
+    let keys = table::find(series.name).map(|definition| definition.labels).unwrap_or_default();
+    keys.iter().zip(&series.values).map(|(key, value)| Label::new(*key, value.clone())).collect()
+}
+
+fn write_histograms(text: &mut String, definition: &Definition, all: &BTreeMap<Series, Total>) {
+    let mut histograms = all
+        .iter()
+        .filter(|(series, _)| series.name == definition.name)
+        .filter_map(|(series, total)| match total {
+            Total::Histogram(histogram) => Some((series, histogram)),
+            _ => None,
+        })
+        .peekable();
+    if histograms.peek().is_none() {
+        return;
+    }
+    write_help_line(text, definition.name, None, None, definition.help);
+    write_type_line(text, definition.name, None, None, "histogram");
+    for (series, histogram) in histograms {
+        let labels: Vec<String> = definition
+            .labels
+            .iter()
+            .zip(&series.values)
+            .map(|(key, value)| format!("{key}=\"{}\"", sanitize_label_value(value)))
+            .collect();
+        // Writing to a String cannot fail.
+        write_histogram(text, definition.name, &labels, histogram).unwrap_or_default();
+    }
+    text.push('\n');
+}
+
+fn write_histogram(
+    text: &mut String,
+    name: &str,
+    labels: &[String],
+    histogram: &Histogram,
+) -> std::fmt::Result {
+    let comma: String = labels.iter().flat_map(|label| [label.as_str(), ","]).collect();
+    let mut count = 0_u64;
+    let bounds = histogram.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+    for (bound, more) in bounds.zip(&histogram.counts) {
+        count = count.saturating_add(*more);
+        writeln!(text, "{name}_bucket{{{comma}le=\"{bound}\"}} {count}")?;
+    }
+    let braced =
+        if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+    writeln!(text, "{name}_sum{braced} {}", histogram.sum)?;
+    writeln!(text, "{name}_count{braced} {count}")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
+fn precise(value: u64) -> f64 {
+    value as f64
+}

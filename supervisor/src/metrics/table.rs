@@ -1,0 +1,82 @@
+//! The metrics that workers may report: names, kinds, labels and help. Nothing else gets in.
+
+/// What a metric is; decides how generations add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug)]
+pub(super) struct Definition {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// In the order in which a series keeps their values. `listener` is filled in by the supervisor.
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+pub(super) const LISTENER: &str = "listener";
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Definition {
+    Definition { name, kind: Kind::Counter, labels, help }
+}
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Definition {
+    Definition { name, kind: Kind::Gauge, labels, help }
+}
+
+/// All of them.
+pub(super) static TABLE: &[Definition] = &[
+    counter(
+        "holdfast_requests_total",
+        &[LISTENER, "code_class"],
+        "HTTP requests answered, by class of status.",
+    ),
+    gauge("holdfast_connections_active", &[LISTENER], "Client connections that are open."),
+    gauge("holdfast_tunnels_active", &[], "Tunnels (upgraded connections) that are open."),
+    counter("holdfast_tunnels_opened_total", &[], "Tunnels that were opened."),
+    counter("holdfast_tunnels_closed_total", &["cause"], "Tunnels that ended, by cause."),
+    Definition {
+        name: "holdfast_tunnels_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "How long tunnels that ended had been open.",
+    },
+    counter(
+        "holdfast_tunnels_bytes_total",
+        &["direction"],
+        "Bytes that tunnels carried, by direction.",
+    ),
+    gauge(
+        "holdfast_tunnels_unprotected",
+        &[],
+        "Tunnels that would not survive the death of their worker.",
+    ),
+    counter("holdfast_tunnels_lost_total", &[], "Tunnels lost by the gateway's own fault."),
+    counter(
+        "holdfast_backend_connect_failures_total",
+        &["pool"],
+        "Attempts to connect to a backend that failed.",
+    ),
+    counter(
+        "holdfast_backend_retries_total",
+        &["pool"],
+        "Requests that were tried again on another connection or backend.",
+    ),
+];
+
+/// The metric with that name.
+pub(super) fn find(name: &str) -> Option<&'static Definition> {
+    TABLE.iter().find(|definition| definition.name == name)
+}

@@ -1,0 +1,189 @@
+//! Figures over generations, and the exposition's form.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+use super::*;
+use std::collections::BTreeMap;
+
+use holdfast_proto::control::{Histogram, Label as WireLabel, Sample, sample::Value};
+
+fn sample(name: &str, labels: &[(&str, &str)], value: Value) -> Sample {
+    let label = |(key, value): &(&str, &str)| WireLabel {
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
+    Sample { name: name.into(), labels: labels.iter().map(label).collect(), value: Some(value) }
+}
+
+fn opened(count: u64) -> Sample {
+    sample("holdfast_tunnels_opened_total", &[], Value::Counter(count))
+}
+
+fn duration(bounds: &[f64], counts: &[u64], sum: f64) -> Sample {
+    let histogram = Histogram { bounds: bounds.to_vec(), counts: counts.to_vec(), sum };
+    sample("holdfast_tunnels_duration_seconds", &[], Value::Histogram(histogram))
+}
+
+fn report(tunnels_active: u64, samples: Vec<Sample>) -> WorkerReport {
+    WorkerReport { tunnels_active, connections_active: tunnels_active, samples }
+}
+
+/// Every line of the exposition by its name and labels, after checking its form.
+fn scrape(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let text = metrics.render();
+    let mut lines = BTreeMap::new();
+    let mut declared = std::collections::BTreeSet::new();
+    let mut helped = std::collections::BTreeSet::new();
+    let mut family = String::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty() && helped.insert(name.to_owned()), "{line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(declared.insert(name.to_owned()), "twice: {line}");
+            assert!(helped.contains(name), "no help: {line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            name.clone_into(&mut family);
+        } else {
+            assert!(line.starts_with(&family), "{line} is not under {family}");
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(lines.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{line}");
+        }
+    }
+    lines
+}
+
+#[test]
+fn counters_outlive_generations_and_gauges_do_not() {
+    let metrics = Metrics::new();
+    metrics.report(1, "a:80", report(5, vec![opened(10)]));
+    metrics.report(2, "b:80", report(2, vec![opened(3)]));
+    let lines = scrape(&metrics);
+    assert_eq!(lines["holdfast_tunnels_opened_total"], 13.0);
+    assert_eq!(lines["holdfast_tunnels_active"], 7.0);
+    assert_eq!(lines["holdfast_connections_active{listener=\"a:80\"}"], 5.0);
+    metrics.ended(1);
+    metrics.report(1, "a:80", report(5, vec![opened(11)]));
+    metrics.ended(1);
+    metrics.report(3, "a:80", report(1, vec![opened(1)]));
+    let lines = scrape(&metrics);
+    assert_eq!(lines["holdfast_tunnels_opened_total"], 14.0);
+    assert_eq!(lines["holdfast_tunnels_active"], 3.0);
+    metrics.ended(2);
+    metrics.ended(3);
+    let lines = scrape(&metrics);
+    assert_eq!(lines["holdfast_tunnels_opened_total"], 14.0);
+    assert_eq!(lines["holdfast_tunnels_active"], 0.0);
+    assert!(!lines.contains_key("holdfast_connections_active{listener=\"a:80\"}"));
+}
+
+#[test]
+fn a_smaller_total_does_not_take_a_counter_back() {
+    let metrics = Metrics::new();
+    metrics.report(1, "a", report(0, vec![opened(10)]));
+    metrics.report(1, "a", report(0, vec![opened(4)]));
+    metrics.report(1, "a", report(0, vec![]));
+    assert_eq!(scrape(&metrics)["holdfast_tunnels_opened_total"], 10.0);
+}
+
+#[test]
+fn histograms_cumulate_and_add_up() {
+    let metrics = Metrics::new();
+    metrics.report(1, "a", report(0, vec![duration(&[1.0, 10.0], &[1, 2, 3], 50.5)]));
+    metrics.ended(1);
+    metrics.report(2, "a", report(0, vec![duration(&[0.5, 5.0], &[1, 1, 1], 20.0)]));
+    metrics.report(2, "a", report(0, vec![duration(&[0.5, 5.0], &[0, 1, 9], 20.0)]));
+    let lines = scrape(&metrics);
+    let name = "holdfast_tunnels_duration_seconds";
+    assert_eq!(lines[&format!("{name}_bucket{{le=\"1\"}}")], 2.0);
+    assert_eq!(lines[&format!("{name}_bucket{{le=\"10\"}}")], 5.0);
+    assert_eq!(lines[&format!("{name}_bucket{{le=\"+Inf\"}}")], 9.0);
+    assert_eq!(lines[&format!("{name}_count")], 9.0);
+    assert_eq!(lines[&format!("{name}_sum")], 70.5);
+    assert_eq!(lines["holdfast_samples_refused_total"], 1.0);
+}
+
+#[test]
+fn what_is_unknown_or_malformed_is_refused_and_counted() {
+    let requests = "holdfast_requests_total";
+    let long = "x".repeat(257);
+    let bad = vec![
+        sample("holdfast_surprise_total", &[], Value::Counter(1)),
+        sample("holdfast_tunnels_opened_total", &[], Value::Gauge(1.0)),
+        sample("holdfast_tunnels_opened_total", &[("client", "1.2.3.4")], Value::Counter(1)),
+        sample(requests, &[], Value::Counter(1)),
+        sample(requests, &[("class", "2xx")], Value::Counter(1)),
+        sample(requests, &[("code_class", &long)], Value::Counter(1)),
+        sample("holdfast_tunnels_unprotected", &[], Value::Gauge(f64::NAN)),
+        Sample { value: None, ..opened(1) },
+        duration(&[1.0], &[1], 1.0),
+        duration(&[2.0, 1.0], &[1, 1, 1], 1.0),
+        duration(&[f64::INFINITY], &[1, 1], 1.0),
+        duration(&[1.0], &[1, 1], f64::NAN),
+    ];
+    let count = bad.len();
+    let metrics = Metrics::new();
+    metrics.report(1, "a", report(0, bad));
+    let lines = scrape(&metrics);
+    #[allow(clippy::cast_precision_loss, reason = "a dozen")]
+    let expected = count as f64;
+    assert_eq!(lines["holdfast_samples_refused_total"], expected);
+    assert_eq!(lines["holdfast_tunnels_opened_total"], 0.0);
+    assert!(!lines.keys().any(|line| line.contains("surprise") || line.contains("1.2.3.4")));
+}
+
+#[test]
+fn series_are_bounded() {
+    let metrics = Metrics::new();
+    let pools = (0..1100).map(|n| {
+        let pool = format!("pool{n}");
+        sample("holdfast_backend_retries_total", &[("pool", &pool)], Value::Counter(1))
+    });
+    metrics.report(1, "a", report(0, pools.collect()));
+    let lines = scrape(&metrics);
+    let count = lines.keys().filter(|line| line.starts_with("holdfast_backend_retries")).count();
+    assert_eq!(count, 1000);
+    assert_eq!(lines["holdfast_samples_refused_total"], 100.0);
+}
+
+#[test]
+fn labels_are_the_tables_and_escaped() {
+    let metrics = Metrics::new();
+    let requests =
+        |labels: &[(&str, &str)]| sample("holdfast_requests_total", labels, Value::Counter(2));
+    metrics.report(1, "[::]:80", report(0, vec![requests(&[("code_class", "2xx")])]));
+    metrics.report(
+        2,
+        "a",
+        report(0, vec![requests(&[("code_class", "a\"b\nc"), ("listener", "lie")])]),
+    );
+    let lines = scrape(&metrics);
+    assert_eq!(lines["holdfast_requests_total{listener=\"[::]:80\",code_class=\"2xx\"}"], 2.0);
+    assert_eq!(lines["holdfast_requests_total{listener=\"a\",code_class=\"a\\\"b\\nc\"}"], 2.0);
+}
+
+#[test]
+fn the_supervisors_own_figures_are_there() {
+    let metrics = Metrics::new();
+    assert_eq!(scrape(&metrics)["holdfast_tunnels_lost_total"], 0.0);
+    metrics.worker_died("a:80", DeathCause::Killed);
+    metrics.worker_died("a:80", DeathCause::Killed);
+    metrics.reload_refused();
+    let pool = |name: &str| PoolHosts {
+        pool: name.into(),
+        settings: "s".into(),
+        healthy: 2,
+        unhealthy: 1,
+    };
+    metrics.set_figures(Figures { revision: 7, pools: vec![pool("p"), pool("q")] });
+    metrics.set_figures(Figures { revision: 8, pools: vec![pool("p")] });
+    let lines = scrape(&metrics);
+    assert_eq!(lines["holdfast_worker_deaths_total{listener=\"a:80\",cause=\"killed\"}"], 2.0);
+    assert_eq!(lines["holdfast_reloads_refused_total"], 1.0);
+    assert_eq!(lines["holdfast_revision"], 8.0);
+    assert_eq!(lines["holdfast_healthy_hosts{pool=\"p\",settings=\"s\"}"], 2.0);
+    assert_eq!(lines["holdfast_unhealthy_hosts{pool=\"p\",settings=\"s\"}"], 1.0);
+    assert!(!lines.keys().any(|line| line.contains("\"q\"")));
+    let build = format!("holdfast_build_info{{version=\"{}\"}}", holdfast_proto::VERSION);
+    assert_eq!(lines[&build], 1.0);
+}

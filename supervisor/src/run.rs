@@ -1,0 +1,417 @@
+//! Start and end of the supervisor, in order: directories, lock, ledger, private sockets, children that live on,
+//! prober, listeners, ready; then signals until the end.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_proto::fd_channel::FdListener;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::change::{self, ChangeError, FIRST_VERDICTS};
+use crate::children::{Children, Listed, Role};
+use crate::directories::{Directories, DirectoryError};
+use crate::group::Adopted;
+use crate::grpc;
+use crate::ledger::{Ledger, LedgerError};
+use crate::lock::{Lock, LockError};
+use crate::sockets;
+use crate::spawn::Spawner;
+use crate::state::{Parts, Supervisor};
+use crate::status;
+
+/// Wait for workers of an earlier supervisor to redial with their listening sockets.
+const ADOPTION: Duration = Duration::from_secs(5);
+/// Wait for the first worker of every listener, at a start.
+const FIRST_SERVING: Duration = Duration::from_secs(30);
+/// Threads of the supervisor: gRPC and bookkeeping; bytes of clients are elsewhere.
+const THREADS: usize = 2;
+
+/// What `holdfast run` was told.
+#[derive(Default)]
+pub struct Options {
+    /// The configuration file; without one the ledger must hold a revision.
+    pub config: Option<PathBuf>,
+    /// RUNTIME; the default otherwise.
+    pub runtime_dir: Option<PathBuf>,
+    /// STATE; the default otherwise.
+    pub state_dir: Option<PathBuf>,
+    /// Where /metrics is; 127.0.0.1:9180 otherwise.
+    pub status_listen: Option<SocketAddr>,
+    /// Called once, when every listener is served.
+    pub on_ready: Option<OnReady>,
+}
+
+/// Told once that everything is served.
+pub type OnReady = Box<dyn FnOnce(&Ready) + Send>;
+
+/// What is ready.
+#[derive(Debug)]
+pub struct Ready {
+    /// Revision in force.
+    pub revision: u64,
+    /// Bound listeners.
+    pub listeners: Vec<SocketAddr>,
+    /// RUNTIME.
+    pub runtime_dir: PathBuf,
+    /// Where /metrics is.
+    pub status: SocketAddr,
+}
+
+/// Why the supervisor could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// RUNTIME or STATE can't be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Another supervisor has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The ledger can't be opened.
+    #[error("cannot open the ledger of revisions")]
+    Ledger(#[from] LedgerError),
+    /// The first configuration is not good.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Nothing to serve.
+    #[error(
+        "there is no configuration: give --config FILE (the state directory holds no revision)"
+    )]
+    NothingToServe,
+    /// A socket of ours can't be made.
+    #[error("cannot listen on {at}")]
+    Socket {
+        /// Path or address.
+        at: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operating system refused something basic.
+    #[error("cannot {what}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs the supervisor until it is told to stop.
+pub fn run(options: Options) -> Result<(), RunError> {
+    let system = |what| move |source| RunError::System { what, source };
+    let directories = Directories::resolve(options.runtime_dir.clone(), options.state_dir.clone())?;
+    directories.prepare()?;
+    let lock = Lock::take(&directories.runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("supervisor")
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let result = runtime.block_on(start(options, directories));
+    // Threads that wait on foreign pidfds must not hold the end up.
+    runtime.shutdown_background();
+    drop(lock);
+    result
+}
+
+async fn start(mut options: Options, directories: Directories) -> Result<(), RunError> {
+    let system = |what| move |source| RunError::System { what, source };
+    let (ledger, damaged) = Ledger::open(&directories.state)?;
+    let children = Arc::new(Children::new(&directories.runtime));
+    let spawner = Spawner::new(directories.runtime.clone(), children.clone());
+    let config_file = options.config.as_ref().map(std::path::absolute).transpose();
+    let config_file = config_file.map_err(system("find the configuration file"))?;
+    let base_dir = config_file.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    let supervisor = Supervisor::new(Parts {
+        base_dir: base_dir.unwrap_or_else(|| directories.state.clone()),
+        directories,
+        config_file,
+        ledger,
+        spawner: Arc::new(spawner.map_err(system("open the own executable"))?),
+        children,
+    });
+    for problem in &damaged {
+        tracing::error!(problem, "ledger");
+    }
+    supervisor.problem("ledger", (!damaged.is_empty()).then(|| damaged.join("; ")));
+    let status = serve_status(&supervisor, &options)?;
+    // Signals are caught from here on: a SIGHUP during the start must not end the process.
+    let signals = Signals::catch().map_err(system("catch signals"))?;
+    let left = supervisor.children.left_behind();
+    serve_private(&supervisor)?;
+    configure(&supervisor, &left).await?;
+    let admin = serve_admin(&supervisor)?;
+    let ready = Ready {
+        revision: supervisor.revision(),
+        listeners: supervisor.groups().iter().map(|group| group.address).collect(),
+        runtime_dir: supervisor.directories.runtime.clone(),
+        status,
+    };
+    supervisor.set_ready(Ok(()));
+    tracing::info!(revision = ready.revision, listeners = ?ready.listeners, "ready");
+    if let Some(tell) = options.on_ready.take() {
+        tell(&ready);
+    }
+    signals.until_stop(&supervisor).await;
+    end(&supervisor).await;
+    drop(admin.await);
+    Ok(())
+}
+
+fn serve_status(supervisor: &Arc<Supervisor>, options: &Options) -> Result<SocketAddr, RunError> {
+    let default = SocketAddr::from(([127, 0, 0, 1], 9180));
+    let address = options.status_listen.unwrap_or(default);
+    let fail = |source| RunError::Socket { at: format!("status address {address}"), source };
+    let listener = sockets::listen(address).map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    let source = supervisor.clone();
+    tokio::spawn(async move {
+        // It never ends by itself.
+        let Err(error) = status::serve(listener, source).await;
+        tracing::error!(%error, "the status address is no longer served");
+    });
+    Ok(bound)
+}
+
+fn named(supervisor: &Supervisor, name: &str, mode: u32) -> Result<UnixListener, RunError> {
+    let path = supervisor.directories.runtime.join(name);
+    let fail = |source| RunError::Socket { at: path.display().to_string(), source };
+    let bound = sockets::put_in_place(&path, mode, |at| StdUnixListener::bind(at)).map_err(fail)?;
+    bound.set_nonblocking(true).map_err(fail)?;
+    UnixListener::from_std(bound).map_err(fail)
+}
+
+/// The two sockets that children dial.
+fn serve_private(supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
+    let control = named(supervisor, "control.sock", 0o600)?;
+    let serving = supervisor.clone();
+    tokio::spawn(async move {
+        if let Err(error) = grpc::serve_children(serving, control, std::future::pending()).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "control socket");
+        }
+    });
+    let path = supervisor.directories.runtime.join("fd.sock");
+    let bound = sockets::put_in_place(&path, 0o600, FdListener::bind);
+    let descriptors =
+        bound.map_err(|source| RunError::Socket { at: path.display().to_string(), source })?;
+    tokio::spawn(crate::descriptors::serve(supervisor.clone(), descriptors));
+    Ok(())
+}
+
+fn serve_admin(supervisor: &Arc<Supervisor>) -> Result<tokio::task::JoinHandle<()>, RunError> {
+    let admin = named(supervisor, "admin.sock", 0o660)?;
+    let serving = supervisor.clone();
+    let mut stop = supervisor.stop.subscribe();
+    Ok(tokio::spawn(async move {
+        let stopped = async move { drop(stop.wait_for(Option::is_some).await) };
+        if let Err(error) = grpc::serve_operators(serving, admin, stopped).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "admin socket");
+        }
+    }))
+}
+
+/// From ledger and file to served listeners.
+async fn configure(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), RunError> {
+    supervisor.health.set_drained(supervisor.ledger().drained());
+    keep_prober(supervisor, left);
+    let restored = change::restore(supervisor);
+    match &restored {
+        Ok(warnings) => {
+            for warning in warnings.iter().flatten() {
+                tracing::warn!("{warning}");
+            }
+            resume(supervisor, left).await?;
+        }
+        Err(error) => {
+            // A certificate file that is gone, say. The configuration file may have the mend.
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "cannot restore the revision in force"
+            );
+            for diagnostic in error.diagnostics() {
+                tracing::error!("{diagnostic}");
+            }
+        }
+    }
+    if supervisor.config_file.is_some() {
+        match supervisor.reload("file", "holdfast".to_owned()).await {
+            Ok(outcome) => {
+                for warning in &outcome.warnings {
+                    tracing::warn!("{warning}");
+                }
+            }
+            Err(error) if supervisor.in_force().is_none() => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    revision = supervisor.revision(),
+                    "the configuration file was not taken; the last good revision is served"
+                );
+                for diagnostic in error.diagnostics() {
+                    tracing::error!("{diagnostic}");
+                }
+            }
+        }
+    }
+    if supervisor.in_force().is_none() {
+        restored?;
+        return Err(RunError::NothingToServe);
+    }
+    let serving = async {
+        for group in supervisor.groups() {
+            group.serving().await;
+        }
+    };
+    if tokio::time::timeout(FIRST_SERVING, serving).await.is_err() {
+        tracing::error!("not every listener is served yet");
+    }
+    Ok(())
+}
+
+fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Listed]) {
+    for prober in left.iter().filter(|listed| listed.role == Role::Prober) {
+        // It redials with a token that nobody knows any more; a fresh one learns every target at once.
+        let id =
+            holdfast_proto::process::ProcessId { pid: prober.pid, start_time: prober.start_time };
+        crate::children::signal(id, rustix::process::Signal::TERM);
+    }
+    let keeping = supervisor.clone();
+    tokio::spawn(async move {
+        keeping.prober.keep(&keeping.spawner, &keeping.children).await;
+    });
+}
+
+/// Serves the ledger's revision: with the workers that an earlier supervisor left, where there are any.
+async fn resume(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), RunError> {
+    let Some(in_force) = supervisor.in_force() else { return Ok(()) };
+    let compiled = &in_force.compiled;
+    supervisor.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
+    let mut adopted: BTreeMap<SocketAddr, Vec<(u64, Adopted)>> = BTreeMap::new();
+    let mut workers = 0;
+    for listed in left {
+        if let Role::Worker { listener, generation } = listed.role {
+            let incarnation = supervisor.children.adopt(listed);
+            tracing::info!(pid = listed.pid, %listener, generation, "found a living worker");
+            let number = incarnation.number;
+            adopted
+                .entry(listener)
+                .or_default()
+                .push((number, Adopted { incarnation, generation }));
+            workers += 1;
+        }
+    }
+    let mut brought = supervisor.brought.take(workers, ADOPTION).await;
+    let health = supervisor.health.clone();
+    let keys = health_keys(&in_force);
+    tokio::spawn(async move { health.first_verdicts(&keys, FIRST_VERDICTS).await });
+    for address in compiled.listeners.keys() {
+        let found = adopted.remove(address).unwrap_or_default();
+        let socket = take_socket(&mut brought, *address);
+        let socket = match socket {
+            Some(socket) => socket,
+            None => sockets::listen(*address)
+                .map_err(|source| ChangeError::Bind { address: *address, source })?,
+        };
+        let found = found.into_iter().map(|(_, adopted)| adopted).collect();
+        supervisor.start_group(*address, socket, found);
+    }
+    Ok(())
+}
+
+fn take_socket(brought: &mut Vec<(u64, TcpListener)>, address: SocketAddr) -> Option<TcpListener> {
+    let at = brought.iter().position(|(_, it)| it.local_addr().is_ok_and(|it| it == address))?;
+    Some(brought.swap_remove(at).1)
+}
+
+fn health_keys(in_force: &crate::state::InForce) -> Vec<holdfast_proto::control::TargetKey> {
+    in_force.compiled.targets.iter().filter_map(|target| target.key.clone()).collect()
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Until SIGTERM, SIGINT or an operator's `stop`. A second one stops without waiting for tunnels.
+    async fn until_stop(mut self, supervisor: &Arc<Supervisor>) {
+        let mut stop = supervisor.stop.subscribe();
+        loop {
+            // Cancel-safe: signals and a watch.
+            tokio::select! {
+                _ = self.terminate.recv() => supervisor.begin_stop(grpc::STOP_DRAIN),
+                _ = self.interrupt.recv() => supervisor.begin_stop(grpc::STOP_DRAIN),
+                _ = self.hangup.recv() => {
+                    let supervisor = supervisor.clone();
+                    tokio::spawn(async move { hangup(&supervisor).await });
+                    continue;
+                }
+                _ = stop.changed() => {}
+            }
+            break;
+        }
+        let supervisor = supervisor.clone();
+        tokio::spawn(async move {
+            // Either signal: whoever asks twice is in a hurry.
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            supervisor.begin_stop(Duration::ZERO);
+        });
+    }
+}
+
+async fn hangup(supervisor: &Supervisor) {
+    match supervisor.reload("reload of", "SIGHUP".to_owned()).await {
+        Ok(outcome) => tracing::info!("{}", outcome.message),
+        Err(error) => {
+            for diagnostic in error.diagnostics() {
+                tracing::error!("{diagnostic}");
+            }
+            tracing::error!(error = &error as &dyn std::error::Error, "reload refused");
+        }
+    }
+}
+
+/// Drains everything; gone when this returns.
+async fn end(supervisor: &Supervisor) {
+    let mut stop = supervisor.stop.subscribe();
+    loop {
+        let deadline = stop.borrow_and_update().unwrap_or_default();
+        tracing::info!(?deadline, "stopping");
+        let all = async {
+            let groups = supervisor.all_groups();
+            futures_util::future::join_all(groups.iter().map(|group| group.stop(deadline))).await;
+        };
+        // Cancel-safe: a stop that is begun again only takes the shorter deadline.
+        tokio::select! {
+            () = all => break,
+            changed = stop.changed() => if changed.is_err() { break },
+        }
+    }
+    supervisor.prober.stop().await;
+    for name in ["admin.sock", "control.sock", "fd.sock"] {
+        let path = supervisor.directories.runtime.join(name);
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::debug!(path = %path.display(), %error, "cannot remove");
+        }
+    }
+    tracing::info!("stopped");
+}

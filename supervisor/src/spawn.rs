@@ -1,0 +1,109 @@
+//! Starting a child: from this process's own executable, by descriptor, so that a package upgrade never mixes versions.
+//!
+//! A child gets its bootstrap on standard input, shares standard error for its log, and inherits nothing else. It is
+//! never tied to this process's life (no `PR_SET_PDEATHSIG`): workers outlive a supervisor.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use holdfast_proto::bootstrap::Bootstrap;
+use holdfast_proto::process::ProcessId;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+use crate::children::{Children, Incarnation, Role};
+
+/// Starts children.
+#[derive(Debug)]
+pub struct Spawner {
+    executable: File,
+    runtime: PathBuf,
+    children: Arc<Children>,
+}
+
+/// Why a child could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// fork or exec failed.
+    #[error("cannot start a child process")]
+    Start(#[source] io::Error),
+    /// It died at once, or its list entry could not be written.
+    #[error("the child process was gone before it could be told who it is")]
+    Tell(#[source] io::Error),
+}
+
+// === impl Spawner ===
+
+impl Spawner {
+    /// Opens this process's executable; it stays the children's even when the file is replaced.
+    pub fn new(runtime: PathBuf, children: Arc<Children>) -> io::Result<Self> {
+        Ok(Self { executable: File::open("/proc/self/exe")?, runtime, children })
+    }
+
+    /// Starts a child of `role` with `threads` event loops.
+    pub async fn spawn(
+        &self,
+        role: Role,
+        threads: u32,
+    ) -> Result<(Arc<Incarnation>, Child), SpawnError> {
+        let incarnation = self.children.expect(role);
+        let result = self.start(&incarnation, threads).await;
+        if result.is_err() {
+            self.children.gone(&incarnation);
+        }
+        Ok((incarnation, result?))
+    }
+
+    async fn start(&self, incarnation: &Incarnation, threads: u32) -> Result<Child, SpawnError> {
+        let (subcommand, listener, generation) = match incarnation.role {
+            Role::Worker { listener, generation } => ("worker", listener.to_string(), generation),
+            Role::Prober => ("prober", String::new(), 0),
+        };
+        let title = match incarnation.role {
+            Role::Worker { .. } => format!("holdfast: worker {listener} generation {generation}"),
+            Role::Prober => "holdfast: prober".to_owned(),
+        };
+        // The path is resolved in the child, before exec closes the descriptor.
+        let mut child = Command::new(format!("/proc/self/fd/{}", self.executable.as_raw_fd()))
+            .arg0(title)
+            .arg(subcommand)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(SpawnError::Start)?;
+        let told = self.tell(incarnation, &mut child, listener, generation, threads).await;
+        if let Err(error) = told {
+            child.kill().await.unwrap_or_default();
+            return Err(SpawnError::Tell(error));
+        }
+        Ok(child)
+    }
+
+    async fn tell(
+        &self,
+        incarnation: &Incarnation,
+        child: &mut Child,
+        listener: String,
+        generation: u64,
+        threads: u32,
+    ) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let pid = child.id().ok_or_else(gone)?;
+        // Known before it can say Hello: it can't before it has read its bootstrap.
+        self.children.born(incarnation, ProcessId::of(pid)?)?;
+        let bootstrap = Bootstrap {
+            runtime_dir: self.runtime.clone(),
+            token: incarnation.token.clone(),
+            listener,
+            generation,
+            threads,
+        };
+        let mut input = child.stdin.take().ok_or_else(gone)?;
+        input.write_all(bootstrap.to_line().as_bytes()).await
+    }
+}

@@ -1,0 +1,241 @@
+//! What the parts of the supervisor share: who runs, what is in force, what an operator should know.
+//!
+//! Only [`crate::change`] replaces what is in force; only the groups' keepers and the prober's start processes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::children::Children;
+use crate::compile::Compiled;
+use crate::config::gateway::Gateway;
+use crate::descriptors::Brought;
+use crate::directories::Directories;
+use crate::group::{Group, Surroundings};
+use crate::health_board::HealthBoard;
+use crate::ledger::Ledger;
+use crate::metrics::{Figures, Metrics, PoolHosts};
+use crate::prober::Prober;
+use crate::spawn::Spawner;
+use crate::status::StatusSource;
+use crate::worker::Worker;
+
+/// Time that a child's first message may overtake its keeper's bookkeeping.
+const BOOKKEEPING: Duration = Duration::from_secs(2);
+
+/// The supervisor.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// Where it lives.
+    pub directories: Directories,
+    /// Its configuration file.
+    pub config_file: Option<PathBuf>,
+    /// Where relative paths of applied documents start.
+    pub base_dir: PathBuf,
+    /// Revisions on disk.
+    pub ledger: Mutex<Ledger>,
+    /// Verdicts.
+    pub health: Arc<HealthBoard>,
+    /// The prober.
+    pub prober: Prober,
+    /// Who our children are.
+    pub children: Arc<Children>,
+    /// Starts them.
+    pub spawner: Arc<Spawner>,
+    /// Listening sockets from workers that outlived a supervisor.
+    pub brought: Brought,
+    /// Exposition.
+    pub metrics: Arc<Metrics>,
+    /// One change at a time.
+    pub changing: tokio::sync::Mutex<()>,
+    /// Set once: everything ends, tunnels within this time.
+    pub stop: watch::Sender<Option<Duration>>,
+    in_force: Mutex<Option<Arc<InForce>>>,
+    groups: Mutex<BTreeMap<SocketAddr, Arc<Group>>>,
+    retired: Mutex<Vec<Arc<Group>>>,
+    problems: Mutex<BTreeMap<&'static str, String>>,
+    ready: Mutex<Result<(), String>>,
+}
+
+/// The parts that are made before the supervisor is.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where it lives.
+    pub directories: Directories,
+    /// Its configuration file.
+    pub config_file: Option<PathBuf>,
+    /// Where relative paths start.
+    pub base_dir: PathBuf,
+    /// Revisions on disk.
+    pub ledger: Ledger,
+    /// Who our children are.
+    pub children: Arc<Children>,
+    /// Starts them.
+    pub spawner: Arc<Spawner>,
+}
+
+/// The revision that is served.
+#[derive(Debug)]
+pub struct InForce {
+    /// Its number.
+    pub revision: u64,
+    /// Its document, as given.
+    pub document: String,
+    /// The model.
+    pub gateway: Gateway,
+    /// What workers and prober get; `revision` in the snapshots is 0.
+    pub compiled: Compiled,
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// A supervisor with nothing in force.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            directories: parts.directories,
+            config_file: parts.config_file,
+            base_dir: parts.base_dir,
+            ledger: Mutex::new(parts.ledger),
+            health: Arc::default(),
+            prober: Prober::default(),
+            children: parts.children,
+            spawner: parts.spawner,
+            brought: Brought::default(),
+            metrics: Arc::new(Metrics::new()),
+            changing: tokio::sync::Mutex::new(()),
+            stop: watch::Sender::new(None),
+            in_force: Mutex::default(),
+            groups: Mutex::default(),
+            retired: Mutex::default(),
+            problems: Mutex::default(),
+            ready: Mutex::new(Err("starting".to_owned())),
+        })
+    }
+
+    /// The ledger, locked: callers hold it for one call only.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// What is in force.
+    pub fn in_force(&self) -> Option<Arc<InForce>> {
+        lock(&self.in_force).clone()
+    }
+
+    /// The revision in force; 0 before the first.
+    pub fn revision(&self) -> u64 {
+        self.in_force().map_or(0, |it| it.revision)
+    }
+
+    pub(crate) fn put_in_force(&self, in_force: InForce) {
+        *lock(&self.in_force) = Some(Arc::new(in_force));
+    }
+
+    /// The listeners that are configured.
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        lock(&self.groups).values().cloned().collect()
+    }
+
+    /// Configured listeners, and removed ones whose tunnels live on.
+    pub fn all_groups(&self) -> Vec<Arc<Group>> {
+        let mut retired = lock(&self.retired);
+        retired.retain(|group| !group.workers().is_empty());
+        self.groups().into_iter().chain(retired.iter().cloned()).collect()
+    }
+
+    /// One configured listener.
+    pub fn group(&self, address: SocketAddr) -> Option<Arc<Group>> {
+        lock(&self.groups).get(&address).cloned()
+    }
+
+    pub(crate) fn add_group(&self, group: Arc<Group>) {
+        lock(&self.groups).insert(group.address, group);
+    }
+
+    pub(crate) fn retire_group(&self, address: SocketAddr) -> Option<Arc<Group>> {
+        let group = lock(&self.groups).remove(&address)?;
+        lock(&self.retired).push(group.clone());
+        Some(group)
+    }
+
+    /// What a group's keeper needs.
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            spawner: self.spawner.clone(),
+            children: self.children.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// The worker of an incarnation; waits a moment, since a child may speak before its keeper has written it down.
+    pub async fn worker(&self, incarnation: u64) -> Option<Arc<Worker>> {
+        let find = || {
+            let groups = self.all_groups();
+            let mut workers = groups.iter().flat_map(|group| group.workers());
+            workers.find(|worker| worker.incarnation.number == incarnation)
+        };
+        let deadline = tokio::time::Instant::now() + BOOKKEEPING;
+        loop {
+            if let Some(worker) = find() {
+                return Some(worker);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Says (or, with `None`, takes back) something that an operator should know.
+    pub fn problem(&self, about: &'static str, what: Option<String>) {
+        let mut problems = lock(&self.problems);
+        match what {
+            Some(what) => problems.insert(about, what),
+            None => problems.remove(about),
+        };
+    }
+
+    /// What an operator should know.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<_> = lock(&self.problems).values().cloned().collect();
+        for group in self.groups().iter().filter(|group| group.looping()) {
+            problems.push(format!("workers of {} keep dying by themselves", group.address));
+        }
+        problems
+    }
+
+    /// Sets what `/readyz` answers.
+    pub fn set_ready(&self, ready: Result<(), String>) {
+        *lock(&self.ready) = ready;
+    }
+
+    /// Begins the end. A second call can only shorten it.
+    pub fn begin_stop(&self, tunnel_deadline: Duration) {
+        self.set_ready(Err("stopping".to_owned()));
+        self.stop.send_modify(|stop| {
+            *stop = Some(stop.map_or(tunnel_deadline, |earlier| earlier.min(tunnel_deadline)));
+        });
+    }
+}
+
+impl StatusSource for Supervisor {
+    fn metrics(&self) -> String {
+        let pools = self.health.report().iter().map(PoolHosts::from).collect();
+        self.metrics.set_figures(Figures { revision: self.revision(), pools });
+        self.metrics.render()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        lock(&self.ready).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

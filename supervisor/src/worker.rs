@@ -1,0 +1,219 @@
+//! One worker as the supervisor sees it: what is wanted of it, what it has said.
+//!
+//! Everything is state, latest wins, so that a worker that redials is told again without anybody remembering what was
+//! lost. Only tunnel queries are calls.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use holdfast_proto::control::{
+    CloseResult, CloseTunnels, ListTunnels, ListenerSnapshot, Tunnel, TunnelList, WorkerDirective,
+    WorkerState, worker_directive,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::children::Incarnation;
+
+/// How long a worker may take over a query before it is left out of the answer.
+const QUERY_PATIENCE: Duration = Duration::from_secs(5);
+/// Queries on their way to one worker; more wait in their callers.
+const QUERIES: usize = 8;
+
+/// What is wanted of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// Take snapshots, don't accept.
+    Stand,
+    /// Accept and serve.
+    Serve,
+    /// Take no new work; tunnels live for at most this long (`None`: until they end).
+    Drain {
+        /// Time for tunnels, from when the worker hears it.
+        tunnel_deadline: Option<Duration>,
+        /// For the log.
+        reason: String,
+    },
+}
+
+/// What a worker has said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Its stream is open.
+    pub connected: bool,
+    /// Last state that it announced.
+    pub state: WorkerState,
+    /// It announced that it serves at least once.
+    pub served: bool,
+    /// Last revision that it acknowledged.
+    pub revision: u64,
+    /// Last revision that it refused, and why.
+    pub refusal: Option<(u64, String)>,
+    /// Live tunnels.
+    pub tunnels: u64,
+    /// Version of its executable.
+    pub version: String,
+    /// Its process is gone.
+    pub gone: bool,
+}
+
+/// A list that is still coming, and who waits for it.
+type List = (Vec<Tunnel>, oneshot::Sender<Vec<Tunnel>>);
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its process.
+    pub incarnation: Arc<Incarnation>,
+    /// Its number in its group.
+    pub generation: u64,
+    /// What it accepts on.
+    pub socket: Arc<TcpListener>,
+    /// The listener's snapshots, latest wins.
+    pub snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
+    intent: watch::Sender<Intent>,
+    view: watch::Sender<View>,
+    queries: mpsc::Sender<WorkerDirective>,
+    pending_queries: Mutex<Option<mpsc::Receiver<WorkerDirective>>>,
+    next_query: AtomicU64,
+    lists: Mutex<HashMap<u64, List>>,
+    closes: Mutex<HashMap<u64, oneshot::Sender<Vec<u64>>>>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// A worker whose process was just started or found.
+    pub fn new(
+        incarnation: Arc<Incarnation>,
+        generation: u64,
+        socket: Arc<TcpListener>,
+        snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
+    ) -> Self {
+        let (queries, pending) = mpsc::channel(QUERIES);
+        let view = View { state: WorkerState::Starting, ..View::default() };
+        Self {
+            incarnation,
+            generation,
+            socket,
+            snapshots,
+            intent: watch::Sender::new(Intent::Stand),
+            view: watch::Sender::new(view),
+            queries,
+            pending_queries: Mutex::new(Some(pending)),
+            next_query: AtomicU64::new(1),
+            lists: Mutex::default(),
+            closes: Mutex::default(),
+        }
+    }
+
+    /// What it has said, now.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// What it says, as it changes.
+    pub fn watch_view(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// Notes something that it said.
+    pub fn note(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_if_modified(|view| {
+            let before = view.clone();
+            change(view);
+            *view != before
+        });
+    }
+
+    /// Wants something of it. A draining worker is never asked to serve again.
+    pub fn want(&self, intent: Intent) {
+        self.intent.send_if_modified(|now| {
+            let backwards =
+                matches!(now, Intent::Drain { .. }) && !matches!(intent, Intent::Drain { .. });
+            if backwards || *now == intent {
+                return false;
+            }
+            *now = intent;
+            true
+        });
+    }
+
+    /// What is wanted of it.
+    pub fn intent(&self) -> watch::Receiver<Intent> {
+        self.intent.subscribe()
+    }
+
+    /// The queries to send on; taken by the one session that is open, and given back at its end.
+    pub fn take_queries(&self) -> Option<mpsc::Receiver<WorkerDirective>> {
+        lock(&self.pending_queries).take()
+    }
+
+    /// Gives the queries back for the next session.
+    pub fn return_queries(&self, queries: mpsc::Receiver<WorkerDirective>) {
+        *lock(&self.pending_queries) = Some(queries);
+    }
+
+    /// Its live tunnels; empty when it does not answer in time.
+    pub async fn tunnels(&self) -> Vec<Tunnel> {
+        let request = self.next_query.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        lock(&self.lists).insert(request, (Vec::new(), answer));
+        let kind = worker_directive::Kind::ListTunnels(ListTunnels { request });
+        let tunnels = self.ask(kind, answered).await;
+        lock(&self.lists).remove(&request);
+        tunnels
+    }
+
+    /// Ends tunnels; gives back those that were its own.
+    pub async fn close_tunnels(&self, ids: Vec<u64>) -> Vec<u64> {
+        let request = self.next_query.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        lock(&self.closes).insert(request, answer);
+        let kind = worker_directive::Kind::CloseTunnels(CloseTunnels { request, ids });
+        let closed = self.ask(kind, answered).await;
+        lock(&self.closes).remove(&request);
+        closed
+    }
+
+    async fn ask<T>(
+        &self,
+        kind: worker_directive::Kind,
+        answered: oneshot::Receiver<Vec<T>>,
+    ) -> Vec<T> {
+        if !self.view.borrow().connected {
+            return Vec::new();
+        }
+        let asking = async {
+            self.queries.send(WorkerDirective { kind: Some(kind) }).await.ok()?;
+            answered.await.ok()
+        };
+        tokio::time::timeout(QUERY_PATIENCE, asking).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Part of an answer to [`Worker::tunnels`].
+    pub fn note_tunnels(&self, list: TunnelList) {
+        let mut lists = lock(&self.lists);
+        let Some((so_far, _)) = lists.get_mut(&list.request) else { return };
+        so_far.extend(list.tunnels);
+        if list.last
+            && let Some((all, answer)) = lists.remove(&list.request)
+        {
+            // Nobody waits any more: the caller's patience ended first.
+            drop(answer.send(all));
+        }
+    }
+
+    /// An answer to [`Worker::close_tunnels`].
+    pub fn note_closed(&self, result: CloseResult) {
+        if let Some(answer) = lock(&self.closes).remove(&result.request) {
+            drop(answer.send(result.closed));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
