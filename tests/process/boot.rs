@@ -188,3 +188,27 @@ fn every_example_is_valid() {
         }
     }
 }
+
+#[test]
+fn a_document_with_every_known_oddity_carries_plain_and_secure_websockets() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/article-oddities.jsonc");
+    let directory = directory();
+    let certificate = Certificate::make(directory.path(), "site", "chat.test");
+    let backend = Backend::start("one");
+    let (port, secure) = (free_port(), free_port());
+    let replaced = [
+        ("certs/rsa.pem", "site.crt".to_owned()),
+        ("certs/rsa-pkcs1.key", "site.key".to_owned()),
+        ("\"8080\"", format!("\"{port}\"")),
+        ("8443", secure.to_string()),
+        ("9000", backend.address.port().to_string()),
+    ];
+    let text = fs::read_to_string(fixture).unwrap();
+    let text = replaced.iter().fold(text, |text, (old, new)| {
+        assert!(text.contains(old), "the fixture no longer says {old}");
+        text.replace(old, new)
+    });
+    let _gateway = Gateway::start_text(directory, &text);
+    assert!(WebSocket::open(port, "/echo").echoes("plain"));
+    assert!(WebSocket::open_tls(secure, "/echo", &certificate).echoes("secure"));
+}

@@ -35,7 +35,12 @@ impl Gateway {
 
     /// The same in a directory that already holds files (certificates, an older state).
     pub(crate) fn start_in(directory: TempDir, document: &Document) -> Self {
-        fs::write(directory.path().join("gateway.json"), document.text()).unwrap();
+        Self::start_text(directory, &document.text())
+    }
+
+    /// The same with a document as somebody wrote it.
+    pub(crate) fn start_text(directory: TempDir, text: &str) -> Self {
+        fs::write(directory.path().join("gateway.json"), text).unwrap();
         let status_port = free_port();
         let supervisor = RefCell::new(spawn(directory.path(), status_port));
         let gateway = Self { directory, supervisor, seen: RefCell::default(), status_port };
