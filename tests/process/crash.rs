@@ -1,0 +1,98 @@
+//! Deaths without warning: of a worker, the prober, the supervisor, all of them.
+
+use std::time::Duration;
+
+use crate::harness::{
+    Backend, Document, Gateway, MOMENT, Patience, WebSocket, eventually, free_port, get, kill9,
+    pause, resume, stays,
+};
+
+fn one_gateway() -> (Gateway, u16, Backend) {
+    let backend = Backend::start("one");
+    let port = free_port();
+    (Gateway::start(&Document::simple(port, &[backend.address])), port, backend)
+}
+
+#[test]
+fn a_killed_worker_is_replaced_and_new_connections_are_served() {
+    let (gateway, port, _backend) = one_gateway();
+    for _ in 0..10 {
+        let worker = gateway.worker_pid();
+        kill9(worker);
+        // The supervisor holds the listening socket: this connection waits in its queue for the next worker.
+        assert_eq!(get(port, "/whoami").unwrap().text(), "one");
+        assert_ne!(gateway.worker_pid(), worker);
+    }
+}
+
+#[test]
+fn a_killed_worker_takes_no_other_listener_with_it() {
+    let backend = Backend::start("one");
+    let (first, second) = (free_port(), free_port());
+    let document = Document::simple(first, &[backend.address]).site("more", second, "chat");
+    let gateway = Gateway::start(&document);
+    let mut sockets = [first, second].map(|port| WebSocket::open(port, "/echo"));
+    let status = gateway.status();
+    let listeners = status["listeners"].as_array().unwrap();
+    let listener = listeners.iter().find(|one| one["address"] == format!("127.0.0.1:{first}"));
+    kill9(listener.unwrap()["workers"][0]["pid"].as_u64().unwrap().try_into().unwrap());
+    assert!(sockets[1].echoes("still here"));
+    assert_eq!(get(first, "/whoami").unwrap().text(), "one");
+}
+
+#[test]
+fn a_killed_supervisor_leaves_traffic_flowing() {
+    let (gateway, port, _backend) = one_gateway();
+    let mut socket = WebSocket::open(port, "/echo");
+    gateway.worker_pid();
+    kill9(gateway.supervisor_pid());
+    stays(MOMENT, "traffic without a supervisor", || {
+        socket.echoes("still here") && get(port, "/whoami").is_ok_and(|one| one.status == 200)
+    });
+}
+
+#[test]
+fn applied_revision_and_drain_outlive_kill_9_of_everything() {
+    let backends = Backend::group(&["one", "two"]);
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &addresses[..1]));
+    gateway.apply(&Document::simple(port, &addresses));
+    gateway.must(&["drain", "chat/127.0.0.2"]);
+    for _ in 0..3 {
+        gateway.kill_everything();
+        gateway.start_again();
+        assert_eq!(gateway.revision(), 2);
+        assert_eq!(gateway.health_of("127.0.0.2"), "Draining");
+        for _ in 0..6 {
+            assert_eq!(get(port, "/whoami").unwrap().text(), "two");
+        }
+    }
+}
+
+#[test]
+fn a_stopped_supervisor_stops_no_traffic() {
+    let (gateway, port, _backend) = one_gateway();
+    pause(gateway.supervisor_pid());
+    stays(MOMENT, "traffic beside a stopped supervisor", || {
+        WebSocket::open(port, "/echo").echoes("hello")
+    });
+    resume(gateway.supervisor_pid());
+    eventually(Patience::USUAL, "admin to answer again", || {
+        gateway.cli(&["status"]).status.success().then_some(())
+    });
+}
+
+#[test]
+fn a_killed_worker_ends_only_what_it_had_accepted() {
+    let (gateway, port, _backend) = one_gateway();
+    let worker = gateway.worker_pid();
+    pause(worker);
+    let waiting = std::thread::spawn(move || get(port, "/whoami"));
+    stays(Duration::from_millis(200), "a stopped worker answers nothing", || {
+        !waiting.is_finished()
+    });
+    kill9(worker);
+    // It may have been accepted by the kernel on the dead worker's behalf only: then the next one answers it.
+    assert_eq!(waiting.join().unwrap().unwrap().text(), "one");
+}

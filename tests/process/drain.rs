@@ -1,0 +1,106 @@
+//! Leaving in order: restarts, stops, drained backends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    Backend, Connection, Document, Gateway, Patience, WebSocket, eventually, free_port, get, scale,
+};
+
+#[test]
+fn connects_during_worker_restarts_are_never_refused() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
+    let done = Arc::new(AtomicBool::new(false));
+    let clients = [(); 4].map(|()| {
+        let done = Arc::clone(&done);
+        thread::spawn(move || {
+            let mut served = 0;
+            while !done.load(Ordering::SeqCst) {
+                assert_eq!(get(port, "/whoami").unwrap().status, 200);
+                served += 1;
+            }
+            served
+        })
+    });
+    for _ in 0..scale("HOLDFAST_TEST_RESTARTS", 20) {
+        gateway.must(&["restart"]);
+    }
+    done.store(true, Ordering::SeqCst);
+    let served: u32 = clients.map(|client| client.join().unwrap()).iter().sum();
+    assert!(served > 0);
+}
+
+#[test]
+fn a_restart_replaces_the_worker_and_keeps_its_tunnels() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
+    let old = gateway.worker_pid();
+    let mut socket = WebSocket::open(port, "/echo");
+    gateway.must(&["restart", &format!("127.0.0.1:{port}")]);
+    assert_ne!(gateway.worker_pid(), old);
+    assert!(socket.echoes("still here"));
+    assert!(WebSocket::open(port, "/echo").echoes("new"));
+}
+
+#[test]
+fn a_keep_alive_connection_is_told_before_it_is_closed() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
+    let mut connection = Connection::open(port).unwrap();
+    assert_eq!(connection.get("/whoami", "localhost").unwrap().header("connection"), None);
+    gateway.must(&["restart"]);
+    let last = connection.get("/whoami", "localhost").unwrap();
+    assert_eq!(last.status, 200);
+    assert_eq!(last.header("connection").map(str::to_lowercase).as_deref(), Some("close"));
+    assert_eq!(connection.read_byte().unwrap(), 0);
+}
+
+#[test]
+fn a_drained_backend_gets_nothing_new_and_keeps_its_tunnels() {
+    let backends = Backend::group(&["one", "two"]);
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &addresses));
+    let mut sockets: Vec<_> = (0..10).map(|_| WebSocket::open(port, "/echo")).collect();
+    gateway.must(&["drain", "chat/127.0.0.2"]);
+    assert_eq!(gateway.health_of("127.0.0.2"), "Draining");
+    for _ in 0..20 {
+        assert_eq!(get(port, "/whoami").unwrap().text(), "two");
+    }
+    assert!(sockets.iter_mut().all(|socket| socket.echoes("still here")));
+    gateway.must(&["undrain", "chat/127.0.0.2"]);
+    eventually(Patience::USUAL, "the backend to be back", || {
+        (get(port, "/whoami").unwrap().text() == "one").then_some(())
+    });
+}
+
+#[test]
+fn stop_drains_and_then_ends_every_process() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let document = Document::simple(port, &[backend.address]).holdfast("drainTimeoutInSec", 2);
+    let gateway = Gateway::start(&document);
+    let mut socket = WebSocket::open(port, "/echo");
+    let workers = gateway.worker_pids();
+    gateway.must(&["stop"]);
+    eventually(Patience::USUAL, "the listener to be closed", || get(port, "/").err());
+    eventually(Patience::LONG, "the supervisor to end", || gateway.has_ended().then_some(()));
+    assert!(workers.into_iter().all(|pid| !crate::harness::alive(pid)));
+    assert!(socket.end().is_some());
+}
+
+#[test]
+fn a_termination_signal_is_a_stop() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
+    gateway.signal(Signal::SIGTERM);
+    eventually(Patience::LONG, "the supervisor to end", || gateway.has_ended().then_some(()));
+}

@@ -1,0 +1,31 @@
+//! What the process tests are told with: gateways, backends, clients, documents and patience.
+//!
+//! Every process started here is ended by the guard that started it, by its id. No test ever waits a fixed time: it
+//! waits for what a user would notice, with [`eventually`].
+
+mod backend;
+mod bad_backend;
+mod certs;
+mod client;
+mod document;
+mod eventually;
+mod gateway;
+mod http;
+mod ports;
+mod proc;
+mod tools;
+
+pub(crate) use backend::Backend;
+pub(crate) use bad_backend::{BadBackend, Misbehaviour};
+pub(crate) use certs::Certificate;
+pub(crate) use client::{End, WebSocket, frame, upgrade_request};
+pub(crate) use document::Document;
+pub(crate) use eventually::{Patience, eventually, scale, stays};
+pub(crate) use gateway::{Gateway, MOMENT, directory, words};
+pub(crate) use http::{Connection, get, get_host};
+pub(crate) use ports::free_port;
+pub(crate) use proc::{alive, cpu_time, kill9, pause, resident_kib, resume};
+pub(crate) use tools::{script, tools};
+
+/// The executable under test.
+pub(crate) const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");

@@ -1,0 +1,25 @@
+//! Tests that start the real `holdfast`, send real signals and look at what a client sees.
+//!
+//! Each test is a short story over [`harness`]; nothing here knows how the gateway works inside. What needs Python,
+//! Node or a browser runs only where `HOLDFAST_TEST_TOOLS` names the directory that `tests/run` prepared.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests"
+)]
+
+mod admin;
+mod boot;
+mod crash;
+mod demo;
+mod drain;
+mod harness;
+mod health;
+mod limits;
+mod reload;
+mod routing;
+mod tls;
+mod tools;
+mod websocket;
