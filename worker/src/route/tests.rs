@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn forward(binding: u32) -> Option<wire::Action> {
-    Some(wire::Action { kind: Some(wire::action::Kind::Forward(wire::Forward { binding })) })
+fn forward(binding: u32) -> wire::Action {
+    wire::Action { kind: Some(wire::action::Kind::Forward(wire::Forward { binding })) }
 }
 
 fn site(name: &str, hosts: &[&str], paths: &[(&[&str], u32)]) -> wire::Site {
@@ -20,10 +20,10 @@ fn site(name: &str, hosts: &[&str], paths: &[(&[&str], u32)]) -> wire::Site {
             .map(|(patterns, binding)| wire::PathRoute {
                 name: format!("path-{binding}"),
                 patterns: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
-                action: forward(*binding),
+                action: Some(forward(*binding)),
             })
             .collect(),
-        default_action: forward(0),
+        default_action: Some(forward(0)),
         ..wire::Site::default()
     }
 }
@@ -267,10 +267,10 @@ fn sites() -> impl Strategy<Value = Vec<wire::Site>> {
                     .map(|(pattern, binding)| wire::PathRoute {
                         name: String::new(),
                         patterns: vec![pattern],
-                        action: forward(binding),
+                        action: Some(forward(binding)),
                     })
                     .collect(),
-                default_action: forward(0),
+                default_action: Some(forward(0)),
                 ..wire::Site::default()
             })
             .collect()

@@ -70,10 +70,10 @@ async fn a_connection_is_let_go_after_a_minute() {
     let idle = Arc::new(Idle::default());
     idle.put(key(&binding), sender);
     tokio::time::pause();
-    tokio::time::advance(IDLE_FOR - Duration::from_secs(1)).await;
+    tokio::time::advance(IDLE_FOR.mul_f32(0.9)).await;
     idle.sweep();
     assert_eq!(idle.len(), 1);
-    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::time::advance(IDLE_FOR.mul_f32(0.1)).await;
     idle.sweep();
     assert!(idle.is_empty());
 }
