@@ -35,6 +35,7 @@ const FENCES: [(&str, &[&str], &str); 5] = [
 ];
 
 /// The worker's modules from top to bottom: each may import only what stands lower (or in its own line).
+/// Tests may look wherever they like.
 const WORKER_LAYERS: [&[&str]; 12] = [
     &["run"],
     &["control"],
@@ -192,7 +193,9 @@ fn the_workers_imports_point_only_down() {
     let layer = |module: &str| WORKER_LAYERS.iter().position(|layer| layer.contains(&module));
     let mut faults = Vec::new();
     for (name, text) in sources() {
-        let Some(inside) = name.strip_prefix("worker/src/").filter(|inside| *inside != "lib.rs")
+        let Some(inside) = name
+            .strip_prefix("worker/src/")
+            .filter(|inside| *inside != "lib.rs" && !inside.ends_with("tests.rs"))
         else {
             continue;
         };
