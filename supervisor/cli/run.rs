@@ -44,7 +44,7 @@ pub(crate) fn supervise(options: Options) -> anyhow::Result<()> {
 pub(crate) fn worker() -> anyhow::Result<()> {
     let _log = logging::start("worker");
     let bootstrap = become_child(c"holdfast-wrk")?;
-    holdfast_worker::run::run(bootstrap).map_err(Into::into)
+    holdfast_worker::run(bootstrap).map_err(Into::into)
 }
 
 /// Runs the prober, as told on standard input.

@@ -86,7 +86,8 @@ impl Group {
     ) -> Arc<Self> {
         let (orders, inbox) = mpsc::channel(ORDERS);
         let board = Arc::new(Board::default());
-        let threads = snapshot.limits.as_ref().map_or(1, |limits| limits.threads.max(1));
+        let threads = snapshot.limits.as_ref().map_or(0, |limits| limits.threads);
+        let threads = if threads > 0 { threads } else { one_a_processor() };
         let snapshots = watch::Sender::new(Some(Arc::new(snapshot)));
         let keeper = keeper::Keeper::new(
             address,
@@ -223,6 +224,11 @@ fn cause_of(status: Option<ExitStatus>, planned: bool, served: bool) -> (DeathCa
         None if planned => (DeathCause::Planned, false),
         None => (DeathCause::Exited, false),
     }
+}
+
+fn one_a_processor() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(processors).unwrap_or(1)
 }
 
 /// Asks a worker to drain.
