@@ -274,7 +274,7 @@ impl Control {
         match Table::compile(snapshot, Some(&current.load().table)) {
             Ok(table) => {
                 self.removal.note_table(&table);
-                self.shared.idle.keep_only(&table);
+                self.shared.idle.keep_only(&table.bindings);
                 current.install_table(table);
                 self.retire_tunnels();
                 self.revision = Some(revision);
