@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use holdfast_proto::control::StatusRange;
 
-use crate::plan::PlanError;
+use crate::refusal::ProbeRefusal;
 
 /// Azure's default match.
 const DEFAULT_STATUSES: RangeInclusive<u16> = 200..=399;
@@ -18,7 +18,7 @@ pub(crate) struct Statuses(Vec<RangeInclusive<u16>>);
 
 impl Statuses {
     /// From the wire; none means Azure's default, 200-399.
-    pub(crate) fn new(ranges: &[StatusRange]) -> Result<Self, PlanError> {
+    pub(crate) fn new(ranges: &[StatusRange]) -> Result<Self, ProbeRefusal> {
         if ranges.is_empty() {
             return Ok(Self(vec![DEFAULT_STATUSES]));
         }
@@ -26,7 +26,7 @@ impl Statuses {
             .iter()
             .map(|range| match (u16::try_from(range.first), u16::try_from(range.last)) {
                 (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
-                _ => Err(PlanError::Statuses { first: range.first, last: range.last }),
+                _ => Err(ProbeRefusal::Statuses { first: range.first, last: range.last }),
             })
             .collect::<Result<_, _>>()
             .map(Self)

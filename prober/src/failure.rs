@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::CertificateError;
 use rustls_pki_types::{ServerName, UnixTime};
 
-use crate::plan::PlanError;
+use crate::refusal::ProbeRefusal;
 
 /// What a check was waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +96,8 @@ pub(crate) enum CheckFailure {
 
 // === impl CheckFailure ===
 
-impl From<&PlanError> for CheckFailure {
-    fn from(error: &PlanError) -> Self {
+impl From<&ProbeRefusal> for CheckFailure {
+    fn from(error: &ProbeRefusal) -> Self {
         let mut words = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {

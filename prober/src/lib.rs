@@ -19,6 +19,7 @@ mod control;
 mod expect;
 mod failure;
 mod plan;
+mod refusal;
 mod run;
 mod schedule;
 mod tls;

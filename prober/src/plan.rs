@@ -10,6 +10,7 @@ use http::header::{self, HeaderValue};
 use http::uri::PathAndQuery;
 
 use crate::expect::Statuses;
+use crate::refusal::ProbeRefusal;
 use crate::tls::{Tls, TlsClient};
 
 /// Where the TCP connection goes.
@@ -42,46 +43,6 @@ pub(crate) struct Plan {
     pub(crate) body: String,
 }
 
-/// Why a probe cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PlanError {
-    /// The target has no probe.
-    #[error("the target has no probe")]
-    NoProbe,
-    /// Neither HTTP nor HTTPS.
-    #[error("the probe's protocol is neither Http nor Https")]
-    Scheme,
-    /// No TCP port.
-    #[error("{0} is not a TCP port")]
-    Port(u32),
-    /// Neither an IP literal nor a host name.
-    #[error("the backend has no address")]
-    NoAddress,
-    /// Not usable as a Host header.
-    #[error("{0:?} cannot be a Host header")]
-    Host(String),
-    /// Not usable as a request target.
-    #[error("{0:?} cannot be a path")]
-    Path(String),
-    /// A range that holds no status.
-    #[error("{first}-{last} is not a range of statuses")]
-    Statuses {
-        /// Its first status.
-        first: u32,
-        /// Its last status.
-        last: u32,
-    },
-    /// Not usable in TLS.
-    #[error("{0:?} cannot be the name of a TLS server")]
-    ServerName(String),
-    /// A trusted root is no certificate.
-    #[error("a trusted root certificate cannot be read")]
-    Root(#[source] rustls::Error),
-    /// rustls refuses what it was given.
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
-}
-
 // === impl Plan ===
 
 impl Plan {
@@ -90,19 +51,19 @@ impl Plan {
         key: &TargetKey,
         probe: Option<&Probe>,
         tls: &Tls,
-    ) -> Result<Self, PlanError> {
-        let probe = probe.ok_or(PlanError::NoProbe)?;
+    ) -> Result<Self, ProbeRefusal> {
+        let probe = probe.ok_or(ProbeRefusal::NoProbe)?;
         let destination = Destination::new(&key.address)?;
         let client = match Scheme::try_from(probe.scheme) {
             Ok(Scheme::Http) => None,
             Ok(Scheme::Https) => Some(tls.client(&key.address, probe)?),
-            Ok(Scheme::Unspecified) | Err(_) => return Err(PlanError::Scheme),
+            Ok(Scheme::Unspecified) | Err(_) => return Err(ProbeRefusal::Scheme),
         };
         Ok(Self {
             port: u16::try_from(probe.port)
                 .ok()
                 .filter(|port| *port != 0)
-                .ok_or(PlanError::Port(probe.port))?,
+                .ok_or(ProbeRefusal::Port(probe.port))?,
             tls: client,
             host: host_header(probe, &destination)?,
             path: path(&probe.path)?,
@@ -117,7 +78,7 @@ impl Plan {
 /// No check can succeed in less, so 0 from the wire would only be a puzzle. The document's least is 1 s.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
 
-fn host_header(probe: &Probe, destination: &Destination) -> Result<HeaderValue, PlanError> {
+fn host_header(probe: &Probe, destination: &Destination) -> Result<HeaderValue, ProbeRefusal> {
     let host = match (probe.host.as_str(), destination) {
         ("", Destination::Ip(IpAddr::V6(ip))) => format!("[{ip}]"),
         ("", Destination::Ip(ip)) => ip.to_string(),
@@ -126,28 +87,28 @@ fn host_header(probe: &Probe, destination: &Destination) -> Result<HeaderValue, 
     };
     match HeaderValue::from_str(&host) {
         Ok(value) if !host.contains(char::is_whitespace) => Ok(value),
-        _ => Err(PlanError::Host(host)),
+        _ => Err(ProbeRefusal::Host(host)),
     }
 }
 
-fn path(path: &str) -> Result<PathAndQuery, PlanError> {
+fn path(path: &str) -> Result<PathAndQuery, ProbeRefusal> {
     match path {
         "" => Ok(PathAndQuery::from_static("/")),
         path if path.starts_with('/') => {
-            PathAndQuery::try_from(path).map_err(|_| PlanError::Path(path.to_owned()))
+            PathAndQuery::try_from(path).map_err(|_| ProbeRefusal::Path(path.to_owned()))
         }
-        path => Err(PlanError::Path(path.to_owned())),
+        path => Err(ProbeRefusal::Path(path.to_owned())),
     }
 }
 
 // === impl Destination ===
 
 impl Destination {
-    fn new(address: &str) -> Result<Self, PlanError> {
+    fn new(address: &str) -> Result<Self, ProbeRefusal> {
         let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         match bare.unwrap_or(address).parse() {
             Ok(ip) => Ok(Self::Ip(ip)),
-            Err(_) if address.is_empty() => Err(PlanError::NoAddress),
+            Err(_) if address.is_empty() => Err(ProbeRefusal::NoAddress),
             Err(_) => Ok(Self::Name(address.to_owned())),
         }
     }
@@ -181,7 +142,7 @@ mod tests {
         }
     }
 
-    fn plan(address: &str, probe: &Probe) -> Result<Plan, PlanError> {
+    fn plan(address: &str, probe: &Probe) -> Result<Plan, ProbeRefusal> {
         let key = TargetKey { address: address.into(), ..TargetKey::default() };
         Plan::new(&key, Some(probe), &Tls::without_system_roots())
     }
@@ -209,6 +170,6 @@ mod tests {
         ] {
             assert_eq!(plan("10.0.0.4", &broken).unwrap_err().to_string(), words);
         }
-        assert!(matches!(plan("", &probe()), Err(PlanError::NoAddress)));
+        assert!(matches!(plan("", &probe()), Err(ProbeRefusal::NoAddress)));
     }
 }

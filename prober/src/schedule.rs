@@ -21,7 +21,8 @@ use tracing::{debug, error};
 use crate::board::{Board, Place};
 use crate::check::check;
 use crate::failure::CheckFailure;
-use crate::plan::{Plan, PlanError};
+use crate::plan::Plan;
+use crate::refusal::ProbeRefusal;
 use crate::tls::Tls;
 use crate::verdict::{Judge, Outcome};
 
@@ -61,7 +62,7 @@ struct Entry {
 /// What a task is to do from now on.
 #[derive(Debug, Clone)]
 struct Orders {
-    plan: Arc<Result<Plan, PlanError>>,
+    plan: Arc<Result<Plan, ProbeRefusal>>,
     interval: Duration,
     threshold: u32,
 }

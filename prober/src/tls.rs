@@ -18,7 +18,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tracing::warn;
 
-use crate::plan::PlanError;
+use crate::refusal::ProbeRefusal;
 
 /// What all checks share: the crypto provider and the system's roots.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Tls {
 
     /// TLS for `probe` of a backend at `address`. Without an SNI name none is sent, and the certificate has to be
     /// for the address.
-    pub(crate) fn client(&self, address: &str, probe: &Probe) -> Result<TlsClient, PlanError> {
+    pub(crate) fn client(&self, address: &str, probe: &Probe) -> Result<TlsClient, ProbeRefusal> {
         let trust = probe.tls.clone().unwrap_or(BackendTls {
             validate_chain: true,
             validate_name: true,
@@ -75,10 +75,10 @@ impl Tls {
         let name = sni.unwrap_or(address);
         let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
         let name = ServerName::try_from(bare.to_owned())
-            .map_err(|_| PlanError::ServerName(name.to_owned()))?;
+            .map_err(|_| ProbeRefusal::ServerName(name.to_owned()))?;
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(PlanError::Tls)?
+            .map_err(ProbeRefusal::Tls)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(self.verifier(&trust)?))
             .with_no_client_auth();
@@ -88,12 +88,12 @@ impl Tls {
         Ok(TlsClient { config: Arc::new(config), name })
     }
 
-    fn verifier(&self, trust: &BackendTls) -> Result<Verifier, PlanError> {
+    fn verifier(&self, trust: &BackendTls) -> Result<Verifier, ProbeRefusal> {
         let listed: Vec<CertificateDer<'static>> =
             trust.trusted_roots_der.iter().map(|der| CertificateDer::from(der.clone())).collect();
         let mut own = RootCertStore::empty();
         for root in &listed {
-            own.add(root.clone()).map_err(PlanError::Root)?;
+            own.add(root.clone()).map_err(ProbeRefusal::Root)?;
         }
         Ok(Verifier {
             provider: self.provider.clone(),

@@ -4,12 +4,12 @@
 
 use std::net::TcpListener;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_proto::fd_channel::{FdChannel, FdListener, FdReply, FdRequest};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::state::Supervisor;
 
@@ -19,29 +19,6 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 64;
 
 type Channel = FdChannel<FdReply, FdRequest>;
-
-/// Listening sockets that workers of an earlier supervisor brought, by incarnation.
-#[derive(Debug, Default)]
-pub struct Brought {
-    sockets: Mutex<Vec<(u64, TcpListener)>>,
-    count: watch::Sender<usize>,
-}
-
-impl Brought {
-    fn put(&self, incarnation: u64, socket: TcpListener) {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        sockets.push((incarnation, socket));
-        self.count.send_replace(sockets.len());
-    }
-
-    /// Waits until `wanted` workers came, for at most `patience`; takes what there is.
-    pub async fn take(&self, wanted: usize, patience: Duration) -> Vec<(u64, TcpListener)> {
-        let mut count = self.count.subscribe();
-        let all = count.wait_for(|count| *count >= wanted);
-        drop(tokio::time::timeout(patience, all).await);
-        std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// Serves the fd socket for ever.
 pub async fn serve(supervisor: Arc<Supervisor>, socket: FdListener) {

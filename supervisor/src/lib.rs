@@ -5,6 +5,7 @@
 //! them and answers operators. [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all.
 
 pub mod backoff;
+pub mod brought;
 pub mod change;
 pub mod children;
 pub mod compile;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::brought::Brought;
 use crate::children::Children;
 use crate::compile::Compiled;
 use crate::config::gateway::Gateway;
-use crate::descriptors::Brought;
 use crate::directories::Directories;
 use crate::group::{Group, Surroundings};
 use crate::health_board::HealthBoard;

@@ -1,49 +1,48 @@
 //! `holdfast demo`, as a newcomer meets it.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::harness::{HOLDFAST, Patience, WebSocket, directory, eventually, free_port, get, words};
-
-/// A running demo; it ends with this value, in order.
-struct Demo(Child);
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGINT).ok();
-        eventually(Patience::LONG, "the demo to end", || self.0.try_wait().unwrap());
-    }
-}
+use crate::harness::{Demo, WebSocket, get, script, tools, words};
 
 #[test]
 fn the_demo_serves_a_chat_page_and_echo_and_explains_itself() {
-    let directory = directory();
-    let [port, secure, status] = [(); 3].map(|()| free_port());
-    let ports = [
-        format!("--http-port={port}"),
-        format!("--https-port={secure}"),
-        format!("--status-listen=127.0.0.1:{status}"),
-    ];
-    let demo = || {
-        let mut command = Command::new(HOLDFAST);
-        command.arg("demo").args(&ports).env("XDG_RUNTIME_DIR", directory.path());
-        command.env("XDG_STATE_HOME", directory.path()).env("TMPDIR", directory.path());
-        command.env_remove("HOLDFAST_ADMIN").env_remove("RUNTIME_DIRECTORY");
-        command
-    };
-    let mut child = demo().stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let _demo = Demo(child);
-    let said = lines.by_ref().map_while(Result::ok).find(|line| line.contains("restart"));
-    assert!(said.is_some(), "the demo does not say what to try");
-    let page = eventually(Patience::LONG, "the chat page", || {
-        get(port, "/").ok().filter(|answer| answer.status == 200)
-    });
-    assert!(page.text().contains("WebSocket"));
-    assert!(WebSocket::open(port, "/echo").echoes("hello"));
-    let second = demo().output().unwrap();
+    let demo = Demo::start();
+    assert!(get(demo.port, "/").unwrap().text().contains("WebSocket"));
+    assert!(WebSocket::open(demo.port, "/echo").echoes("hello"));
+    for told in ["status", "restart", "tunnels", "health", "reload"] {
+        assert!(demo.guide.contains(&format!("holdfast {told}")), "{told}: {}", demo.guide);
+        let output = demo.cli(&[told]);
+        assert!(output.status.success(), "holdfast {told}: {}", words(&output));
+    }
+    assert!(demo.guide.contains("kill -9"), "{}", demo.guide);
+}
+
+#[test]
+fn a_second_demo_leaves_the_first_alone() {
+    let demo = Demo::start();
+    let mut socket = WebSocket::open(demo.port, "/echo");
+    let second = demo.start_second();
     assert_eq!(second.status.code(), Some(1), "{}", words(&second));
+    assert!(words(&second).contains("a gateway runs here already"), "{}", words(&second));
+    assert!(socket.echoes("still here"));
+}
+
+#[test]
+fn people_chat_in_chromium_and_see_who_serves_them_and_for_how_long() {
+    let Some(tools) = tools("Chromium on the demo's page") else { return };
+    let demo = Demo::start();
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures");
+    fs::create_dir_all(&pictures).unwrap();
+    let urls = [
+        format!("http://localhost:{}/", demo.port),
+        format!("https://localhost:{}/", demo.secure_port),
+    ];
+    for url in urls {
+        let output = script(&tools, "browser.mjs", &[&url, pictures.to_str().unwrap()]);
+        let said = words(&output);
+        assert!(output.status.success(), "{url}: {said}");
+        // One person on each backend: what one said reached the other across them.
+        assert!(said.contains("served by alpha") && said.contains("served by bravo"), "{said}");
+    }
 }

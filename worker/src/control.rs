@@ -221,9 +221,11 @@ impl Control {
             // message() keeps a half-read frame in the stream itself; the other arms are cancel-safe by contract.
             tokio::select! {
                 directive = directives.message() => {
-                    match directive.map_err(Box::new)?.ok_or(SessionError::HungUp)?.kind {
-                        Some(directive) => self.obey(directive, &events).await?,
-                        None => tracing::warn!("a directive of an unknown kind was ignored"),
+                    let directive = directive.map_err(Box::new)?.ok_or(SessionError::HungUp)?.kind;
+                    if let Some(directive) = directive {
+                        self.obey(directive, &events).await?;
+                    } else {
+                        tracing::warn!("a directive of an unknown kind was ignored");
                     }
                 }
                 Ok(()) = state.changed() => {
@@ -274,7 +276,7 @@ impl Control {
         match Table::compile(snapshot, Some(&current.load().table)) {
             Ok(table) => {
                 self.removal.note_table(&table);
-                self.shared.idle.keep_only(&table);
+                self.shared.idle.keep_only(&table.bindings);
                 current.install_table(table);
                 self.retire_tunnels();
                 self.revision = Some(revision);

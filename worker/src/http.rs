@@ -91,7 +91,11 @@ pub(crate) struct Conversation {
 
 /// Counts one request as in flight until its answer's body is gone.
 #[derive(Debug)]
-pub(crate) struct RequestInFlight(Arc<Conversation>);
+pub(crate) struct RequestInFlight {
+    conversation: Arc<Conversation>,
+    /// Only the connection's end tells where the answer ends (RFC 9112 section 6.3, item 8).
+    ends_by_close: bool,
+}
 
 // === impl Shared ===
 
@@ -118,7 +122,7 @@ impl Conversation {
 
     fn begin_request(self: &Arc<Self>) -> RequestInFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        RequestInFlight(self.clone())
+        RequestInFlight { conversation: self.clone(), ends_by_close: false }
     }
 
     fn observe(&self) -> Observation {
@@ -138,15 +142,15 @@ impl Conversation {
 // === impl RequestInFlight ===
 
 impl RequestInFlight {
-    /// The answer broke off: the connection must not end as if it were whole.
+    /// The answer broke off: where its framing does not show it, the connection must not end as if it were whole.
     fn broke(&self) {
-        self.0.broken.store(true, Ordering::Relaxed);
+        self.conversation.broken.fetch_or(self.ends_by_close, Ordering::Relaxed);
     }
 }
 
 impl Drop for RequestInFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -27,6 +27,9 @@ use crate::route::{MatchedPrefix, without_port};
 /// Gives backends and transports names that no other one of this process ever has.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// Stands for "no limit" where a duration is needed: beyond any process's life, and still addable to a clock.
+pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// Why a binding cannot be compiled.
 #[derive(Debug, Error)]
 pub enum BindingRefusal {
@@ -203,7 +206,7 @@ impl Binding {
             pool: binding.pool.into(),
             settings: binding.settings.into(),
             backends,
-            request_timeout: crate::snapshot::limit(settings.request_timeout_ms),
+            request_timeout: limit(settings.request_timeout_ms),
             path_prefix,
             draining_enabled: settings.draining_enabled,
             drain_timeout: Duration::from_millis(settings.drain_timeout_ms),
@@ -312,6 +315,11 @@ fn transport(
         }
     }
     Ok(Arc::new(Transport::new(tls.map(BackendTls::compile).transpose()?)))
+}
+
+/// A duration from the wire, where 0 means no limit.
+pub(crate) fn limit(ms: u64) -> Duration {
+    if ms == 0 { FOREVER } else { Duration::from_millis(ms).min(FOREVER) }
 }
 
 #[cfg(test)]

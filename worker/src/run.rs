@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::accept;
 use crate::control::{Control, Duties, socket};
@@ -29,6 +29,11 @@ use crate::snapshot::Current;
 use crate::tls::{Acceptor, TlsError};
 use crate::tunnel::{Cause, Tunnels};
 
+#[cfg(test)]
+mod tests;
+
+/// How long the last report may take: a supervisor that does not read must not keep this process alive.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Between two looks at the tunnels of a draining process: it has nothing else to do.
 const TUNNELS_EVERY: Duration = Duration::from_millis(50);
 /// What may still run when everything has ended: a blocking name look-up, nothing else.
@@ -122,8 +127,10 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
         }
     }
     duties.leaving.send_replace(true);
-    while let Some(ended) = line.join_next().await {
-        ended.map_err(|died| RunError::CoreTask("control", died))?;
+    match timeout(FAREWELL, line.join_next()).await {
+        Ok(Some(Err(died))) => return Err(RunError::CoreTask("control", died)),
+        Ok(_) => {}
+        Err(_) => tracing::warn!("the supervisor did not take the last report"),
     }
     tracing::info!("worker has drained");
     Ok(())

@@ -16,11 +16,9 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 pub use self::join::{Current, Serving};
-use crate::pool::{Binding, BindingRefusal, tls};
+pub use crate::pool::FOREVER;
+use crate::pool::{Binding, BindingRefusal, limit, tls};
 use crate::route::{RouteRefusal, Router};
-
-/// Stands for "no limit" where a duration is needed: beyond any process's life, and still addable to a clock.
-pub const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// Why a snapshot is refused. Its chain of sources, joined, is the refusal that the supervisor gets.
 #[derive(Debug, Error)]
@@ -206,9 +204,4 @@ impl Limits {
             threads: usize::try_from(limits.threads).unwrap_or(0),
         }
     }
-}
-
-/// A duration from the wire, where 0 means no limit.
-pub(crate) fn limit(ms: u64) -> Duration {
-    if ms == 0 { FOREVER } else { Duration::from_millis(ms).min(FOREVER) }
 }

@@ -55,7 +55,7 @@ impl Document {
     /// An HTTP site for one host name.
     pub(crate) fn host_site(self, name: &str, port: u16, host: &str, pool: &str) -> Self {
         self.port(port)
-            .listener(name, port, json!({"protocol": "Http", "hostName": host}))
+            .listener(name, port, json!({"protocol": "Http", "hostNames": [host]}))
             .basic_rule(name, pool)
     }
 

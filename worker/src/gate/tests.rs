@@ -1,3 +1,4 @@
+//! The gate against real hyper connections.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::convert::Infallible;

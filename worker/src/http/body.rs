@@ -214,13 +214,9 @@ impl Body for Reply {
 
 impl BackendReply {
     /// `patience` bounds the backend's silence; `keep` is called when the body has come whole.
-    pub(crate) fn new(
-        inner: Incoming,
-        patience: Duration,
-        keep: Box<dyn FnOnce() + Send>,
-    ) -> Box<Self> {
+    pub(crate) fn new(inner: Incoming, patience: Duration, keep: Box<dyn FnOnce() + Send>) -> Self {
         let keep = Some(keep);
-        Box::new(Self { inner, patience, silence: None, ended: false, keep, in_flight: None })
+        Self { inner, patience, silence: None, ended: false, keep, in_flight: None }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

@@ -199,7 +199,8 @@ impl Answer {
                 idle.put(key, sender);
             }
         };
-        response.map(|body| Reply::Backend(BackendReply::new(body, patience, Box::new(keep))))
+        response
+            .map(|body| Reply::Backend(Box::new(BackendReply::new(body, patience, Box::new(keep)))))
     }
 }
 

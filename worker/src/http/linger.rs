@@ -89,7 +89,7 @@ mod tests {
         };
         let call = async {
             let mut io = TcpStream::connect(address).await.unwrap();
-            io.write_all(&[b'x'; 100_000]).await.unwrap();
+            io.write_all(&vec![b'x'; 100_000]).await.unwrap();
             let mut answer = Vec::new();
             io.read_to_end(&mut answer).await.unwrap();
             answer

@@ -43,10 +43,11 @@ struct Call<'a> {
 pub(super) async fn answer(
     mut request: Request<Incoming>,
     conversation: &Conversation,
-    in_flight: RequestInFlight,
+    mut in_flight: RequestInFlight,
 ) -> Response<Reply> {
     let serving = conversation.shared.current.load();
     let (method, target) = (request.method().clone(), request.uri().clone());
+    let old_client = request.version() == Version::HTTP_10;
     let client_upgrade = hyper::upgrade::on(&mut request);
     let acted = act(request, client_upgrade, conversation, &serving).await;
     let mut response = acted.unwrap_or_else(|fault| refuse(&fault, &serving, conversation));
@@ -55,6 +56,7 @@ pub(super) async fn answer(
     if conversation.shared.drain.is_begun() && status != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    in_flight.ends_by_close = old_client && !response.headers().contains_key(CONTENT_LENGTH);
     conversation.shared.metrics.count_request(status);
     tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
     response.map(|reply| reply.hold(in_flight))

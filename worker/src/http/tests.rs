@@ -137,6 +137,10 @@ async fn ask(client: &mut TcpStream, request: &str, end: &str) -> String {
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const OTHER: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n";
 
+const BAD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAALMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nearly";
+const HALF: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n";
+
 #[tokio::test]
 async fn a_kept_connection_serves_get_and_a_chunked_post() {
     let mut tasks = JoinSet::new();
@@ -192,7 +196,6 @@ async fn a_silent_backend_is_a_504_and_a_broken_one_a_502() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_never_a_whole_answer() {
     let mut tasks = JoinSet::new();
-    const HALF: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n";
     let address = backend(&mut tasks, &[HALF, "broken\r\n\r\n"]).await;
     let mut scene = scene(address, wire::Limits::default()).await;
     scene.client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -200,6 +203,16 @@ async fn a_body_that_breaks_off_is_never_a_whole_answer() {
     drop(scene.client.read_to_end(&mut answer).await);
     assert!(answer.windows(2).any(|two| two == b"no"));
     assert!(!answer.ends_with(b"0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn a_broken_body_that_only_the_end_delimits_ends_in_a_reset() {
+    let mut tasks = JoinSet::new();
+    let address = backend(&mut tasks, &[HALF]).await;
+    let mut scene = scene(address, wire::Limits::default()).await;
+    scene.client.write_all(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n").await.unwrap();
+    let ended = scene.client.read_to_end(&mut Vec::new()).await;
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]
@@ -231,8 +244,6 @@ async fn a_body_over_the_limit_is_a_413_that_a_sending_client_can_read() {
 #[tokio::test]
 async fn a_verified_101_becomes_a_tunnel_and_a_wrong_one_a_502() {
     let mut tasks = JoinSet::new();
-    const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nearly";
-    const BAD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAALMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     let handshake = "GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     let good = backend(&mut tasks, &[GOOD, "echo"]).await;
     let mut opened = scene(good, wire::Limits::default()).await;

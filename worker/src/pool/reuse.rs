@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::connect::{ConnectError, connect};
 use super::{Backend, Binding};
 use crate::respond::BoxError;
-use crate::snapshot::Table;
 
 /// How long a connection may wait for its next request; Azure's figure, and under most servers' own.
 const IDLE_FOR: Duration = Duration::from_secs(60);
@@ -85,10 +84,9 @@ impl<B> Idle<B> {
         found
     }
 
-    /// Lets go of connections whose backend or transport settings are not in `table` any more.
-    pub fn keep_only(&self, table: &Table) {
-        let live: HashSet<(u64, u64)> = table
-            .bindings
+    /// Lets go of connections whose backend or transport settings are not in `bindings`.
+    pub fn keep_only(&self, bindings: &[Arc<Binding>]) {
+        let live: HashSet<(u64, u64)> = bindings
             .iter()
             .flat_map(|binding| {
                 binding.backends.iter().map(|backend| (binding.transport.id, backend.id))

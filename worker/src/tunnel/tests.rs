@@ -1,3 +1,4 @@
+//! Tunnels over real sockets: bytes, ends, deadlines.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::future::Future;

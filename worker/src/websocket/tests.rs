@@ -1,3 +1,4 @@
+//! The opening handshake, both sides.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use http::{Request, Response};

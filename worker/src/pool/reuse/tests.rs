@@ -83,11 +83,9 @@ async fn connections_of_removed_backends_are_dropped() {
     let (binding, sender, _peer) = pair().await;
     let idle = Arc::new(Idle::default());
     idle.put(key(&binding), sender);
-    let mut table = Table::empty();
-    table.bindings = vec![Arc::new(binding)];
-    idle.keep_only(&table);
+    idle.keep_only(&[Arc::new(binding)]);
     assert_eq!(idle.len(), 1);
-    idle.keep_only(&Table::empty());
+    idle.keep_only(&[]);
     assert!(idle.is_empty());
 }
 
