@@ -3,6 +3,7 @@
 //! Nothing here touches a socket. A fault of any kind becomes an answer in one place, by `respond`; a request keeps
 //! the revision that it began under.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -31,7 +32,7 @@ struct Call<'a> {
     serving: &'a Serving,
     index: usize,
     binding: &'a Binding,
-    site: &'a str,
+    site: &'a Arc<str>,
     prefix: MatchedPrefix,
     host: &'a str,
     trace_id: String,
@@ -208,10 +209,10 @@ impl Call<'_> {
         let hide_server = self.serving.table.hide_server_header;
         headers::prepare_response(&mut parts.headers, true, hide_server);
         let facts = TunnelFacts {
-            site: self.site.into(),
-            pool: self.binding.pool.as_str().into(),
-            settings: self.binding.settings.as_str().into(),
-            backend: backend.address.as_str().into(),
+            site: self.site.clone(),
+            pool: self.binding.pool.clone(),
+            settings: self.binding.settings.clone(),
+            backend: backend.address.clone(),
             backend_port: backend.port,
             client: self.conversation.peer.client,
             trace_id: self.trace_id.into(),
