@@ -54,6 +54,8 @@ pub struct Supervisor {
     pub changing: tokio::sync::Mutex<()>,
     /// Set once: everything ends, tunnels within this time.
     pub stop: watch::Sender<Option<Duration>>,
+    /// The start is over; changes wait for it.
+    pub started: watch::Sender<bool>,
     in_force: Mutex<Option<Arc<InForce>>>,
     groups: Mutex<BTreeMap<SocketAddr, Arc<Group>>>,
     retired: Mutex<Vec<Arc<Group>>>,
@@ -109,6 +111,7 @@ impl Supervisor {
             metrics: Arc::new(Metrics::new()),
             changing: tokio::sync::Mutex::new(()),
             stop: watch::Sender::new(None),
+            started: watch::Sender::new(false),
             in_force: Mutex::default(),
             groups: Mutex::default(),
             retired: Mutex::default(),
@@ -213,6 +216,17 @@ impl Supervisor {
     /// Sets what `/readyz` answers.
     pub fn set_ready(&self, ready: Result<(), String>) {
         *lock(&self.ready) = ready;
+    }
+
+    /// When the start is over.
+    pub async fn started(&self) {
+        // The sender lives as long as we do, so the wait cannot fail.
+        drop(self.started.subscribe().wait_for(|started| *started).await);
+    }
+
+    /// When the end has begun.
+    pub async fn stopped(&self) {
+        drop(self.stop.subscribe().wait_for(Option::is_some).await);
     }
 
     /// Begins the end. A second call can only shorten it.
