@@ -81,6 +81,7 @@ async fn act(
     serving: &Serving,
 ) -> Result<Response<Reply>, Fault> {
     let (parts, body) = request.into_parts();
+    headers::check_size(&parts, serving.table.limits.max_header_bytes)?;
     let host = headers::check_request(&parts)?.to_owned();
     let named = (!host.is_empty()).then_some(host.as_str());
     let router = &serving.table.router;
@@ -162,6 +163,7 @@ impl Call<'_> {
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(answer, client_upgrade);
         }
+        headers::check_response(answer.response.headers())?;
         // A connection that saw an upgrade attempt is not trusted with another request.
         let idle = self.opening.is_none().then(|| shared.idle.clone());
         let mut response = answer.into_response(self.binding.request_timeout, idle);
