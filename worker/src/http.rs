@@ -23,6 +23,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 
@@ -89,6 +90,8 @@ pub(crate) struct Conversation {
     gate: GateHandle,
     in_flight: AtomicUsize,
     broken: AtomicBool,
+    /// The connection itself, from the last request that wanted it upgraded.
+    upgrade: Mutex<Option<OnUpgrade>>,
     tunnel: Mutex<Option<PendingTunnel>>,
 }
 
@@ -119,6 +122,7 @@ impl Conversation {
             gate,
             in_flight: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
+            upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),
         }
     }
@@ -135,6 +139,10 @@ impl Conversation {
             flushed: self.gate.is_flushed(),
             busy: self.in_flight.load(Ordering::Relaxed) != 0,
         }
+    }
+
+    fn upgrade(&self) -> std::sync::MutexGuard<'_, Option<OnUpgrade>> {
+        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tunnel(&self) -> std::sync::MutexGuard<'_, Option<PendingTunnel>> {
@@ -197,7 +205,11 @@ pub(crate) async fn serve(io: ClientIo, peer: Peer, shared: Arc<Shared>) {
     .await;
     match connection.into_parts() {
         Some(parts) => finish(parts.io.into_inner(), end, &conversation).await,
-        None => opening::begin(&conversation).await,
+        None => {
+            if let Some(gate) = opening::begin(&conversation).await {
+                finish(gate, End::Hyper(Ok(())), &conversation).await;
+            }
+        }
     }
 }
 

@@ -292,3 +292,21 @@ async fn http_2_without_its_negotiation_is_told_so() {
     let answer = ask(&mut scene.client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "</html>\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
+
+#[tokio::test]
+async fn a_refused_upgrade_leaves_its_answer_readable() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scene = scene(nobody.local_addr().unwrap(), wire::Limits::default()).await;
+    let head = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 4000000\r\n\r\n";
+    let (mut reader, mut writer) = scene.client.into_split();
+    let sent = async {
+        writer.write_all(head.as_bytes()).await?;
+        writer.write_all(&vec![b'x'; 4_000_000]).await?;
+        writer.shutdown().await
+    };
+    let mut answer = Vec::new();
+    let (sent, read) = tokio::join!(sent, reader.read_to_end(&mut answer));
+    sent.unwrap();
+    read.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "));
+}
