@@ -7,16 +7,26 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Listening sockets that workers of an earlier supervisor brought, by incarnation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Brought {
-    sockets: Mutex<Vec<(u64, TcpListener)>>,
+    /// `None` once they are taken: a worker that comes later brings a duplicate of what we hold.
+    sockets: Mutex<Option<Vec<(u64, TcpListener)>>>,
     count: watch::Sender<usize>,
+}
+
+impl Default for Brought {
+    fn default() -> Self {
+        Self { sockets: Mutex::new(Some(Vec::new())), count: watch::Sender::default() }
+    }
 }
 
 impl Brought {
     /// Takes one in.
     pub fn put(&self, incarnation: u64, socket: TcpListener) {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sockets) = sockets.as_mut() else { return };
+        // It may have dialled twice.
+        sockets.retain(|(earlier, _)| *earlier != incarnation);
         sockets.push((incarnation, socket));
         self.count.send_replace(sockets.len());
     }
@@ -26,6 +36,7 @@ impl Brought {
         let mut count = self.count.subscribe();
         let all = count.wait_for(|count| *count >= wanted);
         drop(tokio::time::timeout(patience, all).await);
-        std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.take().unwrap_or_default()
     }
 }

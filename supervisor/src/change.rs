@@ -78,12 +78,12 @@ pub enum ChangeError {
         in_force: u64,
     },
     /// A new listener's address can't be bound.
-    #[error("cannot listen on {address}: {source}; free the address or choose another")]
+    #[error("cannot listen on {address}: {cause}; free the address or choose another")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The revision can't be made durable.
     #[error("cannot write the revision to the state directory")]
@@ -177,7 +177,7 @@ impl Supervisor {
     fn bind(plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
         let bind = |address: &SocketAddr| {
             let bound = crate::sockets::listen(*address);
-            let socket = bound.map_err(|source| ChangeError::Bind { address: *address, source })?;
+            let socket = bound.map_err(|cause| ChangeError::Bind { address: *address, cause })?;
             Ok((*address, socket))
         };
         plan.added.iter().map(bind).collect()
@@ -254,6 +254,11 @@ impl Supervisor {
         if let Some(snapshot) = self.snapshot(address) {
             self.add_group(Group::start(address, socket, snapshot, adopted, self.surroundings()));
         }
+    }
+
+    /// Keeps the workers of a listener that an earlier supervisor had removed, until their tunnels end.
+    pub(crate) fn resume_retired(&self, address: SocketAddr, adopted: Vec<Adopted>) {
+        self.add_retired_group(Group::retired(address, adopted, self.surroundings()));
     }
 
     /// A listener's snapshot of the revision in force.

@@ -106,7 +106,7 @@ impl Children {
     }
 
     /// The living children that an earlier supervisor left behind.
-    pub fn left_behind(&self) -> Vec<Listed> {
+    fn left_behind(&self) -> Vec<Listed> {
         let Ok(text) = std::fs::read_to_string(&self.list) else { return Vec::new() };
         text.lines()
             .filter_map(|line| serde_json::from_str::<Listed>(line).ok())
@@ -121,10 +121,13 @@ impl Children {
         self.insert(role, token, OnceLock::new())
     }
 
-    /// Takes over a child of an earlier supervisor.
-    pub fn adopt(&self, listed: &Listed) -> Arc<Incarnation> {
-        let id = ProcessId { pid: listed.pid, start_time: listed.start_time };
-        self.insert(listed.role, listed.token.clone(), OnceLock::from(id))
+    /// Takes over the living children of an earlier supervisor; from now on the list names them as ours.
+    pub fn adopt_left_behind(&self) -> Vec<Arc<Incarnation>> {
+        let adopt = |listed: Listed| {
+            let id = ProcessId { pid: listed.pid, start_time: listed.start_time };
+            self.insert(listed.role, listed.token, OnceLock::from(id))
+        };
+        self.left_behind().into_iter().map(adopt).collect()
     }
 
     fn insert(&self, role: Role, token: String, id: OnceLock<ProcessId>) -> Arc<Incarnation> {
@@ -297,5 +300,18 @@ mod tests {
         assert_eq!(left[0].token, living.token);
         children.gone(&living);
         assert!(Children::new(dir.path()).left_behind().is_empty());
+    }
+
+    #[test]
+    fn an_adopted_child_is_listed_still_after_another_is_born() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = ProcessId::me().unwrap();
+        let first = Children::new(dir.path());
+        first.born(&first.expect(Role::Prober), me).unwrap();
+        let second = Children::new(dir.path());
+        let adopted = second.adopt_left_behind();
+        second.born(&second.expect(Role::Prober), me).unwrap();
+        let left = Children::new(dir.path()).left_behind();
+        assert!(left.iter().any(|listed| listed.token == adopted[0].token));
     }
 }

@@ -3,7 +3,7 @@
 //! A worker dials, says who it is, and gets its listener's socket; the tunnels' descriptors will travel here too.
 
 use std::net::TcpListener;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,35 +36,64 @@ pub async fn serve(supervisor: Arc<Supervisor>, socket: FdListener) {
         };
         let supervisor = supervisor.clone();
         tokio::spawn(async move {
-            if let Err(error) = answer(&supervisor, &channel).await {
+            let answered = answer(&supervisor, &channel).await;
+            drop(slot);
+            // Held until the worker leaves: an end would tell it that this supervisor is gone.
+            let held = async {
+                while channel.receive().await?.is_some() {}
+                std::io::Result::Ok(())
+            };
+            let ended = match answered {
+                Ok(true) => held.await,
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
                 tracing::warn!(%error, "fd channel");
             }
-            drop(slot);
         });
     }
 }
 
-async fn answer(supervisor: &Supervisor, channel: &Channel) -> std::io::Result<()> {
+/// Whether the dialler is one of ours, and has its answer.
+async fn answer(supervisor: &Supervisor, channel: &Channel) -> std::io::Result<bool> {
     let first = tokio::time::timeout(HELLO_PATIENCE, channel.receive()).await?;
-    let Some((request, mut fds)) = first? else { return Ok(()) };
+    let Some((request, fds)) = first? else { return Ok(false) };
+    match grant(supervisor, channel, &request, fds).await? {
+        Ok(socket) => {
+            let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+            channel.send(&FdReply::default(), &fds).await?;
+            Ok(true)
+        }
+        Err(refusal) => {
+            channel.send(&FdReply { refusal }, &[]).await?;
+            Ok(false)
+        }
+    }
+}
+
+/// The socket that a dialler gets (none if it brought its own), or why it is refused.
+async fn grant(
+    supervisor: &Supervisor,
+    channel: &Channel,
+    request: &FdRequest,
+    mut fds: Vec<OwnedFd>,
+) -> std::io::Result<Result<Option<Arc<TcpListener>>, String>> {
     let peer = getsockopt(channel, PeerCredentials)?;
-    let refuse = |reason: String| FdReply { refusal: reason };
-    let Some(hello) = &request.hello else {
-        return channel.send(&refuse("no Hello".to_owned()), &[]).await;
-    };
+    let Some(hello) = &request.hello else { return Ok(Err("no Hello".to_owned())) };
     let pid = u32::try_from(peer.pid()).unwrap_or_default();
     let incarnation = match supervisor.children.recognise(hello, pid) {
         Ok(incarnation) => incarnation,
-        Err(stranger) => return channel.send(&refuse(stranger.to_string()), &[]).await,
+        Err(stranger) => return Ok(Err(stranger.to_string())),
     };
     if request.brings_listening_socket
         && let Some(fd) = fds.pop()
     {
         supervisor.brought.put(incarnation.number, TcpListener::from(fd));
-        return channel.send(&FdReply::default(), &[]).await;
+        return Ok(Ok(None));
     }
     let Some(worker) = supervisor.worker(incarnation.number).await else {
-        return channel.send(&refuse("this child is no worker".to_owned()), &[]).await;
+        return Ok(Err("this child is no worker".to_owned()));
     };
-    channel.send(&FdReply::default(), &[worker.socket.as_fd()]).await
+    Ok(worker.socket().map(Some).ok_or_else(|| "this worker is to drain".to_owned()))
 }

@@ -41,7 +41,8 @@ pub struct Group {
 struct Board {
     workers: Mutex<Vec<Arc<Worker>>>,
     changed: watch::Sender<u64>,
-    looping: Mutex<bool>,
+    /// Its workers keep dying by themselves; over when one has lived until then.
+    looping_until: Mutex<Option<tokio::time::Instant>>,
 }
 
 /// What a group can be told to do.
@@ -50,7 +51,7 @@ enum Order {
     /// Replace the serving worker.
     Restart { reply: oneshot::Sender<Result<Replaced, String>> },
     /// The listener is no longer configured: give the address back, live on until the tunnels end.
-    Retire,
+    Retire { given_back: oneshot::Sender<()> },
     /// Everything ends.
     Stop { tunnel_deadline: Duration },
 }
@@ -84,20 +85,38 @@ impl Group {
         adopted: Vec<Adopted>,
         surroundings: Surroundings,
     ) -> Arc<Self> {
-        let (orders, inbox) = mpsc::channel(ORDERS);
-        let board = Arc::new(Board::default());
         let threads = snapshot.limits.as_ref().map_or(0, |limits| limits.threads);
         let threads = if threads > 0 { threads } else { one_a_processor() };
-        let snapshots = watch::Sender::new(Some(Arc::new(snapshot)));
-        let keeper = keeper::Keeper::new(
-            address,
-            Arc::new(socket),
-            threads,
-            snapshots.subscribe(),
-            board.clone(),
-            surroundings,
-        );
-        tokio::spawn(keeper.run(inbox, adopted));
+        let socket = Some(Arc::new(socket));
+        Self::keep(address, socket, threads, Some(Arc::new(snapshot)), adopted, surroundings)
+    }
+
+    /// Keeps the workers of a listener that is no longer configured, until their tunnels end.
+    pub fn retired(
+        address: SocketAddr,
+        adopted: Vec<Adopted>,
+        surroundings: Surroundings,
+    ) -> Arc<Self> {
+        Self::keep(address, None, 0, None, adopted, surroundings)
+    }
+
+    fn keep(
+        address: SocketAddr,
+        socket: Option<Arc<TcpListener>>,
+        threads: u32,
+        snapshot: Option<Arc<ListenerSnapshot>>,
+        adopted: Vec<Adopted>,
+        surroundings: Surroundings,
+    ) -> Arc<Self> {
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let board = Arc::new(Board::default());
+        let snapshots = watch::Sender::new(snapshot);
+        let told = snapshots.subscribe();
+        let mut keeper =
+            keeper::Keeper::new(address, socket, threads, told, board.clone(), surroundings);
+        // Before anybody can see the group: one without workers and without a socket counts as gone.
+        keeper.adopt(adopted);
+        tokio::spawn(keeper.run(inbox));
         Arc::new(Self { address, snapshots, board, orders })
     }
 
@@ -113,7 +132,7 @@ impl Group {
 
     /// Whether its workers keep dying by themselves.
     pub fn looping(&self) -> bool {
-        *lock(&self.board.looping)
+        lock(&self.board.looping_until).is_some_and(|over| tokio::time::Instant::now() < over)
     }
 
     /// Rings whenever a worker comes, goes or says something.
@@ -145,10 +164,14 @@ impl Group {
         answer.await.map_err(|_| gone.to_owned())?
     }
 
-    /// Gives the address back and lets the workers live on until their tunnels end.
+    /// Gives the address back and lets the workers live on until their tunnels end. Whoever connects after this has
+    /// returned is refused.
     pub async fn retire(&self) {
-        // A keeper that is gone has nothing left to retire.
-        drop(self.orders.send(Order::Retire).await);
+        let (given_back, answer) = oneshot::channel();
+        // A keeper that is gone has nothing left to give back; both errors say that.
+        if self.orders.send(Order::Retire { given_back }).await.is_ok() {
+            drop(answer.await);
+        }
     }
 
     /// Drains every worker and waits until they are gone.

@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::change::{self, ChangeError, FIRST_VERDICTS};
-use crate::children::{Children, Listed, Role};
+use crate::children::{Children, Incarnation, Role};
 use crate::directories::{Directories, DirectoryError};
 use crate::group::Adopted;
 use crate::grpc;
@@ -28,6 +28,8 @@ use crate::status;
 const ADOPTION: Duration = Duration::from_secs(5);
 /// Wait for the first worker of every listener, at a start.
 const FIRST_SERVING: Duration = Duration::from_secs(30);
+/// Time for the last answers to operators, at the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// Threads of the supervisor: gRPC and bookkeeping; bytes of clients are elsewhere.
 const THREADS: usize = 2;
 
@@ -123,6 +125,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
 
 async fn start(mut options: Options, directories: Directories) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
+    // Signals are caught before anything else: a SIGHUP during the start must not end the process.
+    let mut signals = Signals::catch().map_err(system("catch signals"))?;
     let (ledger, damaged) = Ledger::open(&directories.state)?;
     let children = Arc::new(Children::new(&directories.runtime));
     let spawner = Spawner::new(directories.runtime.clone(), children.clone());
@@ -142,12 +146,20 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
     }
     supervisor.problem("ledger", (!damaged.is_empty()).then(|| damaged.join("; ")));
     let status = serve_status(&supervisor, &options)?;
-    // Signals are caught from here on: a SIGHUP during the start must not end the process.
-    let signals = Signals::catch().map_err(system("catch signals"))?;
-    let left = supervisor.children.left_behind();
+    // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
+    let left = supervisor.children.adopt_left_behind();
     serve_private(&supervisor)?;
-    configure(&supervisor, &left).await?;
-    let admin = serve_admin(&supervisor)?;
+    // Cut anywhere, a start leaves groups and a prober, which the end takes care of.
+    tokio::select! {
+        configured = configure(&supervisor, left) => configured?,
+        () = signals.told_to_stop() => {
+            tracing::info!("told to stop before everything was served");
+            supervisor.begin_stop(grpc::STOP_DRAIN);
+            end(&supervisor).await;
+            return Ok(());
+        }
+    }
+    let admin = Admin::serve(&supervisor)?;
     let ready = Ready {
         revision: supervisor.revision(),
         listeners: supervisor.groups().iter().map(|group| group.address).collect(),
@@ -161,7 +173,7 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
     }
     signals.until_stop(&supervisor).await;
     end(&supervisor).await;
-    drop(admin.await);
+    admin.end().await;
     Ok(())
 }
 
@@ -205,22 +217,41 @@ fn serve_private(supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
     Ok(())
 }
 
-fn serve_admin(supervisor: &Arc<Supervisor>) -> Result<tokio::task::JoinHandle<()>, RunError> {
-    let admin = named(supervisor, "admin.sock", 0o660)?;
-    let serving = supervisor.clone();
-    let mut stop = supervisor.stop.subscribe();
-    Ok(tokio::spawn(async move {
-        let stopped = async move { drop(stop.wait_for(Option::is_some).await) };
-        if let Err(error) = grpc::serve_operators(serving, admin, stopped).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "admin socket");
-        }
-    }))
+/// The operators' socket. It answers until everything has ended, so that a drain can be watched and hurried.
+struct Admin {
+    task: tokio::task::JoinHandle<()>,
+    ended: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Admin {
+    fn serve(supervisor: &Arc<Supervisor>) -> Result<Self, RunError> {
+        let socket = named(supervisor, "admin.sock", 0o660)?;
+        let serving = supervisor.clone();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move {
+            let ended = async move { drop(end.await) };
+            if let Err(error) = grpc::serve_operators(serving, socket, ended).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "admin socket");
+            }
+        });
+        Ok(Self { task, ended })
+    }
+
+    /// Lets calls in progress have their answers; a watch without an end is cut.
+    async fn end(self) {
+        // A server that has failed is not there to be told.
+        self.ended.send(()).unwrap_or_default();
+        drop(tokio::time::timeout(LAST_ANSWERS, self.task).await);
+    }
 }
 
 /// From ledger and file to served listeners.
-async fn configure(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), RunError> {
+async fn configure(
+    supervisor: &Arc<Supervisor>,
+    left: Vec<Arc<Incarnation>>,
+) -> Result<(), RunError> {
     supervisor.health.set_drained(supervisor.ledger().drained());
-    keep_prober(supervisor, left);
+    keep_prober(supervisor, &left);
     let restored = change::restore(supervisor);
     match &restored {
         Ok(warnings) => {
@@ -275,12 +306,13 @@ async fn configure(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), 
     Ok(())
 }
 
-fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Listed]) {
-    for prober in left.iter().filter(|listed| listed.role == Role::Prober) {
-        // It redials with a token that nobody knows any more; a fresh one learns every target at once.
-        let id =
-            holdfast_proto::process::ProcessId { pid: prober.pid, start_time: prober.start_time };
-        crate::children::signal(id, rustix::process::Signal::TERM);
+fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Arc<Incarnation>]) {
+    for prober in left.iter().filter(|child| child.role == Role::Prober) {
+        // A fresh one learns every target at once; this one's state is worth nothing.
+        supervisor.children.gone(prober);
+        if let Some(id) = prober.process() {
+            crate::children::signal(id, rustix::process::Signal::TERM);
+        }
     }
     let keeping = supervisor.clone();
     tokio::spawn(async move {
@@ -289,21 +321,16 @@ fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Listed]) {
 }
 
 /// Serves the ledger's revision: with the workers that an earlier supervisor left, where there are any.
-async fn resume(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), RunError> {
+async fn resume(supervisor: &Arc<Supervisor>, left: Vec<Arc<Incarnation>>) -> Result<(), RunError> {
     let Some(in_force) = supervisor.in_force() else { return Ok(()) };
     let compiled = &in_force.compiled;
     supervisor.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
-    let mut adopted: BTreeMap<SocketAddr, Vec<(u64, Adopted)>> = BTreeMap::new();
+    let mut adopted: BTreeMap<SocketAddr, Vec<Adopted>> = BTreeMap::new();
     let mut workers = 0;
-    for listed in left {
-        if let Role::Worker { listener, generation } = listed.role {
-            let incarnation = supervisor.children.adopt(listed);
-            tracing::info!(pid = listed.pid, %listener, generation, "found a living worker");
-            let number = incarnation.number;
-            adopted
-                .entry(listener)
-                .or_default()
-                .push((number, Adopted { incarnation, generation }));
+    for incarnation in left {
+        if let Role::Worker { listener, generation } = incarnation.role {
+            tracing::info!(pid = incarnation.pid(), %listener, generation, "found a living worker");
+            adopted.entry(listener).or_default().push(Adopted { incarnation, generation });
             workers += 1;
         }
     }
@@ -313,14 +340,16 @@ async fn resume(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), Run
     tokio::spawn(async move { health.first_verdicts(&keys, FIRST_VERDICTS).await });
     for address in compiled.listeners.keys() {
         let found = adopted.remove(address).unwrap_or_default();
-        let socket = take_socket(&mut brought, *address);
-        let socket = match socket {
+        let socket = match take_socket(&mut brought, *address) {
             Some(socket) => socket,
             None => sockets::listen(*address)
-                .map_err(|source| ChangeError::Bind { address: *address, source })?,
+                .map_err(|cause| ChangeError::Bind { address: *address, cause })?,
         };
-        let found = found.into_iter().map(|(_, adopted)| adopted).collect();
         supervisor.start_group(*address, socket, found);
+    }
+    // Listeners that an earlier supervisor had removed: their workers live on until their tunnels end.
+    for (address, found) in adopted {
+        supervisor.resume_retired(address, found);
     }
     Ok(())
 }
@@ -349,6 +378,15 @@ impl Signals {
         })
     }
 
+    /// Until SIGTERM or SIGINT.
+    async fn told_to_stop(&mut self) {
+        // Cancel-safe: signals.
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Until SIGTERM, SIGINT or an operator's `stop`. A second one stops without waiting for tunnels.
     async fn until_stop(mut self, supervisor: &Arc<Supervisor>) {
         let mut stop = supervisor.stop.subscribe();
@@ -369,10 +407,7 @@ impl Signals {
         let supervisor = supervisor.clone();
         tokio::spawn(async move {
             // Either signal: whoever asks twice is in a hurry.
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
+            self.told_to_stop().await;
             supervisor.begin_stop(Duration::ZERO);
         });
     }

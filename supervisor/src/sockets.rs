@@ -27,6 +27,14 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
+/// Stops listening in every process that holds the socket, so that the address is free at once: a worker that is slow
+/// to hear that it drains must not keep it.
+pub fn give_back(socket: &TcpListener) {
+    if let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Read) {
+        tracing::debug!(%error, "the socket was not listening");
+    }
+}
+
 /// Makes a named socket: bound beside by `bind`, given `mode`, and renamed into place, so that whoever dials the name
 /// reaches either the earlier supervisor or this one, and never nobody.
 pub fn put_in_place<T>(
@@ -56,6 +64,16 @@ mod tests {
         assert_eq!(listen(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(listen(address).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_is_given_back_is_free_while_others_hold_the_socket() {
+        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let held_by_a_worker = first.try_clone().unwrap();
+        let address = first.local_addr().unwrap();
+        give_back(&first);
+        assert!(listen(address).is_ok());
+        drop(held_by_a_worker);
     }
 
     #[test]

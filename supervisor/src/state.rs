@@ -163,6 +163,10 @@ impl Supervisor {
         Some(group)
     }
 
+    pub(crate) fn add_retired_group(&self, group: Arc<Group>) {
+        lock(&self.retired).push(group);
+    }
+
     /// What a group's keeper needs.
     pub fn surroundings(&self) -> Surroundings {
         Surroundings {

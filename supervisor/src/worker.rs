@@ -69,8 +69,8 @@ pub struct Worker {
     pub incarnation: Arc<Incarnation>,
     /// Its number in its group.
     pub generation: u64,
-    /// What it accepts on.
-    pub socket: Arc<TcpListener>,
+    /// What it accepts on, until it drains: an address is given back while its last worker lives on.
+    socket: Mutex<Option<Arc<TcpListener>>>,
     /// The listener's snapshots, latest wins.
     pub snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
     intent: watch::Sender<Intent>,
@@ -89,7 +89,7 @@ impl Worker {
     pub fn new(
         incarnation: Arc<Incarnation>,
         generation: u64,
-        socket: Arc<TcpListener>,
+        socket: Option<Arc<TcpListener>>,
         snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
     ) -> Self {
         let (queries, pending) = mpsc::channel(QUERIES);
@@ -97,7 +97,7 @@ impl Worker {
         Self {
             incarnation,
             generation,
-            socket,
+            socket: Mutex::new(socket),
             snapshots,
             intent: watch::Sender::new(Intent::Stand),
             view: watch::Sender::new(view),
@@ -128,8 +128,16 @@ impl Worker {
         });
     }
 
+    /// What it accepts on; `None` once it drains.
+    pub fn socket(&self) -> Option<Arc<TcpListener>> {
+        lock(&self.socket).clone()
+    }
+
     /// Wants something of it. A draining worker is never asked to serve again.
     pub fn want(&self, intent: Intent) {
+        if matches!(intent, Intent::Drain { .. }) {
+            *lock(&self.socket) = None;
+        }
         self.intent.send_if_modified(|now| {
             let backwards =
                 matches!(now, Intent::Drain { .. }) && !matches!(intent, Intent::Drain { .. });

@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::{Adopted, Board, Order, Replaced, cause_of, drain};
-use crate::backoff::Restarts;
+use crate::backoff::{self, Restarts};
 use crate::children::{Children, Incarnation, Role};
 use crate::health_board::HealthBoard;
 use crate::metrics::{DeathCause, Metrics};
+use crate::sockets;
 use crate::spawn::Spawner;
 use crate::worker::{Intent, View, Worker};
 
@@ -64,20 +65,23 @@ pub(super) struct Keeper {
     respawn_at: Option<Instant>,
     kill_at: Option<Instant>,
     events: mpsc::Sender<Event>,
+    /// Taken by `run`.
+    inbox: Option<mpsc::Receiver<Event>>,
 }
 
 impl Keeper {
     pub(super) fn new(
         address: SocketAddr,
-        socket: Arc<TcpListener>,
+        socket: Option<Arc<TcpListener>>,
         threads: u32,
         snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
         board: Arc<Board>,
         surroundings: Surroundings,
     ) -> Self {
+        let (events, inbox) = mpsc::channel(EVENTS);
         Self {
             address,
-            socket: Some(socket),
+            socket,
             threads,
             snapshots,
             board,
@@ -89,15 +93,13 @@ impl Keeper {
             born: Instant::now(),
             respawn_at: None,
             kill_at: None,
-            // Replaced at once by `run`, which owns the receiving end.
-            events: mpsc::channel(1).0,
+            events,
+            inbox: Some(inbox),
         }
     }
 
-    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>, adopted: Vec<Adopted>) {
-        let (events, mut inbox) = mpsc::channel(EVENTS);
-        self.events = events;
-        self.adopt(adopted);
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let Some(mut inbox) = self.inbox.take() else { return };
         if self.current.is_none() {
             self.replace().await;
         }
@@ -112,17 +114,21 @@ impl Keeper {
         }
     }
 
-    fn adopt(&mut self, mut adopted: Vec<Adopted>) {
+    /// Takes over workers that an earlier supervisor left; without a socket they are there to drain.
+    pub(super) fn adopt(&mut self, mut adopted: Vec<Adopted>) {
         adopted.sort_by_key(|child| child.generation);
-        let Some(socket) = self.socket.clone() else { return };
         for child in adopted {
             self.generation = self.generation.max(child.generation);
             let snapshots = self.snapshots.clone();
             let worker =
-                Worker::new(child.incarnation, child.generation, socket.clone(), snapshots);
+                Worker::new(child.incarnation, child.generation, self.socket.clone(), snapshots);
             let worker = Arc::new(worker);
             tokio::spawn(watch_adopted(worker.clone(), self.events.clone()));
             self.board.add(worker.clone());
+            if self.socket.is_none() {
+                drain(&worker, None, "the listener is no longer configured");
+                continue;
+            }
             if let Some(older) = self.current.replace(worker.clone()) {
                 drain(&older, None, "an older generation was found at the supervisor's start");
             }
@@ -152,7 +158,7 @@ impl Keeper {
         let role = Role::Worker { listener: self.address, generation: self.generation };
         let (incarnation, child) = self.surroundings.spawner.spawn(role, self.threads).await?;
         let snapshots = self.snapshots.clone();
-        let worker = Arc::new(Worker::new(incarnation, self.generation, socket, snapshots));
+        let worker = Arc::new(Worker::new(incarnation, self.generation, Some(socket), snapshots));
         tracing::info!(listener = %self.address, pid = worker.incarnation.pid(),
             generation = self.generation, "worker started");
         tokio::spawn(wait(worker.incarnation.number, child, self.events.clone()));
@@ -165,8 +171,11 @@ impl Keeper {
     async fn order(&mut self, order: Order) {
         match order {
             Order::Restart { reply } => self.restart(reply).await,
-            Order::Retire => {
+            Order::Retire { given_back } => {
                 self.let_go(None, "the listener is no longer configured");
+                if given_back.send(()).is_err() {
+                    tracing::debug!(listener = %self.address, "nobody waited for the address");
+                }
             }
             Order::Stop { tunnel_deadline } => {
                 self.let_go(Some(tunnel_deadline), "the gateway stops");
@@ -176,7 +185,10 @@ impl Keeper {
     }
 
     fn let_go(&mut self, tunnel_deadline: Option<Duration>, reason: &str) {
-        self.socket = None;
+        if let Some(socket) = self.socket.take() {
+            // Workers hold duplicates until they have heard of it, and nobody is to wait in a queue without a future.
+            sockets::give_back(&socket);
+        }
         self.respawn_at = None;
         self.successor = None;
         self.current = None;
@@ -284,7 +296,8 @@ impl Keeper {
     fn died(&mut self, served: bool, by_itself: bool) -> Duration {
         let delay = self.restarts.died(self.born.elapsed(), served, by_itself);
         let looping = self.restarts.looping(self.born.elapsed());
-        *super::lock(&self.board.looping) = looping;
+        *super::lock(&self.board.looping_until) =
+            looping.then(|| Instant::now() + delay + backoff::WINDOW);
         if looping {
             let listener = self.address;
             tracing::error!(%listener, ?delay, "workers keep dying by themselves; waiting before the next");
