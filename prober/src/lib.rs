@@ -1,10 +1,10 @@
 //! The prober: checks backends over HTTP and HTTPS, nothing else.
 //!
-//! It never carries a client's bytes and never decides who gets traffic: it forms a [`verdict`] on each target and
+//! It never carries a client's bytes and never decides who gets traffic: it forms a `verdict` on each target and
 //! tells the supervisor, which merges, publishes and remembers. It may die at any time; the last known health stands.
 //!
 //! In the order in which a target travels:
-//! - [`run`] wires the process up: runtime, signals, the end.
+//! - [`run()`] wires the process up: runtime, signals, the end.
 //! - `control` dials the supervisor, takes target sets over and sends verdicts.
 //! - `schedule` keeps one task a target and says when a check is due.
 //! - `plan` turns a probe from the wire into what a check needs, or says why it cannot run.

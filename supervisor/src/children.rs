@@ -110,9 +110,7 @@ impl Children {
         let Ok(text) = std::fs::read_to_string(&self.list) else { return Vec::new() };
         text.lines()
             .filter_map(|line| serde_json::from_str::<Listed>(line).ok())
-            .filter(|listed| {
-                ProcessId::of(listed.pid).is_ok_and(|now| now.start_time == listed.start_time)
-            })
+            .filter(|listed| runs(ProcessId { pid: listed.pid, start_time: listed.start_time }))
             .collect()
     }
 
@@ -227,6 +225,16 @@ pub async fn gone(id: ProcessId) {
     drop(waiting.await);
 }
 
+/// Whether the process still runs. One that has ended does not, even while nobody has waited for it yet: an orphan's new
+/// parent may take its time.
+fn runs(id: ProcessId) -> bool {
+    let Some(pidfd) = open(id) else { return false };
+    let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Readable once it has ended.
+    rustix::event::poll(&mut polled, Some(&at_once)) == Ok(0)
+}
+
 fn open(id: ProcessId) -> Option<std::os::fd::OwnedFd> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(id.pid).ok()?)?;
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
@@ -245,6 +253,18 @@ mod tests {
             token: token.to_owned(),
             ..Hello::default()
         }
+    }
+
+    #[tokio::test]
+    async fn a_child_that_has_ended_is_not_left_behind_even_before_anybody_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let id = ProcessId::of(child.id()).unwrap();
+        let first = Children::new(dir.path());
+        first.born(&first.expect(Role::Prober), id).unwrap();
+        gone(id).await;
+        assert!(Children::new(dir.path()).left_behind().is_empty());
+        child.wait().unwrap();
     }
 
     #[test]

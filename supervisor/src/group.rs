@@ -51,7 +51,7 @@ enum Order {
     /// Replace the serving worker.
     Restart { reply: oneshot::Sender<Result<Replaced, String>> },
     /// The listener is no longer configured: give the address back, live on until the tunnels end.
-    Retire,
+    Retire { given_back: oneshot::Sender<()> },
     /// Everything ends.
     Stop { tunnel_deadline: Duration },
 }
@@ -164,10 +164,14 @@ impl Group {
         answer.await.map_err(|_| gone.to_owned())?
     }
 
-    /// Gives the address back and lets the workers live on until their tunnels end.
+    /// Gives the address back and lets the workers live on until their tunnels end. Whoever connects after this has
+    /// returned is refused.
     pub async fn retire(&self) {
-        // A keeper that is gone has nothing left to retire.
-        drop(self.orders.send(Order::Retire).await);
+        let (given_back, answer) = oneshot::channel();
+        // A keeper that is gone has nothing left to give back; both errors say that.
+        if self.orders.send(Order::Retire { given_back }).await.is_ok() {
+            drop(answer.await);
+        }
     }
 
     /// Drains every worker and waits until they are gone.

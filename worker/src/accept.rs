@@ -63,6 +63,12 @@ async fn take_connections(
                     }
                     pause(&mut begun).await;
                 }
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                    // It listens no more: the supervisor gave the address back, and its word is on the way.
+                    tracing::debug!("the listening socket was shut down");
+                    begun.await;
+                    return;
+                }
                 // The connection was gone before it was taken (accept(2), "Error handling"): not our loss.
                 Err(error) => tracing::debug!(%error, "a connection ended before it was accepted"),
             },

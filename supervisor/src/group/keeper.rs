@@ -171,11 +171,11 @@ impl Keeper {
     async fn order(&mut self, order: Order) {
         match order {
             Order::Restart { reply } => self.restart(reply).await,
-            Order::Retire => {
-                if let Some(socket) = &self.socket {
-                    sockets::give_back(socket);
-                }
+            Order::Retire { given_back } => {
                 self.let_go(None, "the listener is no longer configured");
+                if given_back.send(()).is_err() {
+                    tracing::debug!(listener = %self.address, "nobody waited for the address");
+                }
             }
             Order::Stop { tunnel_deadline } => {
                 self.let_go(Some(tunnel_deadline), "the gateway stops");
@@ -185,7 +185,10 @@ impl Keeper {
     }
 
     fn let_go(&mut self, tunnel_deadline: Option<Duration>, reason: &str) {
-        self.socket = None;
+        if let Some(socket) = self.socket.take() {
+            // Workers hold duplicates until they have heard of it, and nobody is to wait in a queue without a future.
+            sockets::give_back(&socket);
+        }
         self.respawn_at = None;
         self.successor = None;
         self.current = None;
