@@ -126,7 +126,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
 async fn start(mut options: Options, directories: Directories) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
     // Signals are caught before anything else: a SIGHUP during the start must not end the process.
-    let mut signals = Signals::catch().map_err(system("catch signals"))?;
+    let signals = Signals::catch().map_err(system("catch signals"))?;
     let (ledger, damaged) = Ledger::open(&directories.state)?;
     let children = Arc::new(Children::new(&directories.runtime));
     let spawner = Spawner::new(directories.runtime.clone(), children.clone());
@@ -146,8 +146,6 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
     }
     supervisor.problem("ledger", (!damaged.is_empty()).then(|| damaged.join("; ")));
     let status = serve_status(&supervisor, &options)?;
-    // Signals are caught from here on: a SIGHUP during the start must not end the process.
-    let signals = Signals::catch().map_err(system("catch signals"))?;
     tokio::spawn(signals.heed(supervisor.clone()));
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
