@@ -4,12 +4,14 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::harness::{
     Backend, Connection, Document, Gateway, Patience, WebSocket, alive, eventually, free_port, get,
-    scale,
+    scale, stays,
 };
 
 #[test]
@@ -81,6 +83,46 @@ fn a_drained_backend_gets_nothing_new_and_keeps_its_tunnels() {
     eventually(Patience::USUAL, "the backend to be back", || {
         (get(port, "/whoami").unwrap().text() == "one").then_some(())
     });
+}
+
+/// Two backends, four tunnels, and the documents with both backends and with the first alone.
+fn two_backends(drain_seconds: u32) -> (Gateway, [Document; 2], Vec<WebSocket>, Vec<Backend>) {
+    let backends = Backend::group(&["one", "two"]);
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let port = free_port();
+    let draining = json!({"enabled": true, "drainTimeoutInSec": drain_seconds});
+    let documents = [&addresses[..], &addresses[..1]].map(|backends| {
+        Document::simple(port, backends).set(
+            "backendHttpSettingsCollection",
+            "chat",
+            "connectionDraining",
+            draining.clone(),
+        )
+    });
+    let gateway = Gateway::start(&documents[0]);
+    let sockets: Vec<_> = (0..4).map(|_| WebSocket::open(port, "/echo")).collect();
+    (gateway, documents, sockets, backends)
+}
+
+#[test]
+fn tunnels_of_a_removed_backend_live_for_the_drain_time() {
+    let (gateway, [_, one], mut sockets, _backends) = two_backends(3);
+    gateway.apply(&one);
+    assert!(sockets.iter_mut().all(|socket| socket.echoes("still here")));
+    let ended = r#"holdfast_tunnels_closed_total{cause="backend_removed"}"#;
+    eventually(Patience::LONG, "the removed backend's tunnels to end", || {
+        (gateway.metric(ended) >= 2.0).then_some(())
+    });
+    assert_eq!(gateway.tunnels().len(), 2);
+}
+
+#[test]
+fn a_backend_that_returns_keeps_its_tunnels() {
+    let (gateway, [both, one], mut sockets, _backends) = two_backends(3);
+    gateway.apply(&one);
+    gateway.apply(&both);
+    stays(Duration::from_secs(4), "four tunnels", || gateway.tunnels().len() == 4);
+    assert!(sockets.iter_mut().all(|socket| socket.echoes("still here")));
 }
 
 #[test]
