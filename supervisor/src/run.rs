@@ -352,7 +352,7 @@ async fn resume(supervisor: &Arc<Supervisor>, left: &[Listed]) -> Result<(), Run
         let socket = match socket {
             Some(socket) => socket,
             None => sockets::listen(*address)
-                .map_err(|source| ChangeError::Bind { address: *address, source })?,
+                .map_err(|why| ChangeError::Bind { address: *address, why })?,
         };
         let found = found.into_iter().map(|(_, adopted)| adopted).collect();
         supervisor.start_group(*address, socket, found);

@@ -54,6 +54,11 @@ impl Report {
         self.errors > 0
     }
 
+    /// Whether further findings are only counted: their mends need no thought any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= LIMIT
+    }
+
     /// Every finding, in the order of places; the last one says how many were left out.
     pub(super) fn into_sorted(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|d| (d.line, d.column, d.severity));
