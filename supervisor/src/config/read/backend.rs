@@ -31,14 +31,14 @@ pub(super) fn pools(root: &Shape<'_>, report: &mut Report) -> Table<Pool> {
                 sound = false;
                 continue;
             };
-            if !known.insert(found.to_ascii_lowercase()) {
+            if known.insert(found.to_ascii_lowercase()) {
+                backends.push(found);
+            } else {
                 report.warn(
                     &entry.place,
                     format!("{found:?} is in the pool twice"),
                     "keep one of them",
                 );
-            } else {
-                backends.push(found);
             }
         }
         if backends.is_empty() && sound {
