@@ -209,7 +209,8 @@ fn crowd(size: usize) -> String {
 fn the_time_for_a_document_grows_with_its_length_and_not_faster() {
     // Compared with each other, these entries would take many minutes.
     let found = load(&crowd(20_000), Path::new(".")).unwrap_err();
-    let errors: Vec<_> = found.iter().filter(|d| d.severity == Severity::Error).collect();
+    let errors: Vec<_> =
+        found.iter().filter(|d| d.severity == Severity::Error && d.line > 0).collect();
     assert_eq!(errors.len(), 1, "{}", lines(&found));
     assert!(errors.iter().all(|d| d.reason.contains("leads back to its own listener \"l19999\"")));
 }
