@@ -78,12 +78,12 @@ pub enum ChangeError {
         in_force: u64,
     },
     /// A new listener's address can't be bound.
-    #[error("cannot listen on {address}: {cause}; free the address or choose another")]
+    #[error("cannot listen on {address}: {why}; free the address or choose another")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why.
-        cause: std::io::Error,
+        /// Why; part of the sentence, so not a source that would be told once more.
+        why: std::io::Error,
     },
     /// The revision can't be made durable.
     #[error("cannot write the revision to the state directory")]
@@ -177,7 +177,7 @@ impl Supervisor {
     fn bind(plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
         let bind = |address: &SocketAddr| {
             let bound = crate::sockets::listen(*address);
-            let socket = bound.map_err(|cause| ChangeError::Bind { address: *address, cause })?;
+            let socket = bound.map_err(|why| ChangeError::Bind { address: *address, why })?;
             Ok((*address, socket))
         };
         plan.added.iter().map(bind).collect()

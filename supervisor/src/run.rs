@@ -366,7 +366,7 @@ async fn resume(supervisor: &Arc<Supervisor>, left: Vec<Arc<Incarnation>>) -> Re
         let socket = match take_socket(&mut brought, *address) {
             Some(socket) => socket,
             None => sockets::listen(*address)
-                .map_err(|cause| ChangeError::Bind { address: *address, cause })?,
+                .map_err(|why| ChangeError::Bind { address: *address, why })?,
         };
         supervisor.start_group(*address, socket, found);
     }

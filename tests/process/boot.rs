@@ -69,6 +69,29 @@ fn gateway_port(gateway: &Gateway) -> u16 {
 }
 
 #[test]
+fn a_first_document_that_is_refused_starts_nothing() {
+    let said = words(&Gateway::start_refused("{ \"httpListeners\": [] }"));
+    assert!(said.contains("there are no httpListeners"), "{said}");
+    assert!(!said.contains("prober started"), "{said}");
+}
+
+#[test]
+fn status_answers_while_the_gateway_is_still_starting() {
+    // It takes connections and says nothing, so the start waits for its first verdict.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let document = Document::simple(free_port(), &[silent.local_addr().unwrap()]);
+    let gateway = Gateway::begin(&document);
+    let early = eventually(Patience::USUAL, "status before the start is over", || {
+        let output = gateway.cli(&["status", "--json"]);
+        output.status.success().then(|| words(&output))
+    });
+    assert!(early.contains("\"ready\": false"), "{early}");
+    // A change waits for the end of the start instead of being refused or lost.
+    gateway.apply(&document);
+    assert_eq!(gateway.revision(), 1);
+}
+
+#[test]
 fn a_start_on_a_port_in_use_says_so_and_exits() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -16,6 +16,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// Larger than any chain; a device or a log file named by mistake must not be read whole.
 const FILE_LIMIT: u64 = 1024 * 1024;
 
+/// What errors call it.
+const PFX: &str = "the PFX data";
+
 /// Real data comes with and without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -68,9 +71,12 @@ impl CertificateError {
             Self::NoCertificate(_) => {
                 "give a PEM or DER certificate, in PEM files the leaf with its intermediates"
             }
+            Self::NoKey(from) if from == PFX => {
+                "export it with its key: openssl pkcs12 -export -inkey KEY -in CHAIN | base64 -w0"
+            }
             Self::NoKey(_) => "give the PEM private key without a passphrase",
             Self::UnsupportedKey => {
-                "use an RSA key of 2048 to 4096 bits, or an EC key on P-256 or P-384"
+                "use an RSA key of 2048 to 4096 bits, an EC key on P-256 or P-384, or Ed25519"
             }
             Self::Mismatch => "give the key and the certificate that were made for each other",
         }
@@ -93,9 +99,9 @@ pub(super) fn from_pfx(data: &str, password: &str) -> Result<Identity, Certifica
         }
         other => CertificateError::NotPfx(other.to_string()),
     })?;
-    let key = archive.keys.first().ok_or_else(|| CertificateError::NoKey("the PFX data".into()))?;
+    let key = archive.keys.first().ok_or_else(|| CertificateError::NoKey(PFX.into()))?;
     let certificates: Vec<_> = archive.certs.iter().map(|c| c.cert.as_der().to_vec()).collect();
-    fit(&certificates, key.key.as_der().to_vec(), "the PFX data")
+    fit(&certificates, key.key.as_der().to_vec(), PFX)
 }
 
 /// A chain and key from two PEM files.

@@ -21,6 +21,17 @@ pub(super) mod routing;
 /// Azure's limit for the name of any child.
 const NAME_LIMIT: usize = 80;
 
+/// Who refers to an entry, as Azure lists it in its own output; the references themselves stand elsewhere.
+const BACK_REFERENCES: &[&str] = &[
+    "requestRoutingRules",
+    "httpListeners",
+    "backendHttpSettings",
+    "urlPathMaps",
+    "pathRules",
+    "redirectConfigurations",
+    "sslProfiles",
+];
+
 /// A gateway, unless something essential is missing; errors are in the report either way.
 pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Option<Gateway> {
     let place = Place { path: String::new(), line: root.line, column: root.column };
@@ -55,6 +66,14 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     let rules = validate::priorities(rules, &sites, report);
     let listeners = validate::listeners(&sites, &rules, report);
     if report.has_errors() {
+        return None;
+    }
+    if listeners.iter().all(|listener| listener.sites.iter().all(|site| site.rule.is_none())) {
+        report.error(
+            root.place_of("requestRoutingRules"),
+            "no rule routes any listener, so nothing would be served",
+            "add a request routing rule for each listener",
+        );
         return None;
     }
     let mut rules: Vec<_> = rules.into_iter().map(|rule| rule.value).collect();
@@ -101,6 +120,7 @@ fn collection<T>(
             continue;
         }
         let value = entry(&shape, child.clone(), report);
+        shape.pass_over(BACK_REFERENCES);
         shape.finish(report);
         entries.push((child, value.map(Arc::new)));
     }

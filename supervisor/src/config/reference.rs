@@ -10,6 +10,9 @@ use super::spelling::nearest;
 /// Characters that stray into ids when expressions are cut out of templates by hand.
 const STRAY: &[char] = &['\'', '"', '[', ']', '(', ')', '{', '}', ' ', '\t', '\n', '\r', ','];
 
+/// Names that are looked through for the one that was meant; nobody reads through more either.
+const SUGGESTIONS: usize = 1000;
+
 /// Names of one collection and what they stand for.
 #[derive(Debug)]
 pub(super) struct Table<T> {
@@ -88,6 +91,7 @@ impl<T> Table<T> {
         let found = same(name).or_else(|| same(clean(name)));
         if found.is_none() {
             let names = self.entries.iter().map(|(name, _)| name.as_str());
+            let names = names.take(if report.is_full() { 0 } else { SUGGESTIONS });
             let mend = match nearest(clean(name), names) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("add it to {collection}, or correct the name"),

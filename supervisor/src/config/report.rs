@@ -54,6 +54,11 @@ impl Report {
         self.errors > 0
     }
 
+    /// Whether further findings are only counted: their mends need no thought any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= LIMIT
+    }
+
     /// Every finding, in the order of places; the last one says how many were left out.
     pub(super) fn into_sorted(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|d| (d.line, d.column, d.severity));
@@ -74,12 +79,15 @@ impl Report {
     fn push(&mut self, severity: Severity, at: &Place, reason: String, mend: String) {
         if self.found.len() >= LIMIT {
             self.left_out += 1;
+            if severity == Severity::Warning {
+                return;
+            }
             // An error must be seen even if two hundred warnings came before it.
-            let warning = self.found.iter().rposition(|d| d.severity == Severity::Warning);
-            match warning {
-                Some(index) if severity == Severity::Error => self.found.remove(index),
-                _ => return,
+            let Some(warning) = self.found.iter().rposition(|d| d.severity == Severity::Warning)
+            else {
+                return;
             };
+            self.found.remove(warning);
         }
         let Place { path, line, column } = at.clone();
         self.found.push(Diagnostic { severity, path, line, column, reason, mend });

@@ -298,8 +298,16 @@ impl<'a> Shape<'a> {
             if EXTRAS.iter().any(|extra| extra.eq_ignore_ascii_case(field.name)) {
                 continue;
             }
-            let asked = |hint: &&str| known().any(|name| name.eq_ignore_ascii_case(hint));
-            let mend = match spelling::known(field.name, |hint| !asked(&hint)) {
+            let asked = |hint: &str| known().any(|name| name.eq_ignore_ascii_case(hint));
+            let near = if report.is_full() {
+                None
+            } else {
+                spelling::known(field.name, |hint| !asked(hint))
+            };
+            let mend = match near {
+                Some(near) if near.eq_ignore_ascii_case(field.name) => {
+                    "it has its meaning elsewhere; move it or remove it".to_owned()
+                }
                 Some(near) => format!("did you mean {near:?}?"),
                 None => "remove it, or check its spelling".to_owned(),
             };

@@ -40,12 +40,21 @@ impl Gateway {
 
     /// The same with a document as somebody wrote it.
     pub(crate) fn start_text(directory: TempDir, text: &str) -> Self {
+        let gateway = Self::begin_in(directory, text);
+        gateway.wait_ready();
+        gateway
+    }
+
+    /// Starts one and does not wait.
+    pub(crate) fn begin(document: &Document) -> Self {
+        Self::begin_in(directory(), &document.text())
+    }
+
+    fn begin_in(directory: TempDir, text: &str) -> Self {
         fs::write(directory.path().join("gateway.json"), text).unwrap();
         let status_port = free_port();
         let supervisor = RefCell::new(spawn(directory.path(), status_port));
-        let gateway = Self { directory, supervisor, seen: RefCell::default(), status_port };
-        gateway.wait_ready();
-        gateway
+        Self { directory, supervisor, seen: RefCell::default(), status_port }
     }
 
     /// Starts one that must refuse to run, and returns what it said.

@@ -156,9 +156,12 @@ pub(super) fn sites(
         };
         Some(SiteDraft { site, place: shape.place.clone() })
     });
-    if root.get("httpListeners").is_none() {
+    let none = |(node, _): (&crate::config::json::Node, &Place)| {
+        node.value == crate::config::json::Value::List(Vec::new())
+    };
+    if root.get("httpListeners").is_none_or(none) {
         report.error(
-            &root.place,
+            root.place_of("httpListeners"),
             "there are no httpListeners, so nothing would be served",
             "give the gateway resource, its properties, or the output of az network application-gateway show",
         );
