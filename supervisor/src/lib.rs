@@ -21,6 +21,7 @@ pub mod lock;
 pub mod metrics;
 pub mod prober;
 pub mod run;
+mod signals;
 pub mod sockets;
 pub mod spawn;
 pub mod state;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use holdfast_proto::fd_channel::FdListener;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::change::{self, ChangeError, FIRST_VERDICTS};
 use crate::children::{Children, Incarnation, Role};
@@ -19,6 +18,7 @@ use crate::group::Adopted;
 use crate::grpc;
 use crate::ledger::{Ledger, LedgerError};
 use crate::lock::{Lock, LockError};
+use crate::signals::Signals;
 use crate::sockets;
 use crate::spawn::Spawner;
 use crate::state::{Parts, Supervisor};
@@ -384,54 +384,6 @@ fn take_socket(brought: &mut Vec<(u64, TcpListener)>, address: SocketAddr) -> Op
 
 fn health_keys(in_force: &crate::state::InForce) -> Vec<holdfast_proto::control::TargetKey> {
     in_force.compiled.targets.iter().filter_map(|target| target.key.clone()).collect()
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn catch() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Carries signals out for as long as there are any. The second of those that stop does not wait for tunnels.
-    async fn heed(mut self, supervisor: Arc<Supervisor>) {
-        loop {
-            // Cancel-safe: signals.
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-                _ = self.hangup.recv() => {
-                    let supervisor = supervisor.clone();
-                    tokio::spawn(async move { hangup(&supervisor).await });
-                    continue;
-                }
-            }
-            // Whoever asks twice, in whichever way, is in a hurry.
-            let again = supervisor.stop.borrow().is_some();
-            supervisor.begin_stop(if again { Duration::ZERO } else { grpc::STOP_DRAIN });
-        }
-    }
-}
-
-async fn hangup(supervisor: &Supervisor) {
-    supervisor.started().await;
-    match supervisor.reload("reload of", "SIGHUP".to_owned()).await {
-        Ok(outcome) => tracing::info!("{}", outcome.message),
-        Err(error) => {
-            for diagnostic in error.diagnostics() {
-                tracing::error!("{diagnostic}");
-            }
-            tracing::error!(error = &error as &dyn std::error::Error, "reload refused");
-        }
-    }
 }
 
 /// Drains everything; gone when this returns.

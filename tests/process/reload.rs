@@ -109,3 +109,24 @@ fn a_hangup_signal_reads_the_file_again() {
     assert_eq!(gateway.revision(), 2);
     assert_eq!(get(port, "/whoami").unwrap().text(), "two");
 }
+
+#[test]
+fn a_revision_that_cannot_be_written_is_refused_and_disturbs_nothing() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let document = Document::simple(port, &[backend.address]);
+    let gateway = Gateway::start(&document);
+    let mut socket = WebSocket::open(port, "/echo");
+    let revisions = gateway.path().join("s/revisions");
+    let aside = gateway.path().join("aside");
+    std::fs::rename(&revisions, &aside).unwrap();
+    let more = document.host_site("more", port, "more.test", "chat");
+    let said = gateway.apply_refused(&more.text());
+    assert!(said.contains("refused: cannot write the revision"), "{said}");
+    assert!(said.contains("No such file or directory"), "{said}");
+    assert_eq!(gateway.revision(), 1);
+    assert!(socket.echoes("still here"));
+    std::fs::rename(&aside, &revisions).unwrap();
+    gateway.apply(&more);
+    assert_eq!(gateway.revision(), 2);
+}

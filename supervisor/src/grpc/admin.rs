@@ -138,7 +138,7 @@ fn answer(
             return Err(match error {
                 ChangeError::Stale { .. } => Status::aborted(text),
                 ChangeError::NoSuchRevision(_) => Status::not_found(text),
-                ChangeError::Ledger(_) => Status::unavailable(text),
+                // A ledger that can't be written, too: "unavailable" would say that the outcome is not known.
                 _ => Status::failed_precondition(text),
             });
         }

@@ -1,0 +1,59 @@
+//! What signals mean: SIGTERM and SIGINT stop, a second one at once; SIGHUP reads the configuration file again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::grpc;
+use crate::state::Supervisor;
+
+/// The signals that a supervisor answers.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on they no longer end the process by themselves.
+    pub(crate) fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Carries signals out for as long as there are any. The second of those that stop does not wait for tunnels.
+    pub(crate) async fn heed(mut self, supervisor: Arc<Supervisor>) {
+        loop {
+            // Cancel-safe: signals.
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.hangup.recv() => {
+                    let supervisor = supervisor.clone();
+                    tokio::spawn(async move { hangup(&supervisor).await });
+                    continue;
+                }
+            }
+            // Whoever asks twice, in whichever way, is in a hurry.
+            let again = supervisor.stop.borrow().is_some();
+            supervisor.begin_stop(if again { Duration::ZERO } else { grpc::STOP_DRAIN });
+        }
+    }
+}
+
+async fn hangup(supervisor: &Supervisor) {
+    supervisor.started().await;
+    match supervisor.reload("reload of", "SIGHUP".to_owned()).await {
+        Ok(outcome) => tracing::info!("{}", outcome.message),
+        Err(error) => {
+            for diagnostic in error.diagnostics() {
+                tracing::error!("{diagnostic}");
+            }
+            tracing::error!(error = &error as &dyn std::error::Error, "reload refused");
+        }
+    }
+}
