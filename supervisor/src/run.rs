@@ -154,7 +154,7 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
         configured = configure(&supervisor, left) => configured?,
         () = signals.told_to_stop() => {
             tracing::info!("told to stop before everything was served");
-            supervisor.begin_stop(grpc::STOP_DRAIN);
+            supervisor.begin_stop(supervisor.configured_drain());
             end(&supervisor).await;
             return Ok(());
         }
@@ -393,8 +393,8 @@ impl Signals {
         loop {
             // Cancel-safe: signals and a watch.
             tokio::select! {
-                _ = self.terminate.recv() => supervisor.begin_stop(grpc::STOP_DRAIN),
-                _ = self.interrupt.recv() => supervisor.begin_stop(grpc::STOP_DRAIN),
+                _ = self.terminate.recv() => supervisor.begin_stop(supervisor.configured_drain()),
+                _ = self.interrupt.recv() => supervisor.begin_stop(supervisor.configured_drain()),
                 _ = self.hangup.recv() => {
                     let supervisor = supervisor.clone();
                     tokio::spawn(async move { hangup(&supervisor).await });
