@@ -178,16 +178,10 @@ async fn revisions(admin: &Admin) -> anyhow::Result<Outcome> {
 async fn config(args: ConfigArgs) -> anyhow::Result<Outcome> {
     let answer = connect(&args.admin).await?.get(GetRequest { revision: args.revision }).await;
     let answer = answer.map_err(|error| failed(&error))?.into_inner();
-    if args.document {
-        output::print(&answer.document)?;
-        return Ok(Outcome::Done);
-    }
     let effective: Value = serde_json::from_str(&answer.effective_json)
         .context("the gateway's effective configuration is not JSON")?;
     output::print_json(&if args.admin.json {
-        json!({
-            "revision": answer.revision, "effective": effective, "document": answer.document,
-        })
+        json!({"revision": answer.revision, "effective": effective})
     } else {
         effective
     })?;

@@ -152,9 +152,6 @@ pub(crate) struct ConfigArgs {
     /// An older revision instead of the one in force
     #[arg(long, value_name = "N")]
     pub(crate) revision: Option<u64>,
-    /// Print the document as it was given (secrets left out) instead of the effective configuration
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) document: bool,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }
@@ -302,7 +299,7 @@ mod tests {
             "holdfast restart localhost",
             "holdfast rollback -1",
             "holdfast demo --http-port 0",
-            "holdfast config --document --json",
+            "holdfast config --revision x",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -14,8 +14,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use crate::args::{Cli, Command};
+
+/// Gives memory back after a burst of handshakes; the system's keeps it (docs/adr/0007).
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How a command ended that did not fail by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

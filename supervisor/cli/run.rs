@@ -66,5 +66,9 @@ fn become_child(name: &CStr) -> anyhow::Result<Bootstrap> {
     if let Err(error) = prctl::set_name(name) {
         tracing::warn!(%error, "cannot set the process name");
     }
+    // Where huge pages come unasked, one small block left of a burst would hold 2 MiB (docs/adr/0007).
+    if let Err(error) = prctl::set_thp_disable(true) {
+        tracing::warn!(%error, "cannot do without huge pages");
+    }
     Ok(bootstrap)
 }

@@ -1,5 +1,5 @@
-//! Start and end of the supervisor, in order: directories, lock, ledger, private sockets, children that live on,
-//! prober, listeners, ready; then signals until the end.
+//! Start and end of the supervisor, in order: directories, lock, ledger, sockets of children and operators, prober,
+//! children that live on, listeners, ready; then until it is told to stop.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -126,7 +126,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
 async fn start(mut options: Options, directories: Directories) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
     // Signals are caught before anything else: a SIGHUP during the start must not end the process.
-    let mut signals = Signals::catch().map_err(system("catch signals"))?;
+    let signals = Signals::catch().map_err(system("catch signals"))?;
     let (ledger, damaged) = Ledger::open(&directories.state)?;
     let children = Arc::new(Children::new(&directories.runtime));
     let spawner = Spawner::new(directories.runtime.clone(), children.clone());
@@ -146,20 +146,34 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
     }
     supervisor.problem("ledger", (!damaged.is_empty()).then(|| damaged.join("; ")));
     let status = serve_status(&supervisor, &options)?;
+    tokio::spawn(signals.heed(supervisor.clone()));
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
+    let restored = restore(&supervisor)?;
     serve_private(&supervisor)?;
-    // Cut anywhere, a start leaves groups and a prober, which the end takes care of.
-    tokio::select! {
-        configured = configure(&supervisor, left) => configured?,
-        () = signals.told_to_stop() => {
-            tracing::info!("told to stop before everything was served");
-            supervisor.begin_stop(supervisor.configured_drain());
-            end(&supervisor).await;
-            return Ok(());
-        }
-    }
+    // From here on `status` tells how far the start has come; changes wait for its end.
     let admin = Admin::serve(&supervisor)?;
+    // Cancel-safe: a stop during the start leaves what a crash would, and that is what a start puts right.
+    let configured = tokio::select! {
+        configured = configure(&supervisor, restored, left) => configured,
+        () = supervisor.stopped() => Ok(()),
+    };
+    if let Err(error) = configured {
+        // Living workers of an earlier supervisor stay: they serve on.
+        supervisor.prober.stop().await;
+        remove_sockets(&supervisor);
+        return Err(error);
+    }
+    if supervisor.stop.borrow().is_none() {
+        begin_service(&supervisor, options.on_ready.take(), status);
+        supervisor.stopped().await;
+    }
+    end(&supervisor).await;
+    admin.end().await;
+    Ok(())
+}
+
+fn begin_service(supervisor: &Supervisor, tell: Option<OnReady>, status: SocketAddr) {
     let ready = Ready {
         revision: supervisor.revision(),
         listeners: supervisor.groups().iter().map(|group| group.address).collect(),
@@ -167,14 +181,11 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
         status,
     };
     supervisor.set_ready(Ok(()));
+    supervisor.started.send_replace(true);
     tracing::info!(revision = ready.revision, listeners = ?ready.listeners, "ready");
-    if let Some(tell) = options.on_ready.take() {
+    if let Some(tell) = tell {
         tell(&ready);
     }
-    signals.until_stop(&supervisor).await;
-    end(&supervisor).await;
-    admin.end().await;
-    Ok(())
 }
 
 fn serve_status(supervisor: &Arc<Supervisor>, options: &Options) -> Result<SocketAddr, RunError> {
@@ -245,20 +256,15 @@ impl Admin {
     }
 }
 
-/// From ledger and file to served listeners.
-async fn configure(
-    supervisor: &Arc<Supervisor>,
-    left: Vec<Arc<Incarnation>>,
-) -> Result<(), RunError> {
-    supervisor.health.set_drained(supervisor.ledger().drained());
-    keep_prober(supervisor, &left);
+/// What the ledger says is in force, or why it cannot be. Nothing is started yet, so that a first document that is
+/// refused has nothing beside its diagnostics in the log.
+fn restore(supervisor: &Supervisor) -> Result<Result<(), ChangeError>, RunError> {
     let restored = change::restore(supervisor);
     match &restored {
         Ok(warnings) => {
             for warning in warnings.iter().flatten() {
                 tracing::warn!("{warning}");
             }
-            resume(supervisor, left).await?;
         }
         Err(error) => {
             // A certificate file that is gone, say. The configuration file may have the mend.
@@ -270,6 +276,23 @@ async fn configure(
                 tracing::error!("{diagnostic}");
             }
         }
+    }
+    if supervisor.in_force().is_none() {
+        supervisor.check_file()?;
+    }
+    Ok(restored.map(drop))
+}
+
+/// From ledger and file to served listeners.
+async fn configure(
+    supervisor: &Arc<Supervisor>,
+    restored: Result<(), ChangeError>,
+    left: Vec<Arc<Incarnation>>,
+) -> Result<(), RunError> {
+    supervisor.health.set_drained(supervisor.ledger().drained());
+    keep_prober(supervisor, &left);
+    if restored.is_ok() {
+        resume(supervisor, left).await?;
     }
     if supervisor.config_file.is_some() {
         match supervisor.reload("file", "holdfast".to_owned()).await {
@@ -378,42 +401,32 @@ impl Signals {
         })
     }
 
-    /// Until SIGTERM or SIGINT.
-    async fn told_to_stop(&mut self) {
-        // Cancel-safe: signals.
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Until SIGTERM, SIGINT or an operator's `stop`. A second one stops without waiting for tunnels.
-    async fn until_stop(mut self, supervisor: &Arc<Supervisor>) {
-        let mut stop = supervisor.stop.subscribe();
+    /// Carries signals out for as long as there are any. The second of those that stop does not wait for tunnels.
+    async fn heed(mut self, supervisor: Arc<Supervisor>) {
         loop {
-            // Cancel-safe: signals and a watch.
+            // Cancel-safe: signals.
             tokio::select! {
-                _ = self.terminate.recv() => supervisor.begin_stop(supervisor.configured_drain()),
-                _ = self.interrupt.recv() => supervisor.begin_stop(supervisor.configured_drain()),
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
                 _ = self.hangup.recv() => {
                     let supervisor = supervisor.clone();
                     tokio::spawn(async move { hangup(&supervisor).await });
                     continue;
                 }
-                _ = stop.changed() => {}
             }
-            break;
+            // Whoever asks twice, in whichever way, is in a hurry.
+            let again = supervisor.stop.borrow().is_some();
+            supervisor.begin_stop(if again {
+                Duration::ZERO
+            } else {
+                supervisor.configured_drain()
+            });
         }
-        let supervisor = supervisor.clone();
-        tokio::spawn(async move {
-            // Either signal: whoever asks twice is in a hurry.
-            self.told_to_stop().await;
-            supervisor.begin_stop(Duration::ZERO);
-        });
     }
 }
 
 async fn hangup(supervisor: &Supervisor) {
+    supervisor.started().await;
     match supervisor.reload("reload of", "SIGHUP".to_owned()).await {
         Ok(outcome) => tracing::info!("{}", outcome.message),
         Err(error) => {
@@ -442,11 +455,15 @@ async fn end(supervisor: &Supervisor) {
         }
     }
     supervisor.prober.stop().await;
+    remove_sockets(supervisor);
+    tracing::info!("stopped");
+}
+
+fn remove_sockets(supervisor: &Supervisor) {
     for name in ["admin.sock", "control.sock", "fd.sock"] {
         let path = supervisor.directories.runtime.join(name);
         if let Err(error) = std::fs::remove_file(&path) {
             tracing::debug!(path = %path.display(), %error, "cannot remove");
         }
     }
-    tracing::info!("stopped");
 }

@@ -57,6 +57,8 @@ pub struct Supervisor {
     pub changing: tokio::sync::Mutex<()>,
     /// Set once: everything ends, tunnels within this time.
     pub stop: watch::Sender<Option<Duration>>,
+    /// The start is over; changes wait for it.
+    pub started: watch::Sender<bool>,
     in_force: Mutex<Option<Arc<InForce>>>,
     groups: Mutex<BTreeMap<SocketAddr, Arc<Group>>>,
     retired: Mutex<Vec<Arc<Group>>>,
@@ -112,6 +114,7 @@ impl Supervisor {
             metrics: Arc::new(Metrics::new()),
             changing: tokio::sync::Mutex::new(()),
             stop: watch::Sender::new(None),
+            started: watch::Sender::new(false),
             in_force: Mutex::default(),
             groups: Mutex::default(),
             retired: Mutex::default(),
@@ -228,6 +231,17 @@ impl Supervisor {
         let limits = in_force.compiled.listeners.values().filter_map(|it| it.limits.as_ref());
         let drain = |ms| if ms == 0 { UNTIL_THEY_END } else { Duration::from_millis(ms) };
         limits.map(|limits| drain(limits.drain_timeout_ms)).max().unwrap_or_default()
+    }
+
+    /// When the start is over.
+    pub async fn started(&self) {
+        // The sender lives as long as we do, so the wait cannot fail.
+        drop(self.started.subscribe().wait_for(|started| *started).await);
+    }
+
+    /// When the end has begun.
+    pub async fn stopped(&self) {
+        drop(self.stop.subscribe().wait_for(Option::is_some).await);
     }
 
     /// Begins the end. A second call can only shorten it.

@@ -1,7 +1,9 @@
 //! Load for the measurements in `tests/bench`: many idle connections, or messages that come back.
 //!
-//! `load idle PORT COUNT` opens and holds them until standard input ends, then says how many are still open.
-//! `load echo PORT CONNECTIONS SECONDS` sends 128-byte messages, one at a time each, and prints how many came back.
+//! `load idle PORT COUNT AT_ONCE [CA]` opens them, so many at a time, and holds them; for each line on standard input it
+//! lets every one of them echo and says how many did, and at its end it leaves.
+//! `load echo PORT CONNECTIONS SECONDS [CA]` sends 128-byte messages, one at a time each, and prints how many came back.
+//! With CA, a PEM file, the connections speak TLS.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,34 +15,71 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 const PAYLOAD: usize = 128;
+/// How long a connection may be silent while something is due on it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection's bytes, in either dress.
+trait Wire: Read + Write + Send {}
+impl<T: Read + Write + Send> Wire for T {}
+type Stream = BufReader<Box<dyn Wire>>;
+
+/// Where connections go.
+struct Target {
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |index: usize| arguments[index].parse::<u64>().unwrap();
-    let port = u16::try_from(number(1)).unwrap();
+    let tls = arguments.get(4).map(|file| trusting(file));
+    let target = Target { port: u16::try_from(number(1)).unwrap(), tls };
     match arguments[0].as_str() {
-        "idle" => idle(port, number(2)),
-        "echo" => echo(port, number(2), Duration::from_secs(number(3))),
+        "idle" => idle(&target, number(2), number(3)),
+        "echo" => echo(&target, number(2), Duration::from_secs(number(3))),
         other => panic!("unknown mode {other}"),
     }
 }
 
+fn trusting(file: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(file).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// Opens a WebSocket from a loopback address of its block, so that 28,000 ephemeral ports are no bound.
-fn open(port: u16, index: u64) -> io::Result<BufReader<TcpStream>> {
+fn open(target: &Target, index: u64) -> io::Result<Stream> {
     let block = u8::try_from(index / 20_000 % 200).unwrap();
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::IpBindAddressNoPort, &true)?;
     bind(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 1, block + 1, 0))?;
-    connect(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port))?;
-    let mut stream = BufReader::with_capacity(512, TcpStream::from(fd));
-    stream.get_ref().set_nodelay(true)?;
+    connect(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, target.port))?;
+    let socket = TcpStream::from(fd);
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let wire: Box<dyn Wire> = match &target.tls {
+        None => Box::new(socket),
+        Some(config) => {
+            let name = ServerName::try_from("localhost").unwrap();
+            let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+            Box::new(StreamOwned::new(session, socket))
+        }
+    };
+    let mut stream = BufReader::with_capacity(512, wire);
     stream.get_mut().write_all(
         b"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
@@ -57,16 +96,24 @@ fn open(port: u16, index: u64) -> io::Result<BufReader<TcpStream>> {
     Ok(stream)
 }
 
-fn idle(port: u16, count: u64) {
-    let mut open: Vec<_> = (0..count).map(|index| open(port, index).unwrap()).collect();
+fn idle(target: &Target, count: u64, at_once: u64) {
+    let share = |first: u64| {
+        let mine = (first..count).step_by(usize::try_from(at_once).unwrap());
+        mine.map(|index| open(target, index).unwrap()).collect::<Vec<_>>()
+    };
+    let mut open: Vec<Stream> = std::thread::scope(|scope| {
+        let openers: Vec<_> = (0..at_once).map(|first| scope.spawn(move || share(first))).collect();
+        openers.into_iter().flat_map(|opener| opener.join().unwrap()).collect()
+    });
     println!("open {count}");
-    io::stdin().read_to_end(&mut Vec::new()).unwrap();
-    let alive = open.iter_mut().filter_map(|stream| round_trip(stream, &message()).ok()).count();
-    println!("alive {alive}");
+    for _ in io::stdin().lines() {
+        let echoes = open.iter_mut().filter_map(|stream| round_trip(stream, &message()).ok());
+        println!("echoed {}", echoes.count());
+    }
 }
 
-fn echo(port: u16, connections: u64, span: Duration) {
-    let streams: Vec<_> = (0..connections).map(|index| open(port, index).unwrap()).collect();
+fn echo(target: &Target, connections: u64, span: Duration) {
+    let streams: Vec<_> = (0..connections).map(|index| open(target, index).unwrap()).collect();
     println!("open {connections}");
     let end = Instant::now() + span;
     let total: u64 = std::thread::scope(|scope| {
@@ -77,7 +124,7 @@ fn echo(port: u16, connections: u64, span: Duration) {
     println!("messages {total}");
 }
 
-fn repeat(mut stream: BufReader<TcpStream>, end: Instant) -> u64 {
+fn repeat(mut stream: Stream, end: Instant) -> u64 {
     let message = message();
     let mut count = 0;
     while Instant::now() < end {
@@ -94,7 +141,7 @@ fn message() -> Vec<u8> {
     frame
 }
 
-fn round_trip(stream: &mut BufReader<TcpStream>, message: &[u8]) -> io::Result<()> {
+fn round_trip(stream: &mut Stream, message: &[u8]) -> io::Result<()> {
     stream.get_mut().write_all(message)?;
     let mut head = [0; 4];
     stream.read_exact(&mut head)?;

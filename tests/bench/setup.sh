@@ -18,6 +18,22 @@ finish() {
 trap finish EXIT
 ulimit -n "$(ulimit -Hn)"
 
+# install_packages PROGRAM:PACKAGE…: what is missing, by Debian's package manager. Its daemons are not wanted, only the programs.
+install_packages() {
+  local missing=() pair
+  for pair in "$@"; do command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}"); done
+  ((${#missing[@]})) || return 0
+  if [[ ${HOLDFAST_TEST_INSTALL:-yes} == no ]] || ! command -v apt-get >/dev/null; then
+    echo "missing, and not installed here: ${missing[*]}" >&2
+    return 0
+  fi
+  local as_root=()
+  ((EUID == 0)) || as_root=(sudo)
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 \
+    install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
 free_port() {
   python3 -c 'import random, socket
 while True:
@@ -39,27 +55,41 @@ start_backend() {
   wait_for grep -q . "$work/backend.log"
 }
 
-# start_gateway CORES: one listener, one thread; sets gateway_port, worker_pid.
+# start_gateway CORES: an http and an https listener, each a worker with one thread of each kind; sets gateway_port,
+# worker_pid, tls_port, tls_worker_pid, and certificate (a file).
 start_gateway() {
   gateway_port=$(free_port)
+  tls_port=$(free_port)
+  certificate=$work/site.pem
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -days 2 -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
+    -keyout "$work/site.key" -out "$certificate" 2>"$work/openssl.log"
   local gateway=/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/applicationGateways/bench
+  rule() { # NAME PRIORITY
+    printf '{"name": "%s", "properties": {"ruleType": "Basic", "priority": %s,
+      "httpListener": {"id": "%s/httpListeners/%s"}, "backendAddressPool": {"id": "%s/backendAddressPools/b"},
+      "backendHttpSettings": {"id": "%s/backendHttpSettingsCollection/b"}}}' "$1" "$2" "$gateway" "$1" "$gateway" "$gateway"
+  }
   cat >"$work/gateway.json" <<JSON
 {"name": "bench", "properties": {
   "holdfast": {"threads": 1, "drainTimeoutInSec": 1},
   "frontendIPConfigurations": [{"name": "f", "holdfast": {"address": "127.0.0.1"}, "properties": {}}],
-  "frontendPorts": [{"name": "p", "properties": {"port": $gateway_port}}],
+  "frontendPorts": [{"name": "plain", "properties": {"port": $gateway_port}}, {"name": "tls", "properties": {"port": $tls_port}}],
+  "sslCertificates": [{"name": "c", "properties": {},
+    "holdfast": {"certificateFile": "$certificate", "privateKeyFile": "$work/site.key"}}],
   "backendAddressPools": [{"name": "b", "properties": {"backendAddresses": [{"ipAddress": "127.0.0.1"}]}}],
   "probes": [{"name": "b", "properties": {"protocol": "Http", "host": "localhost", "path": "/healthz",
     "interval": 30, "timeout": 5, "unhealthyThreshold": 3}}],
   "backendHttpSettingsCollection": [{"name": "b", "properties": {"port": $backend_port, "protocol": "Http",
     "requestTimeout": 3600, "probe": {"id": "$gateway/probes/b"}}}],
-  "httpListeners": [{"name": "l", "properties": {"protocol": "Http",
-    "frontendIPConfiguration": {"id": "$gateway/frontendIPConfigurations/f"},
-    "frontendPort": {"id": "$gateway/frontendPorts/p"}}}],
-  "requestRoutingRules": [{"name": "r", "properties": {"ruleType": "Basic", "priority": 1,
-    "httpListener": {"id": "$gateway/httpListeners/l"},
-    "backendAddressPool": {"id": "$gateway/backendAddressPools/b"},
-    "backendHttpSettings": {"id": "$gateway/backendHttpSettingsCollection/b"}}}]
+  "httpListeners": [
+    {"name": "plain", "properties": {"protocol": "Http",
+      "frontendIPConfiguration": {"id": "$gateway/frontendIPConfigurations/f"},
+      "frontendPort": {"id": "$gateway/frontendPorts/plain"}}},
+    {"name": "tls", "properties": {"protocol": "Https", "sslCertificate": {"id": "$gateway/sslCertificates/c"},
+      "frontendIPConfiguration": {"id": "$gateway/frontendIPConfigurations/f"},
+      "frontendPort": {"id": "$gateway/frontendPorts/tls"}}}],
+  "requestRoutingRules": [$(rule plain 1), $(rule tls 2)]
 }}
 JSON
   export HOLDFAST_ADMIN=unix:$work/r/admin.sock
@@ -69,8 +99,15 @@ JSON
     --status-listen "127.0.0.1:$status_port" >"$work/gateway.log" 2>&1 &
   started+=($!)
   wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$status_port/readyz"
-  worker_pid=$("$holdfast" status --json |
-    python3 -c 'import json, sys; print(json.load(sys.stdin)["listeners"][0]["workers"][0]["pid"])')
+  worker_pid=$(worker_of "$gateway_port")
+  tls_worker_pid=$(worker_of "$tls_port")
+}
+
+# worker_of PORT: the process that serves it.
+worker_of() {
+  "$holdfast" status --json | python3 -c 'import json, sys
+for listener in json.load(sys.stdin)["listeners"]:
+    if listener["address"].endswith(":" + sys.argv[1]): print(listener["workers"][0]["pid"])' "$1"
 }
 
 # wait_for COMMAND…: until it succeeds, 20 seconds at most.

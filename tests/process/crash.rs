@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{
-    Backend, Document, Gateway, MOMENT, Patience, WebSocket, eventually, free_port, get, kill9,
-    pause, resume, stays,
+    Backend, Document, Gateway, MOMENT, Patience, WebSocket, alive, eventually, free_port, get,
+    kill9, pause, resume, signal, stays,
 };
 
 fn one_gateway() -> (Gateway, u16, Backend) {
@@ -49,6 +51,70 @@ fn a_killed_supervisor_leaves_traffic_flowing() {
     stays(MOMENT, "traffic without a supervisor", || {
         socket.echoes("still here") && get(port, "/whoami").is_ok_and(|one| one.status == 200)
     });
+}
+
+#[test]
+fn a_supervisor_adopts_what_lives_however_often_it_is_killed() {
+    let (gateway, port, _backend) = one_gateway();
+    let (worker, mut prober) = (gateway.worker_pid(), gateway.prober_pid());
+    let mut socket = WebSocket::open(port, "/echo");
+    for _ in 0..4 {
+        kill9(gateway.supervisor_pid());
+        gateway.start_again();
+        assert_eq!(gateway.worker_pid(), worker);
+        assert!(socket.echoes("still here"));
+        assert_eq!(get(port, "/whoami").unwrap().text(), "one");
+        eventually(Patience::USUAL, "the orphaned prober to end", || {
+            (!alive(prober)).then_some(())
+        });
+        prober = gateway.prober_pid();
+    }
+    gateway.must(&["restart"]);
+    assert_ne!(gateway.worker_pid(), worker);
+    assert!(socket.echoes("still here"));
+}
+
+#[test]
+fn a_removed_listener_frees_its_address_and_its_tunnels_outlive_a_supervisor() {
+    let backend = Backend::start("one");
+    let (kept, removed) = (free_port(), free_port());
+    let one = Document::simple(kept, &[backend.address]);
+    let both = one.clone().site("more", removed, "chat");
+    let gateway = Gateway::start(&both);
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        sockets.push(WebSocket::open(removed, "/echo"));
+        gateway.apply(&one);
+        let refused = std::net::TcpStream::connect(("127.0.0.1", removed)).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        gateway.apply(&both);
+        assert_eq!(get(removed, "/whoami").unwrap().text(), "one");
+    }
+    gateway.apply(&one);
+    let workers = gateway.children();
+    kill9(gateway.supervisor_pid());
+    gateway.start_again();
+    assert!(sockets.iter_mut().all(|socket| socket.echoes("still here")));
+    gateway.must(&["stop", "--drain-timeout", "0"]);
+    eventually(Patience::USUAL, "nothing of the gateway to be left", || {
+        (gateway.has_ended() && !workers.iter().any(|pid| alive(*pid))).then_some(())
+    });
+}
+
+#[test]
+fn a_worker_that_keeps_dying_by_itself_is_a_problem_in_the_status() {
+    let (gateway, port, _backend) = one_gateway();
+    assert_eq!(gateway.status()["problems"], serde_json::json!([]));
+    for _ in 0..6 {
+        let worker = gateway.worker_pid();
+        signal(worker, Signal::SIGABRT);
+        eventually(Patience::USUAL, "its successor to serve", || {
+            gateway.worker_pids().first().is_some_and(|pid| *pid != worker).then_some(())
+        });
+    }
+    assert_eq!(get(port, "/whoami").unwrap().text(), "one");
+    let problems = gateway.status()["problems"].to_string();
+    assert!(problems.contains("keep dying"), "{problems}");
 }
 
 #[test]

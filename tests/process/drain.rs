@@ -8,7 +8,8 @@ use std::thread;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Backend, Connection, Document, Gateway, Patience, WebSocket, eventually, free_port, get, scale,
+    Backend, Connection, Document, Gateway, Patience, WebSocket, alive, eventually, free_port, get,
+    scale,
 };
 
 #[test]
@@ -123,4 +124,25 @@ fn a_termination_signal_is_a_stop() {
     let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
     gateway.signal(Signal::SIGTERM);
     eventually(Patience::LONG, "the supervisor to end", || gateway.has_ended().then_some(()));
+}
+
+#[test]
+fn a_stop_can_be_watched_and_hurried_and_leaves_nothing() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
+    let mut socket = WebSocket::open(port, "/echo");
+    let children = gateway.children();
+    gateway.must(&["stop"]);
+    eventually(Patience::USUAL, "the worker to be seen draining", || {
+        (gateway.status()["listeners"][0]["workers"][0]["state"] == "draining").then_some(())
+    });
+    assert!(socket.echoes("still here"));
+    gateway.must(&["stop", "--drain-timeout", "0"]);
+    eventually(Patience::USUAL, "a hurried stop to be over", || {
+        (gateway.has_ended() && !children.iter().any(|pid| alive(*pid))).then_some(())
+    });
+    for name in ["admin.sock", "control.sock", "fd.sock", "holdfast.pid"] {
+        assert!(!gateway.path().join("r").join(name).exists(), "{name}");
+    }
 }

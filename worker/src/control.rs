@@ -239,6 +239,11 @@ impl Control {
                 () = duties.left() => break,
             }
         }
+        // A worker with nothing to drain leaves in the same breath, and its supervisor must not take it for a crash.
+        if state.has_changed().unwrap_or(false) {
+            let state = (*state.borrow_and_update()).into();
+            say(&events, Event::State(StateChange { state })).await?;
+        }
         say(&events, Event::Report(report::report(&self.shared))).await?;
         drop(events);
         // The supervisor hangs up when it has read everything.

@@ -91,10 +91,51 @@ pub fn check_request(parts: &request::Parts) -> Result<&str, Fault> {
             return Err(Fault::bad_request("Content-Length is not a number"));
         }
     }
+    if !is_chunked_at_most(&parts.headers) {
+        return Err(Fault::bad_request("Transfer-Encoding is not chunked"));
+    }
     if wants_websocket(parts) && announces_body(&parts.headers) {
         return Err(Fault::bad_request("an upgrade request cannot have a body"));
     }
     host(&parts.uri, &parts.headers, parts.version)
+}
+
+/// Refuses a request whose target, or whose whole header, is longer than `most` bytes as it stands on the wire.
+pub fn check_size(parts: &request::Parts, most: usize) -> Result<(), Fault> {
+    let (authority, path) = (parts.uri.authority(), parts.uri.path_and_query());
+    let target = authority.map_or(0, |authority| authority.as_str().len())
+        + path.map_or(0, |path| path.as_str().len());
+    if target > most {
+        return Err(Fault::new(FaultKind::UriTooLong));
+    }
+    // `: ` and the line's end.
+    let fields: usize =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if target + fields > most {
+        return Err(Fault::new(FaultKind::HeaderTooLarge));
+    }
+    Ok(())
+}
+
+/// Refuses an answer whose length could be read in two ways (RFC 9112, 6.3), or whose body would lose a coding here:
+/// this hop undoes `chunked` and nothing else.
+pub fn check_response(headers: &HeaderMap) -> Result<(), Fault> {
+    let two_lengths =
+        headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH);
+    if two_lengths || !is_chunked_at_most(headers) {
+        return Err(Fault::new(FaultKind::BackendProtocol));
+    }
+    Ok(())
+}
+
+/// Whether a message has no transfer coding, or `chunked` alone and once.
+fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
 }
 
 /// The host of a request: an absolute target's goes before the Host field (RFC 9112, 3.2.2).
@@ -108,6 +149,10 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<&'
     let host = match (uri.authority(), field) {
         (Some(authority), _) if authority.as_str().contains('@') => {
             return Err(Fault::bad_request("the request target holds user information"));
+        }
+        // `host:port` alone is a target for CONNECT; a backend could read it as a path or as a host.
+        (Some(_), _) if uri.scheme().is_none() => {
+            return Err(Fault::bad_request("the request target is neither a path nor a URL"));
         }
         (_, None) if version == Version::HTTP_11 => {
             return Err(Fault::bad_request("Host is missing"));

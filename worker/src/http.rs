@@ -23,6 +23,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 
@@ -49,6 +50,9 @@ use opening::PendingTunnel;
 
 /// Smallest read buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 * 1024;
+/// How far beyond the limit hyper still reads a header, so that it is refused by a page that says what is too long.
+/// Beyond that hyper refuses by itself, with an empty answer.
+const HEADER_LEEWAY: usize = 64 * 1024;
 /// Most header lines of a request. With Azure's 32 KiB of headers, more lines than this are an attack.
 const MOST_HEADERS: usize = 256;
 
@@ -86,6 +90,8 @@ pub(crate) struct Conversation {
     gate: GateHandle,
     in_flight: AtomicUsize,
     broken: AtomicBool,
+    /// The connection itself, from the last request that wanted it upgraded.
+    upgrade: Mutex<Option<OnUpgrade>>,
     tunnel: Mutex<Option<PendingTunnel>>,
 }
 
@@ -116,6 +122,7 @@ impl Conversation {
             gate,
             in_flight: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
+            upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),
         }
     }
@@ -132,6 +139,10 @@ impl Conversation {
             flushed: self.gate.is_flushed(),
             busy: self.in_flight.load(Ordering::Relaxed) != 0,
         }
+    }
+
+    fn upgrade(&self) -> std::sync::MutexGuard<'_, Option<OnUpgrade>> {
+        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tunnel(&self) -> std::sync::MutexGuard<'_, Option<PendingTunnel>> {
@@ -194,7 +205,11 @@ pub(crate) async fn serve(io: ClientIo, peer: Peer, shared: Arc<Shared>) {
     .await;
     match connection.into_parts() {
         Some(parts) => finish(parts.io.into_inner(), end, &conversation).await,
-        None => opening::begin(&conversation).await,
+        None => {
+            if let Some(gate) = opening::begin(&conversation).await {
+                finish(gate, End::Hyper(Ok(())), &conversation).await;
+            }
+        }
     }
 }
 
@@ -205,6 +220,7 @@ fn builder(limits: &Limits) -> http1::Builder {
     builder.header_read_timeout(None::<Duration>).half_close(false).max_headers(MOST_HEADERS);
     let most = limits.max_header_bytes;
     if most != usize::MAX {
+        let most = most.saturating_add(HEADER_LEEWAY);
         builder.max_header_size(most).max_buf_size(most.saturating_mul(2).max(LEAST_BUFFER));
     }
     builder
@@ -226,15 +242,29 @@ async fn finish(gate: Gate, end: End, conversation: &Conversation) {
             linger::abort(io);
         }
         End::Hyper(ended) => {
+            let mut refused = None;
             if let Err(error) = ended {
+                refused = error.is_parse().then(|| Fault::of_client(&error));
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(%client, error, "client connection ended early");
             }
             if conversation.broken.load(Ordering::Relaxed) {
                 linger::abort(io);
+            } else if let Some(fault) = refused {
+                refuse(io, &fault, conversation).await;
             } else {
                 linger::close(io).await;
             }
         }
+    }
+}
+
+/// After bytes that are no request. hyper has mostly answered them by itself; it says nothing to HTTP/2 without ALPN.
+async fn refuse(io: ClientIo, fault: &Fault, conversation: &Conversation) {
+    conversation.shared.metrics.count_request(respond::status(fault.kind));
+    if conversation.gate.written() == 0 {
+        linger::say_and_close(io, &respond::raw_fault(fault)).await;
+    } else {
+        linger::close(io).await;
     }
 }

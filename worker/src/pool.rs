@@ -65,7 +65,7 @@ pub enum BindingRefusal {
 #[derive(Debug)]
 pub struct Backend {
     /// IP literal or host name, as configured.
-    pub address: String,
+    pub address: Arc<str>,
     /// The port that traffic goes to.
     pub port: u16,
     id: u64,
@@ -95,9 +95,9 @@ pub(crate) struct Transport {
 #[derive(Debug)]
 pub struct Binding {
     /// Name of the pool.
-    pub pool: String,
+    pub pool: Arc<str>,
     /// Name of the backend settings.
-    pub settings: String,
+    pub settings: Arc<str>,
     /// Every configured backend, in rotation or not.
     pub backends: Vec<Arc<Backend>>,
     /// How long a backend may take to answer; after a 101, how long a tunnel may be silent.
@@ -122,7 +122,7 @@ impl Backend {
         let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let literal = bare.unwrap_or(&address).parse().ok();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { address, port, id, literal, resolved: Addresses::default() }
+        Self { address: address.into(), port, id, literal, resolved: Addresses::default() }
     }
 
     /// `ADDRESS:PORT` for people, logs and metrics; an IPv6 literal in brackets.
@@ -136,7 +136,7 @@ impl Backend {
     fn host(&self) -> String {
         match self.literal {
             Some(IpAddr::V6(address)) => format!("[{address}]"),
-            _ => self.address.clone(),
+            _ => self.address.to_string(),
         }
     }
 
@@ -203,8 +203,8 @@ impl Binding {
             host: HostRule::compile(settings.host, settings.host_name)?,
             transport: transport(tls, previous).map_err(BindingRefusal::Tls)?,
             cursor: previous.map(|previous| Arc::clone(&previous.cursor)).unwrap_or_default(),
-            pool: binding.pool,
-            settings: binding.settings,
+            pool: binding.pool.into(),
+            settings: binding.settings.into(),
             backends,
             request_timeout: limit(settings.request_timeout_ms),
             path_prefix,

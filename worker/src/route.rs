@@ -9,6 +9,8 @@ mod path;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use holdfast_proto::control as wire;
 use thiserror::Error;
 
@@ -70,8 +72,8 @@ pub enum RouteRefusal {
 /// One Azure `httpListener` with the rule that routes it.
 #[derive(Debug)]
 pub struct Site {
-    /// Name as configured.
-    pub name: String,
+    /// Name as configured; its tunnels share it.
+    pub name: Arc<str>,
     /// Whether it is served over TLS.
     pub tls: bool,
     /// Name of its rule.
@@ -204,7 +206,15 @@ impl Site {
         }
         let default_action = Action::compile(site.default_action, &name, bindings)?
             .ok_or_else(|| RouteRefusal::NoDefault { site: name.clone() })?;
-        Ok(Self { name, tls: site.tls, rule: site.rule, hosts, certificate, paths, default_action })
+        Ok(Self {
+            name: name.into(),
+            tls: site.tls,
+            rule: site.rule,
+            hosts,
+            certificate,
+            paths,
+            default_action,
+        })
     }
 
     /// Whether the site has no host names and takes every host.

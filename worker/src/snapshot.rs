@@ -156,7 +156,9 @@ impl Table {
 
     /// The binding of a pool and settings.
     pub fn binding(&self, pool: &str, settings: &str) -> Option<&Arc<Binding>> {
-        self.bindings.iter().find(|binding| binding.pool == pool && binding.settings == settings)
+        self.bindings
+            .iter()
+            .find(|binding| *binding.pool == *pool && *binding.settings == *settings)
     }
 
     /// The certificate to show for a TLS server name.

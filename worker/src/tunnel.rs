@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 mod engine;
+mod front;
 mod leg;
 mod poll;
 mod record;
@@ -28,8 +29,8 @@ mod sys;
 mod tests;
 mod totals;
 
+pub use front::Tunnels;
 pub use leg::Leg;
-pub use registry::Tunnels;
 pub use totals::{DURATION_BOUNDS_S, Totals};
 
 /// Names a tunnel for as long as its listener lives: `generation << 40 | counter`.

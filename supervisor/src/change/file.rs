@@ -23,6 +23,12 @@ impl Supervisor {
         result
     }
 
+    /// Whether the configuration file could be put in force at a first start; changes nothing.
+    pub(crate) fn check_file(&self) -> Result<(), ChangeError> {
+        let Some(path) = &self.config_file else { return Ok(()) };
+        super::pass(&read(path)?, &self.base_dir).map(drop)
+    }
+
     async fn reload_from(
         &self,
         path: &Path,

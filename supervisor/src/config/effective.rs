@@ -78,7 +78,11 @@ fn put(object: &mut Value, name: &str, value: Option<Value>) {
 
 fn certificate(certificate: &Certificate) -> Value {
     match &certificate.source {
-        CertificateSource::Pfx => child(&certificate.name, json!({ "data": "(left out)" })),
+        // As Azure prints it: the public half, so that it loads again once files or data are given for it.
+        CertificateSource::Pfx => {
+            let leaf = certificate.chain_der.first().map(|der| STANDARD.encode(der));
+            child(&certificate.name, json!({ "publicCertData": leaf }))
+        }
         CertificateSource::Files { certificate: file, private_key } => json!({
             "name": certificate.name,
             "holdfast": { "certificateFile": file, "privateKeyFile": private_key },

@@ -1,6 +1,7 @@
 //! Reads a whole document into a [`Gateway`], collection by collection, each after those that it refers to. Every
 //! error is reported and reading goes on; an entry with errors counts as present, so that one mistake is told once.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     let targets = routing::Targets { pools: &pools, settings: &settings, redirects: &redirects };
     let path_maps = routing::path_maps(&root, &targets, report);
     let rules = routing::rules(&root, &sites, &path_maps, &targets, report);
+    let certificates = identity::usable(&certificates, report);
+    let trusted_roots = identity::usable(&trusted_roots, report);
     global::finish(&root, report);
 
     validate::redirect_loops(&rules, report);
@@ -67,8 +70,8 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
         pools: pools.values(),
         settings: settings.values(),
         probes: probes.values(),
-        certificates: certificates.values(),
-        trusted_roots: trusted_roots.values(),
+        certificates,
+        trusted_roots,
         global,
     })
 }
@@ -86,9 +89,10 @@ fn collection<T>(
         shapes.extend(root.shapes(synonym, report));
     }
     let mut entries: Vec<(String, Option<Arc<T>>)> = Vec::new();
+    let mut names = HashSet::new();
     for shape in shapes {
         let Some(child) = child_name(&shape, report) else { continue };
-        if entries.iter().any(|(known, _)| known.to_lowercase() == child.to_lowercase()) {
+        if !names.insert(child.to_lowercase()) {
             report.error(
                 shape.place_of("name"),
                 format!("{name} has two entries named {child:?}"),

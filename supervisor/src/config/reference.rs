@@ -1,6 +1,7 @@
 //! References from one object to another: by the last two segments of a resource id, without regard to case, and
 //! also where the id is damaged as in real documents. A reference that could mean two things is never guessed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::report::{Place, Report};
@@ -16,6 +17,8 @@ pub(super) struct Table<T> {
     synonyms: &'static [&'static str],
     /// `None`: defined, but with errors that have been reported.
     entries: Vec<(String, Option<Arc<T>>)>,
+    /// Names in lower case and where they stand in `entries`: a document may have very many.
+    positions: HashMap<String, usize>,
 }
 
 /// A reference as written.
@@ -33,7 +36,9 @@ impl<T> Table<T> {
         synonyms: &'static [&'static str],
         entries: Vec<(String, Option<Arc<T>>)>,
     ) -> Self {
-        Self { collection, synonyms, entries }
+        let names = entries.iter().enumerate();
+        let positions = names.map(|(at, (name, _))| (name.to_lowercase(), at)).collect();
+        Self { collection, synonyms, entries, positions }
     }
 
     /// What was read without errors, in order.
@@ -78,9 +83,7 @@ impl<T> Table<T> {
             );
             return None;
         }
-        let same = |wanted: &str| {
-            self.entries.iter().position(|(name, _)| name.to_lowercase() == wanted.to_lowercase())
-        };
+        let same = |wanted: &str| self.positions.get(&wanted.to_lowercase()).copied();
         // The name as it stands first: it may really hold a character that strays into others.
         let found = same(name).or_else(|| same(clean(name)));
         if found.is_none() {

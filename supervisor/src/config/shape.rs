@@ -3,6 +3,7 @@
 //! absence. What nobody asked for is reported, never dropped in silence.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::json::{Member, Node, Value};
@@ -88,17 +89,17 @@ impl<'a> Shape<'a> {
     }
 
     fn add(&mut self, members: &'a [Member], at: &Place, report: &mut Report) {
-        let first = self.fields.len();
+        // Not by comparing each with each: a hostile object has a million members.
+        let mut lines: HashMap<String, u32> = HashMap::new();
         for member in members {
             let place = at.member(&member.name, member.line, member.column);
-            let given =
-                self.fields.iter().skip(first).find(|f| f.name.eq_ignore_ascii_case(&member.name));
-            if let Some(given) = given {
+            let given = lines.insert(member.name.to_ascii_lowercase(), member.line);
+            if let Some(line) = given {
                 report.error(
                     &place,
                     format!(
-                        "{:?} is given twice in one object, first on line {}",
-                        member.name, given.place.line
+                        "{:?} is given twice in one object, before that on line {}",
+                        member.name, line
                     ),
                     "keep one of them",
                 );
@@ -175,9 +176,14 @@ impl<'a> Shape<'a> {
             return Ok(Some(number));
         }
         let reason = match &node.value {
-            Value::Number(text) | Value::Text(text) => {
+            Value::Number(text) if number.is_some() || text.starts_with('-') => {
                 format!("{text:.40} is out of range for {name}")
             }
+            Value::Text(text) if number.is_some() => {
+                format!("{text:.40} is out of range for {name}")
+            }
+            Value::Number(text) => format!("{text:.40} is not a whole number"),
+            Value::Text(text) => format!("{text:.40?} is not a whole number"),
             other => format!("{} stands where a number should", other.kind()),
         };
         let mend = format!("write a whole number from {} to {}", range.start(), range.end());

@@ -107,8 +107,147 @@ fn an_effective_configuration_holds_no_secret_and_loads_again() {
     let pfx = loaded("gateway.resource.json").gateway;
     let text = effective(&pfx).to_string();
     assert!(!text.contains("correct-horse"));
-    assert!(!text.contains("MII"));
+    let (key, first) = (&pfx.certificates[0].key_der, &pfx.certificates[0].chain_der[0]);
+    let base64 = |der: &[u8]| {
+        use base64::Engine;
+        base64::engine::general_purpose::STANDARD.encode(der)
+    };
+    assert!(text.contains(&base64(first)) && !text.contains(&base64(key)));
+    let given: serde_json::Value = serde_json::from_str(&fixture("gateway.resource.json")).unwrap();
+    let data = given["properties"]["sslCertificates"][0]["properties"]["data"].as_str().unwrap();
+    assert!(!text.contains(data));
     assert!(!format!("{pfx:?}").contains("key_der"));
+}
+
+#[test]
+fn an_effective_configuration_loads_again_with_every_default_written_out() {
+    for name in ["gateway.resource.json", "article-snippets.jsonc", "article-oddities.jsonc"] {
+        let first = loaded(name).gateway;
+        let mut document = effective(&first);
+        // Azure never prints a private key, and neither do we.
+        for certificate in document["properties"]["sslCertificates"].as_array_mut().unwrap() {
+            if certificate["holdfast"].is_null() {
+                certificate["holdfast"] = serde_json::json!({
+                    "certificateFile": "certs/site.pem", "privateKeyFile": "certs/site.key",
+                });
+            }
+        }
+        let again =
+            load(&document.to_string(), &fixtures()).unwrap_or_else(|f| panic!("{}", lines(&f)));
+        let twice = effective(&again.gateway);
+        let (mut document, mut twice) = (document, twice);
+        for it in [&mut document, &mut twice] {
+            it["properties"].as_object_mut().unwrap().remove("sslCertificates");
+        }
+        assert_eq!(twice, document, "{name}");
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_matters_only_where_it_is_used() {
+    let text = fixture("gateway.show.json");
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let unused = serde_json::json!([
+        { "name": "bare", "id": "/sslCertificates/bare", "publicCertData": "MIIB", "password": null },
+        { "name": "vault", "keyVaultSecretId": "https://v.example/secrets/c" },
+    ]);
+    let all = document["sslCertificates"].as_array_mut().unwrap();
+    let first = all.len();
+    all.extend(unused.as_array().unwrap().clone());
+    let read = load(&document.to_string(), &fixtures()).unwrap_or_else(|f| panic!("{}", lines(&f)));
+    let warned: Vec<&str> = read.warnings.iter().map(|d| d.path.as_str()).collect();
+    assert_eq!(
+        warned,
+        [
+            format!("sslCertificates[{first}]"),
+            format!("sslCertificates[{}].keyVaultSecretId", first + 1)
+        ]
+    );
+    assert_eq!(read.gateway.certificates.len(), first);
+
+    let listeners = document["httpListeners"].as_array_mut().unwrap();
+    for site in listeners.iter_mut().filter(|site| !site["sslCertificate"].is_null()) {
+        site["sslCertificate"]["id"] = "/sslCertificates/bare".into();
+    }
+    let found = load(&document.to_string(), &fixtures()).unwrap_err();
+    let errors: Vec<_> = found.iter().filter(|d| d.severity == Severity::Error).collect();
+    assert_eq!(errors.len(), 1, "{}", lines(&found));
+    assert!(errors.iter().all(|d| d.mend.contains("certificateFile")));
+}
+
+/// A gateway with so many listeners, each with a rule, a redirect to the next and a path map of its own.
+fn crowd(size: usize) -> String {
+    let each = |write: &dyn Fn(usize) -> String| (0..size).map(write).collect::<Vec<_>>().join(",");
+    format!(
+        r#"{{"frontendIPConfigurations":[{{"name":"f","holdfast":{{"address":"127.0.0.1"}}}}],
+        "frontendPorts":[{{"name":"p","port":8080}}],
+        "backendAddressPools":[{{"name":"b","backendAddresses":[{}]}}],
+        "backendHttpSettingsCollection":[{{"name":"s","port":80}}],
+        "httpListeners":[{}],"redirectConfigurations":[{}],
+        "urlPathMaps":[{{"name":"m","defaultBackendAddressPool":{{"id":"/backendAddressPools/b"}},
+          "defaultBackendHttpSettings":{{"id":"/backendHttpSettingsCollection/s"}},"pathRules":[{}]}}],
+        "requestRoutingRules":[{}],"x":{{{}}}}}"#,
+        each(&|i| format!(r#"{{"fqdn":"b{i}.test"}}"#)),
+        each(&|i| format!(
+            r#"{{"name":"l{i}","hostName":"h{i}.test","frontendIPConfiguration":{{"id":"/frontendIPConfigurations/f"}},"frontendPort":{{"id":"/frontendPorts/p"}}}}"#
+        )),
+        each(&|i| format!(
+            r#"{{"name":"d{i}","targetListener":{{"id":"/httpListeners/l{}"}}}}"#,
+            (i + 1).min(size - 1)
+        )),
+        each(&|i| format!(
+            r#"{{"name":"q{i}","paths":["/{i}/*"],"backendAddressPool":{{"id":"/backendAddressPools/b"}},"backendHttpSettings":{{"id":"/backendHttpSettingsCollection/s"}}}}"#
+        )),
+        each(&|i| format!(
+            r#"{{"name":"r{i}","httpListener":{{"id":"/httpListeners/l{i}"}},"redirectConfiguration":{{"id":"/redirectConfigurations/d{i}"}}}}"#
+        )),
+        each(&|i| format!(r#""k{i}":1"#)),
+    )
+}
+
+#[test]
+fn the_time_for_a_document_grows_with_its_length_and_not_faster() {
+    // Compared with each other, these entries would take many minutes.
+    let found = load(&crowd(20_000), Path::new(".")).unwrap_err();
+    let errors: Vec<_> = found.iter().filter(|d| d.severity == Severity::Error).collect();
+    assert_eq!(errors.len(), 1, "{}", lines(&found));
+    assert!(errors.iter().all(|d| d.reason.contains("leads back to its own listener \"l19999\"")));
+}
+
+#[test]
+fn a_number_that_is_none_is_told_apart_from_one_out_of_range() {
+    for (written, reason) in [
+        ("\"eighty\"", "\"eighty\" is not a whole number"),
+        ("80.5", "80.5 is not a whole number"),
+        ("0", "0 is out of range for port"),
+        ("-1", "-1 is out of range for port"),
+        ("\"70000\"", "70000 is out of range for port"),
+        ("{}", "an object stands where a number should"),
+        ("true", "a boolean stands where a number should"),
+    ] {
+        let text = format!("{{\"frontendPorts\": [{{\"name\": \"p\", \"port\": {written}}}]}}");
+        let found = load(&text, Path::new(".")).unwrap_err();
+        let port = found.iter().find(|d| d.path == "frontendPorts[0].port").unwrap();
+        assert_eq!(port.reason, reason);
+        assert_eq!(port.mend, "write a whole number from 1 to 65535");
+    }
+}
+
+#[test]
+fn every_example_is_taken_without_a_warning() {
+    let examples = fixtures().join("../../examples");
+    let mut minimal = Vec::new();
+    for entry in std::fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let read = load(&text, &examples).unwrap_or_else(|f| panic!("{path:?}: {}", lines(&f)));
+        assert_eq!(lines(&read.warnings), "", "{path:?}");
+        if path.to_string_lossy().contains("minimal") {
+            minimal.push(compile(&read.gateway));
+        }
+    }
+    assert_eq!(minimal.len(), 3);
+    assert!(minimal.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
 #[test]

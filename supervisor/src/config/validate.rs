@@ -1,15 +1,15 @@
 //! Checks that need the whole gateway in view: priorities, sites that share an address, redirects in a circle. It
 //! reads no document; what a single entry may hold was checked where it was read.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::gateway::{Action, Listener, RedirectTarget, Rule, RuleTarget, Site};
 use super::read::network::SiteDraft;
 use super::read::routing::RuleDraft;
 use super::reference::Table;
-use super::report::Report;
+use super::report::{Place, Report};
 use super::shape::Placed;
 
 /// What Azure numbers rules from when none has a priority: those with hosts first, in steps of five.
@@ -27,6 +27,8 @@ pub(super) fn priorities(
     let mut taken: BTreeMap<u32, String> = BTreeMap::new();
     let (mut multi_site, mut basic) = (MULTI_SITE_FROM, BASIC_FROM);
     let sites = sites.values();
+    let multi_sites: HashSet<&str> =
+        sites.iter().filter(|d| !d.site.hosts.is_empty()).map(|d| d.site.name.as_str()).collect();
     let mut rules = Vec::new();
     for draft in drafts {
         let name = &draft.rule.name;
@@ -52,9 +54,7 @@ pub(super) fn priorities(
                 continue;
             }
             None => {
-                let hosts = sites
-                    .iter()
-                    .any(|d| d.site.name == draft.rule.site && !d.site.hosts.is_empty());
+                let hosts = multi_sites.contains(draft.rule.site.as_str());
                 let next = if hosts { &mut multi_site } else { &mut basic };
                 let priority = *next;
                 *next += STEP;
@@ -78,20 +78,28 @@ pub(super) fn listeners(
         groups.entry(draft.site.address()).or_default().push(draft);
     }
     overlaps(&groups, report);
+    let mut by_site: HashMap<&str, Vec<&Placed<Arc<Rule>>>> = HashMap::new();
+    for rule in rules {
+        by_site.entry(&rule.value.site).or_default().push(rule);
+    }
     let mut listeners = Vec::new();
     for (address, drafts) in groups {
         conflicts(address, &drafts, report);
-        let mut routed: Vec<Arc<Site>> =
-            drafts.iter().map(|draft| Arc::new(with_rule(draft, rules, report))).collect();
-        routed.sort_by_key(|site| site.rule.as_ref().map_or(u32::MAX, |rule| rule.priority));
-        shadows(&routed, &drafts, report);
-        listeners.push(Listener { address, sites: routed });
+        let mut routed: Vec<(Arc<Site>, &Place)> = Vec::new();
+        for draft in &drafts {
+            let found = by_site.get(draft.site.name.as_str()).map_or(&[][..], Vec::as_slice);
+            routed.push((Arc::new(with_rule(draft, found, report)), &draft.place));
+        }
+        routed.sort_by_key(|(site, _)| site.rule.as_ref().map_or(u32::MAX, |rule| rule.priority));
+        shadows(&routed, report);
+        let sites = routed.into_iter().map(|(site, _)| site).collect();
+        listeners.push(Listener { address, sites });
     }
     listeners
 }
 
-fn with_rule(draft: &SiteDraft, rules: &[Placed<Arc<Rule>>], report: &mut Report) -> Site {
-    let mut found = rules.iter().filter(|rule| rule.value.site == draft.site.name);
+fn with_rule(draft: &SiteDraft, found: &[&Placed<Arc<Rule>>], report: &mut Report) -> Site {
+    let mut found = found.iter();
     let rule = found.next().map(|rule| Arc::clone(&rule.value));
     let name = &draft.site.name;
     match &rule {
@@ -119,13 +127,14 @@ fn with_rule(draft: &SiteDraft, rules: &[Placed<Arc<Rule>>], report: &mut Report
 /// The wildcard address takes the port on every address.
 fn overlaps(groups: &BTreeMap<SocketAddr, Vec<Arc<SiteDraft>>>, report: &mut Report) {
     for (address, drafts) in groups {
-        let wide = groups.keys().find(|other| {
-            other.ip().is_unspecified()
-                && other.port() == address.port()
-                && other.is_ipv4() == address.is_ipv4()
-                && other.ip() != address.ip()
-        });
-        if let (Some(wide), Some(draft)) = (wide, drafts.first()) {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let wide = SocketAddr::new(any, address.port());
+        if let (true, Some(draft)) =
+            (wide != *address && groups.contains_key(&wide), drafts.first())
+        {
             report.error(
                 &draft.place,
                 format!(
@@ -175,11 +184,10 @@ fn conflicts(address: SocketAddr, drafts: &[Arc<SiteDraft>], report: &mut Report
 }
 
 /// A site for any host hides those with a larger priority number.
-fn shadows(sites: &[Arc<Site>], drafts: &[Arc<SiteDraft>], report: &mut Report) {
+fn shadows(sites: &[(Arc<Site>, &Place)], report: &mut Report) {
     let mut any: Option<&Site> = None;
-    for site in sites.iter().filter(|site| site.rule.is_some()) {
-        let place = drafts.iter().find(|draft| draft.site.name == site.name).map(|d| &d.place);
-        if let (Some(any), Some(place)) = (any, place) {
+    for (site, place) in sites.iter().filter(|(site, _)| site.rule.is_some()) {
+        if let Some(any) = any {
             report.warn(
                 place,
                 format!(
@@ -197,32 +205,49 @@ fn shadows(sites: &[Arc<Site>], drafts: &[Arc<SiteDraft>], report: &mut Report) 
 
 /// A basic rule that redirects to a site whose basic rule redirects … back to it.
 pub(super) fn redirect_loops(drafts: &[Arc<RuleDraft>], report: &mut Report) {
-    let next = |site: &str| {
-        drafts.iter().find(|d| d.rule.site == site).and_then(|draft| match &draft.rule.target {
-            RuleTarget::Basic(Action::Redirect(redirect)) => match &redirect.target {
-                RedirectTarget::Site { name, .. } => Some(name.as_str()),
-                RedirectTarget::Url(_) => None,
-            },
-            _ => None,
-        })
-    };
+    let mut leads: HashMap<&str, &str> = HashMap::new();
     for draft in drafts {
-        let start = draft.rule.site.as_str();
-        let mut site = next(start);
-        for _ in 0..drafts.len() {
-            let Some(reached) = site else { break };
-            if reached == start {
-                report.error(
-                    &draft.place,
-                    format!(
-                        "the redirect of the rule {:?} leads back to its own listener {start:?}",
-                        draft.rule.name
-                    ),
-                    "let one of the listeners forward to a pool",
-                );
-                break;
-            }
-            site = next(reached);
+        if let RuleTarget::Basic(Action::Redirect(redirect)) = &draft.rule.target
+            && let RedirectTarget::Site { name, .. } = &redirect.target
+        {
+            leads.entry(draft.rule.site.as_str()).or_insert(name.as_str());
         }
     }
+    let circular = in_circles(&leads);
+    for draft in drafts {
+        let start = draft.rule.site.as_str();
+        if circular.contains(start) {
+            report.error(
+                &draft.place,
+                format!(
+                    "the redirect of the rule {:?} leads back to its own listener {start:?}",
+                    draft.rule.name
+                ),
+                "let one of the listeners forward to a pool",
+            );
+        }
+    }
+}
+
+/// Those from which one comes back to them. Each step is taken once, however long the chains are.
+fn in_circles<'a>(leads: &HashMap<&'a str, &'a str>) -> HashSet<&'a str> {
+    let mut circular = HashSet::new();
+    let mut seen = HashSet::new();
+    for start in leads.keys() {
+        let mut walk: Vec<&str> = Vec::new();
+        let mut at = *start;
+        while seen.insert(at) {
+            walk.push(at);
+            match leads.get(at) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        if let Some(first) = walk.iter().position(|site| *site == at)
+            && leads.contains_key(at)
+        {
+            circular.extend(walk.into_iter().skip(first));
+        }
+    }
+    circular
 }

@@ -34,11 +34,14 @@ impl Operators {
         if asked.is_empty() { self.supervisor.base_dir.clone() } else { PathBuf::from(asked) }
     }
 
-    /// One line for each change that somebody asks for, whatever comes of it.
-    fn audit<T>(request: &Request<T>, what: &str) -> String {
+    /// One line for each change that somebody asks for, whatever comes of it; then waits for the start to be over.
+    async fn audit<T>(&self, request: &Request<T>, what: &str) -> String {
         let by = peer(request)
             .map_or_else(|| "unknown peer".to_owned(), |(pid, uid)| format!("uid {uid} pid {pid}"));
         tracing::info!(target: "audit", what, by);
+        if what != "stop" {
+            self.supervisor.started().await;
+        }
         by
     }
 
@@ -175,7 +178,7 @@ impl Admin for Operators {
     }
 
     async fn apply(&self, request: Request<admin::ApplyRequest>) -> Answer<admin::ChangeResponse> {
-        let by = Self::audit(&request, "apply");
+        let by = self.audit(&request, "apply").await;
         let request = request.into_inner();
         let result = self
             .supervisor
@@ -195,7 +198,7 @@ impl Admin for Operators {
         &self,
         request: Request<admin::ReloadRequest>,
     ) -> Answer<admin::ChangeResponse> {
-        let by = Self::audit(&request, "reload");
+        let by = self.audit(&request, "reload").await;
         let result = self.supervisor.reload("reload of", by).await;
         answer(&self.supervisor, result)
     }
@@ -204,7 +207,7 @@ impl Admin for Operators {
         &self,
         request: Request<admin::RollbackRequest>,
     ) -> Answer<admin::ChangeResponse> {
-        let by = Self::audit(&request, "rollback");
+        let by = self.audit(&request, "rollback").await;
         let result = self.supervisor.rollback(request.get_ref().revision, by).await;
         answer(&self.supervisor, result)
     }
@@ -216,7 +219,6 @@ impl Admin for Operators {
             return Ok(Response::new(admin::GetResponse {
                 revision: in_force.revision,
                 effective_json: crate::config::effective(&in_force.gateway).to_string(),
-                document: String::new(),
             }));
         }
         let number = revision.unwrap_or_default();
@@ -230,7 +232,6 @@ impl Admin for Operators {
         Ok(Response::new(admin::GetResponse {
             revision: number,
             effective_json: crate::config::effective(&loaded.gateway).to_string(),
-            document: String::new(),
         }))
     }
 
@@ -294,12 +295,12 @@ impl Admin for Operators {
     }
 
     async fn drain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {
-        Self::audit(&request, "drain");
+        self.audit(&request, "drain").await;
         self.set_drained(request.get_ref(), true).await
     }
 
     async fn undrain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {
-        Self::audit(&request, "undrain");
+        self.audit(&request, "undrain").await;
         self.set_drained(request.get_ref(), false).await
     }
 
@@ -307,7 +308,7 @@ impl Admin for Operators {
         &self,
         request: Request<admin::CloseTunnelsRequest>,
     ) -> Answer<admin::CloseTunnelsResponse> {
-        Self::audit(&request, "close tunnels");
+        self.audit(&request, "close tunnels").await;
         let asked = request.into_inner().ids;
         let ids: Vec<u64> = asked.iter().filter_map(|id| view::id_number(id)).collect();
         let mut closed = Vec::new();
@@ -325,7 +326,7 @@ impl Admin for Operators {
         &self,
         request: Request<admin::RestartRequest>,
     ) -> Answer<admin::RestartResponse> {
-        Self::audit(&request, "restart");
+        self.audit(&request, "restart").await;
         let asked = &request.get_ref().listener;
         let groups = self.supervisor.groups();
         let chosen: Vec<_> = groups
@@ -349,7 +350,7 @@ impl Admin for Operators {
     }
 
     async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {
-        Self::audit(&request, "stop");
+        self.audit(&request, "stop").await;
         let asked = request.get_ref().drain_timeout_ms.map(Duration::from_millis);
         self.supervisor.begin_stop(asked.unwrap_or_else(|| self.supervisor.configured_drain()));
         Ok(Response::new(admin::StopResponse {}))

@@ -143,6 +143,14 @@ impl Gateway {
         number(&self.status()["prober"]["pid"])
     }
 
+    /// Every child on the supervisor's list, workers of removed listeners too.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let list = fs::read_to_string(self.runtime_dir().join("children")).unwrap();
+        list.lines()
+            .map(|line| number(&serde_json::from_str::<Value>(line).unwrap()["pid"]))
+            .collect()
+    }
+
     /// The supervisor.
     pub(crate) fn supervisor_pid(&self) -> u32 {
         self.supervisor.borrow().id()

@@ -22,7 +22,7 @@ pub(crate) fn resume(pid: u32) {
 }
 
 /// Sends one signal; a process that is already gone is fine.
-pub(super) fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).ok();
 }
 

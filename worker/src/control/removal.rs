@@ -36,7 +36,7 @@ impl Removal {
     /// Learns the drain timeouts in force.
     pub(super) fn note_table(&mut self, table: &Table) {
         for binding in &table.bindings {
-            let key = (binding.pool.clone(), binding.settings.clone());
+            let key = (binding.pool.to_string(), binding.settings.to_string());
             self.patience.insert(key, binding.drain_timeout);
         }
     }

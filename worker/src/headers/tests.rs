@@ -46,6 +46,14 @@ fn ambiguous_requests_are_refused() {
             "Content-Length with Transfer-Encoding",
         ),
         (
+            &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
+            "Transfer-Encoding is not chunked",
+        ),
+        (
+            &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            "Transfer-Encoding is not chunked",
+        ),
+        (
             &[("host", "a"), ("authorization", "x"), ("authorization", "y")],
             "more than one Authorization",
         ),
@@ -83,6 +91,30 @@ fn sound_requests_give_their_host() {
     assert_eq!(check_request(&absolute), Ok("target.com:81"));
     absolute.uri = "http://user@target.com/x".parse().unwrap();
     assert!(check_request(&absolute).is_err());
+    absolute.uri = "target.com:81".parse().unwrap();
+    assert!(check_request(&absolute).is_err());
+}
+
+#[test]
+fn a_long_target_and_a_long_header_are_told_apart() {
+    let mut parts = parts(&[("host", "a"), ("x-a", "12345")]);
+    assert_eq!(check_size(&parts, 25), Ok(()));
+    assert_eq!(check_size(&parts, 24), Err(Fault::new(FaultKind::HeaderTooLarge)));
+    parts.uri = "/aaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+    assert_eq!(check_size(&parts, 24), Err(Fault::new(FaultKind::UriTooLong)));
+}
+
+#[test]
+fn an_answer_with_two_lengths_or_an_unknown_coding_is_refused() {
+    let bad = Err(Fault::new(FaultKind::BackendProtocol));
+    for (fields, expected) in [
+        (&[("content-length", "1")][..], Ok(())),
+        (&[("transfer-encoding", "Chunked")], Ok(())),
+        (&[("content-length", "1"), ("transfer-encoding", "chunked")], bad),
+        (&[("transfer-encoding", "gzip, chunked")], bad),
+    ] {
+        assert_eq!(check_response(&parts(fields).headers), expected, "{fields:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,12 @@
-//! From a verified 101 to a tunnel: what the service leaves behind for the moment when hyper lets go of the client.
+//! What becomes of a connection that hyper gives up as upgraded: a tunnel, if a verified 101 was its last answer.
+//!
+//! hyper does so for every connection whose last wish was an upgrade, whatever it was answered. So one without a 101
+//! comes back to be ended like any other: dropped here, it would reset under its answer.
 
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 
+use crate::gate::Gate;
 use crate::http::Conversation;
 use crate::tunnel::TunnelFacts;
 use crate::websocket;
@@ -9,21 +14,17 @@ use crate::websocket;
 /// A handshake that both sides have agreed on.
 #[derive(Debug)]
 pub(super) struct PendingTunnel {
-    /// The client's side, resolved when hyper has written the 101 into the gate.
-    pub(super) client: OnUpgrade,
     /// The backend's side.
     pub(super) backend: OnUpgrade,
     /// What is known of it.
     pub(super) facts: TunnelFacts,
 }
 
-/// Begins the tunnel that the last request of this connection asked for.
-pub(super) async fn begin(conversation: &Conversation) {
-    let Some(pending) = conversation.tunnel().take() else {
-        tracing::error!("a connection was upgraded without a handshake");
-        return;
-    };
-    let PendingTunnel { client, backend, facts } = pending;
+/// Begins the tunnel that the last request of this connection asked for, or gives the connection back.
+pub(super) async fn begin(conversation: &Conversation) -> Option<Gate> {
+    let client = conversation.upgrade().take()?;
+    let Some(pending) = conversation.tunnel().take() else { return reclaim(client).await };
+    let PendingTunnel { backend, facts } = pending;
     let (peer, trace_id) = (conversation.peer.client, facts.trace_id.clone());
     let tunnels = &conversation.shared.tunnels;
     let gate = conversation.gate.clone();
@@ -32,6 +33,18 @@ pub(super) async fn begin(conversation: &Conversation) {
         Err(error) => {
             let error: &dyn std::error::Error = &error;
             tracing::debug!(client = %peer, %trace_id, error, "no tunnel came about");
+        }
+    }
+    None
+}
+
+/// hyper has let go of the connection already, so this does not wait.
+async fn reclaim(client: OnUpgrade) -> Option<Gate> {
+    match client.await {
+        Ok(upgraded) => Some(upgraded.downcast::<TokioIo<Gate>>().ok()?.io.into_inner()),
+        Err(error) => {
+            tracing::debug!(%error, "a connection did not come back");
+            None
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here touches a socket. A fault of any kind becomes an answer in one place, by `respond`; a request keeps
 //! the revision that it began under.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -31,7 +32,7 @@ struct Call<'a> {
     serving: &'a Serving,
     index: usize,
     binding: &'a Binding,
-    site: &'a str,
+    site: &'a Arc<str>,
     prefix: MatchedPrefix,
     host: &'a str,
     trace_id: String,
@@ -47,8 +48,10 @@ pub(super) async fn answer(
     let serving = conversation.shared.current.load();
     let (method, target) = (request.method().clone(), request.uri().clone());
     let old_client = request.version() == Version::HTTP_10;
-    let client_upgrade = hyper::upgrade::on(&mut request);
-    let acted = act(request, client_upgrade, conversation, &serving).await;
+    if request.extensions().get::<OnUpgrade>().is_some() {
+        *conversation.upgrade() = Some(hyper::upgrade::on(&mut request));
+    }
+    let acted = act(request, conversation, &serving).await;
     let mut response = acted.unwrap_or_else(|fault| refuse(&fault, &serving, conversation));
     let status = response.status();
     // Looked at as late as possible: an answer that leaves after the drain began must be the last one.
@@ -76,11 +79,11 @@ fn refuse(fault: &Fault, serving: &Serving, conversation: &Conversation) -> Resp
 
 async fn act(
     request: Request<Incoming>,
-    client_upgrade: OnUpgrade,
     conversation: &Conversation,
     serving: &Serving,
 ) -> Result<Response<Reply>, Fault> {
     let (parts, body) = request.into_parts();
+    headers::check_size(&parts, serving.table.limits.max_header_bytes)?;
     let host = headers::check_request(&parts)?.to_owned();
     let named = (!host.is_empty()).then_some(host.as_str());
     let router = &serving.table.router;
@@ -104,7 +107,7 @@ async fn act(
                 trace_id: headers::trace_id(),
                 opening: Opening::from_request(&parts)?,
             };
-            call.forward(parts, body, client_upgrade).await
+            call.forward(parts, body).await
         }
     }
 }
@@ -136,7 +139,6 @@ impl Call<'_> {
         self,
         parts: request::Parts,
         body: Incoming,
-        client_upgrade: OnUpgrade,
     ) -> Result<Response<Reply>, Fault> {
         let shared = &self.conversation.shared;
         let limit = self.serving.table.limits.max_body_bytes;
@@ -160,8 +162,9 @@ impl Call<'_> {
         let body = if has_body { BodyExt::boxed(body) } else { respond::empty() };
         let answer = errand.send(body).await?;
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(answer, client_upgrade);
+            return self.switch(answer);
         }
+        headers::check_response(answer.response.headers())?;
         // A connection that saw an upgrade attempt is not trusted with another request.
         let idle = self.opening.is_none().then(|| shared.idle.clone());
         let mut response = answer.into_response(self.binding.request_timeout, idle);
@@ -198,7 +201,7 @@ impl Call<'_> {
     }
 
     /// The backend's 101: verified, then left for the connection to make a tunnel of.
-    fn switch(self, answer: Answer, client: OnUpgrade) -> Result<Response<Reply>, Fault> {
+    fn switch(self, answer: Answer) -> Result<Response<Reply>, Fault> {
         // Nobody asked for a change of protocol, or not for this one.
         let opening = self.opening.as_ref().ok_or(FaultKind::BackendProtocol)?;
         let Answer { mut response, backend, .. } = answer;
@@ -208,18 +211,17 @@ impl Call<'_> {
         let hide_server = self.serving.table.hide_server_header;
         headers::prepare_response(&mut parts.headers, true, hide_server);
         let facts = TunnelFacts {
-            site: self.site.into(),
-            pool: self.binding.pool.as_str().into(),
-            settings: self.binding.settings.as_str().into(),
-            backend: backend.address.as_str().into(),
+            site: self.site.clone(),
+            pool: self.binding.pool.clone(),
+            settings: self.binding.settings.clone(),
+            backend: backend.address.clone(),
             backend_port: backend.port,
             client: self.conversation.peer.client,
             trace_id: self.trace_id.into(),
             idle_timeout: self.binding.request_timeout,
             opened: SystemTime::now(),
         };
-        *self.conversation.tunnel() =
-            Some(PendingTunnel { client, backend: backend_upgrade, facts });
+        *self.conversation.tunnel() = Some(PendingTunnel { backend: backend_upgrade, facts });
         // From here on, what hyper writes is the tunnel's to say.
         self.conversation.gate.capture();
         Ok(Response::from_parts(parts, Reply::page(respond::empty())))

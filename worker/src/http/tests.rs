@@ -135,6 +135,7 @@ async fn ask(client: &mut TcpStream, request: &str, end: &str) -> String {
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const TWO_LENGTHS: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
 const OTHER: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n";
 
 const BAD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAALMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -256,4 +257,56 @@ async fn a_verified_101_becomes_a_tunnel_and_a_wrong_one_a_502() {
     let answer = ask(&mut refused.client, handshake, "</html>\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert_eq!(refused.shared.tunnels.active(), 0);
+}
+
+#[tokio::test]
+async fn a_target_and_a_header_over_the_limit_get_their_own_pages() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = nobody.local_addr().unwrap();
+    let limits = wire::Limits { max_header_bytes: 1000, ..wire::Limits::default() };
+    let long = "a".repeat(1000);
+    let target = format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut scene_one = scene(address, limits).await;
+    let answer = ask(&mut scene_one.client, &target, "</html>\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer}");
+    let field = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {long}\r\n\r\n");
+    let mut scene_two = scene(address, limits).await;
+    let answer = ask(&mut scene_two.client, &field, "</html>\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_with_two_lengths_is_a_502() {
+    let mut tasks = JoinSet::new();
+    let address = backend(&mut tasks, &[TWO_LENGTHS]).await;
+    let mut scene = scene(address, wire::Limits::default()).await;
+    let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = ask(&mut scene.client, get, "</html>\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+}
+
+#[tokio::test]
+async fn http_2_without_its_negotiation_is_told_so() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut scene = scene(nobody.local_addr().unwrap(), wire::Limits::default()).await;
+    let answer = ask(&mut scene.client, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "</html>\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_leaves_its_answer_readable() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scene = scene(nobody.local_addr().unwrap(), wire::Limits::default()).await;
+    let head = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 4000000\r\n\r\n";
+    let (mut reader, mut writer) = scene.client.into_split();
+    let sent = async {
+        writer.write_all(head.as_bytes()).await?;
+        writer.write_all(&vec![b'x'; 4_000_000]).await?;
+        writer.shutdown().await
+    };
+    let mut answer = Vec::new();
+    let (sent, read) = tokio::join!(sent, reader.read_to_end(&mut answer));
+    sent.unwrap();
+    read.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "));
 }

@@ -52,7 +52,7 @@ fn health(version: u64, in_rotation: &[&str]) -> wire::HealthSnapshot {
 }
 
 fn order(current: &Current) -> Vec<String> {
-    current.load().candidates(0).map(|backend| backend.address.clone()).collect()
+    current.load().candidates(0).map(|backend| backend.address.to_string()).collect()
 }
 
 #[test]

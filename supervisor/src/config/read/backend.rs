@@ -1,10 +1,12 @@
 //! Pools, probes and backend settings. Which of them are joined is the rules' business.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::identity::{Held, ROOT_MEND};
 use super::network::{port, protocol};
 use crate::config::gateway::{HostChoice, Pool, Probe, ProbeHost, Protocol, Settings, TrustedRoot};
 use crate::config::reference::Table;
@@ -22,20 +24,21 @@ pub(super) fn pools(root: &Shape<'_>, report: &mut Report) -> Table<Pool> {
     super::collection(root, "backendAddressPools", &[], report, |shape, name, report| {
         shape.pass_over(&["backendIPConfigurations"]);
         let mut backends: Vec<String> = Vec::new();
+        let mut known = HashSet::new();
         let mut sound = true;
         for entry in shape.shapes("backendAddresses", report) {
             let Some(found) = backend(&entry, report) else {
                 sound = false;
                 continue;
             };
-            if backends.iter().any(|known| known.eq_ignore_ascii_case(&found)) {
+            if known.insert(found.to_ascii_lowercase()) {
+                backends.push(found);
+            } else {
                 report.warn(
                     &entry.place,
                     format!("{found:?} is in the pool twice"),
                     "keep one of them",
                 );
-            } else {
-                backends.push(found);
             }
         }
         if backends.is_empty() && sound {
@@ -241,7 +244,7 @@ fn matching(shape: &Shape<'_>, report: &mut Report) -> Option<Matching> {
 pub(super) fn settings(
     root: &Shape<'_>,
     probes: &Table<Probe>,
-    roots: &Table<TrustedRoot>,
+    roots: &Table<Held<TrustedRoot>>,
     report: &mut Report,
 ) -> Table<Settings> {
     const SYNONYMS: &[&str] = &["backendHttpSettingsList"];
@@ -274,8 +277,10 @@ pub(super) fn settings(
                 shape.reference("probe", report).map(|reference| probes.find(&reference, report));
             let drain_timeout = draining(shape, report);
             let trusted = shape.references("trustedRootCertificates", report);
-            let trusted: Vec<Option<Arc<TrustedRoot>>> =
-                trusted.iter().map(|reference| roots.find(reference, report)).collect();
+            let trusted: Vec<Option<Arc<TrustedRoot>>> = trusted
+                .iter()
+                .map(|reference| roots.find(reference, report)?.needed(ROOT_MEND, report))
+                .collect();
             let validate_chain = shape.flag("validateCertChainAndExpiry", true, report);
             let validate_name = shape.flag("validateSNI", true, report);
             if protocol == Some(Protocol::Https) && !(validate_chain && validate_name) {

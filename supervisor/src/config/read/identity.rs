@@ -1,6 +1,9 @@
-//! Certificates of sites and roots for backends, read and checked. Which of them are used is not its concern.
+//! Certificates of sites and roots for backends, read and checked. Whether a site uses one
+//! decides only how grave it is that its key is missing.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::certificate::{self, CertificateError, Identity};
 use crate::config::gateway::{Certificate, CertificateSource, TrustedRoot};
@@ -8,13 +11,64 @@ use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
 use crate::config::shape::Shape;
 
-const FILES_MEND: &str = "write \"holdfast\": {\"certificateFile\": \"chain.pem\", \"privateKeyFile\": \"key.pem\"} beside its name";
+/// How to give a root certificate.
+pub(super) const ROOT_MEND: &str = "write \"data\": base64 of the certificate, DER or PEM";
+
+/// How to give a certificate with its key.
+pub(super) const FILES_MEND: &str = "write \"holdfast\": {\"certificateFile\": \"chain.pem\", \"privateKeyFile\": \"key.pem\"} beside its name";
+
+/// A certificate or a root, which may be one in name only: Azure never prints a private key, and unless a site needs
+/// the certificate that is no fault.
+#[derive(Debug)]
+pub(super) struct Held<T> {
+    name: String,
+    found: Result<Arc<T>, (Place, &'static str)>,
+    needed: AtomicBool,
+}
+
+// === impl Held ===
+
+impl<T> Held<T> {
+    fn whole(name: String, value: T) -> Self {
+        Self { name, found: Ok(Arc::new(value)), needed: AtomicBool::new(false) }
+    }
+
+    fn hollow(name: String, place: Place, reason: &'static str) -> Self {
+        Self { name, found: Err((place, reason)), needed: AtomicBool::new(false) }
+    }
+
+    /// For somebody who cannot do without it; what it lacks is reported once, however many need it.
+    pub(super) fn needed(&self, mend: &str, report: &mut Report) -> Option<Arc<T>> {
+        let before = self.needed.swap(true, Ordering::Relaxed);
+        if let (Err((place, reason)), false) = (&self.found, before) {
+            report.error(place, *reason, mend);
+        }
+        self.found.as_ref().ok().cloned()
+    }
+}
+
+/// What of a table can be used; warns of the rest that nobody needed. Call it after every reference was followed.
+pub(super) fn usable<T>(table: &Table<Held<T>>, report: &mut Report) -> Vec<Arc<T>> {
+    let mut usable = Vec::new();
+    for held in table.values() {
+        match &held.found {
+            Ok(value) => usable.push(Arc::clone(value)),
+            Err((place, reason)) if !held.needed.load(Ordering::Relaxed) => report.warn(
+                place,
+                format!("{reason}; nothing uses {:?}, so it is left out", held.name),
+                "take it out, or see docs/configuration.md for how to give it before it is used",
+            ),
+            Err(_) => {}
+        }
+    }
+    usable
+}
 
 pub(super) fn certificates(
     root: &Shape<'_>,
     base: &Path,
     report: &mut Report,
-) -> Table<Certificate> {
+) -> Table<Held<Certificate>> {
     super::collection(root, "sslCertificates", &[], report, |shape, name, report| {
         shape.pass_over(&["publicCertData"]);
         let (place, loaded, source) = match shape.inner("holdfast", report) {
@@ -22,7 +76,10 @@ pub(super) fn certificates(
                 shape.pass_over(&["data", "password", "keyVaultSecretId", "hsm"]);
                 from_files(&own, base, report)?
             }
-            None => from_pfx(shape, report)?,
+            None => match from_pfx(shape, report) {
+                Ok(found) => found,
+                Err((place, reason)) => return Some(Held::hollow(name, place, reason)),
+            },
         };
         let Identity { chain_der, key_der, out_of_date } = checked(loaded, &place, report)?;
         if let Some(dates) = out_of_date {
@@ -32,7 +89,7 @@ pub(super) fn certificates(
                 "renew it; clients will refuse it",
             );
         }
-        Some(Certificate { name, chain_der, key_der, source })
+        Some(Held::whole(name.clone(), Certificate { name, chain_der, key_der, source }))
     })
 }
 
@@ -46,7 +103,8 @@ fn from_files(own: &Shape<'_>, base: &Path, report: &mut Report) -> Option<Found
         report.error(&own.place, "certificateFile or privateKeyFile is missing", FILES_MEND);
         return None;
     };
-    let loaded = certificate::from_files(&base.join(&certificate.value), &base.join(&key.value));
+    let (certificate_file, key_file) = (base.join(&certificate.value), base.join(&key.value));
+    let loaded = certificate::from_files(&certificate_file, &key_file);
     let place = match &loaded {
         Err(
             CertificateError::NoKey(_)
@@ -54,33 +112,35 @@ fn from_files(own: &Shape<'_>, base: &Path, report: &mut Report) -> Option<Found
             | CertificateError::Mismatch,
         ) => key.place,
         Err(CertificateError::Unreadable { path, .. })
-            if *path == base.join(&key.value).display().to_string() =>
+            if *path == key_file.display().to_string() =>
         {
             key.place
         }
         _ => certificate.place,
     };
-    let source =
-        CertificateSource::Files { certificate: certificate.value, private_key: key.value };
+    // Whole paths: the effective configuration must mean the same wherever it is read.
+    let source = CertificateSource::Files {
+        certificate: certificate_file.display().to_string(),
+        private_key: key_file.display().to_string(),
+    };
     Some((place, loaded, source))
 }
 
-fn from_pfx(shape: &Shape<'_>, report: &mut Report) -> Option<Found> {
+/// `Err`: where no key is, and why.
+fn from_pfx(shape: &Shape<'_>, report: &mut Report) -> Result<Found, (Place, &'static str)> {
     let data = shape.text("data", report);
     let password = shape.text("password", report);
     let vault = shape.text("keyVaultSecretId", report);
     let hsm = shape.says("hsm");
     let Some(data) = data else {
-        let (place, reason) = match vault {
+        return Err(match vault {
             Some(vault) => (vault.place, "a Key Vault secret cannot be read here"),
             None if hsm => (shape.place_of("hsm").clone(), "a key in an HSM cannot be used here"),
             None => (
                 shape.place.clone(),
-                "the certificate has no private key (Azure never gives one out again)",
+                "the certificate has no private key (neither Azure nor `holdfast config` prints one)",
             ),
-        };
-        report.error(&place, reason, FILES_MEND);
-        return None;
+        });
     };
     let word = password.as_ref().map_or("", |password| password.value.as_str());
     let loaded = certificate::from_pfx(&data.value, word);
@@ -88,23 +148,18 @@ fn from_pfx(shape: &Shape<'_>, report: &mut Report) -> Option<Found> {
         (Err(CertificateError::WrongPassword), Some(password)) => password.place,
         _ => data.place,
     };
-    Some((place, loaded, CertificateSource::Pfx))
+    Ok((place, loaded, CertificateSource::Pfx))
 }
 
-pub(super) fn trusted_roots(root: &Shape<'_>, report: &mut Report) -> Table<TrustedRoot> {
+pub(super) fn trusted_roots(root: &Shape<'_>, report: &mut Report) -> Table<Held<TrustedRoot>> {
     super::collection(root, "trustedRootCertificates", &[], report, |shape, name, report| {
         let vault = shape.text("keyVaultSecretId", report);
         let Some(data) = shape.text("data", report) else {
             let place = vault.map_or_else(|| shape.place.clone(), |vault| vault.place);
-            report.error(
-                &place,
-                "the root certificate has no data",
-                "write \"data\": base64 of the certificate, DER or PEM",
-            );
-            return None;
+            return Some(Held::hollow(name, place, "the root certificate has no data"));
         };
         let der = checked(certificate::root(&data.value), &data.place, report)?;
-        Some(TrustedRoot { name, der })
+        Some(Held::whole(name.clone(), TrustedRoot { name, der }))
     })
 }
 

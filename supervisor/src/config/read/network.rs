@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::identity::{FILES_MEND, Held};
 use crate::config::gateway::{Certificate, Frontend, Port, Protocol, Site};
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
@@ -106,7 +107,7 @@ pub(super) fn sites(
     root: &Shape<'_>,
     frontends: &Table<Frontend>,
     ports: &Table<Port>,
-    certificates: &Table<Certificate>,
+    certificates: &Table<Held<Certificate>>,
     report: &mut Report,
 ) -> Table<SiteDraft> {
     let profiles = profiles(root, report);
@@ -132,7 +133,7 @@ pub(super) fn sites(
                 );
                 return None;
             }
-            (Protocol::Https, Some(certificate)) => Some(certificate?),
+            (Protocol::Https, Some(certificate)) => Some(certificate?.needed(FILES_MEND, report)?),
             (Protocol::Http, Some(_)) => {
                 report.warn(
                     shape.place_of("sslCertificate"),

@@ -1,5 +1,7 @@
 //! Redirects, path maps and rules: which request goes where. Order between rules is checked elsewhere.
 
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 use super::network::{SiteDraft, required};
@@ -157,7 +159,7 @@ pub(super) fn path_maps(
 ) -> Table<PathMap> {
     super::collection(root, "urlPathMaps", &[], report, |shape, name, report| {
         let default = action(shape, DEFAULTS, targets, report);
-        let mut seen = Vec::new();
+        let mut seen = Seen::default();
         let paths = super::collection(shape, "pathRules", &[], report, |shape, name, report| {
             let patterns = patterns(shape, &mut seen, report);
             let action = action(shape, WORDS, targets, report)?;
@@ -168,8 +170,42 @@ pub(super) fn path_maps(
     })
 }
 
+/// Patterns of a map so far, in lower case; of those that end in * what stands before it, none of which begins
+/// with another: so the one before a path in order is the only one that can hide it.
+#[derive(Default)]
+struct Seen {
+    exact: HashSet<String>,
+    prefixes: BTreeSet<String>,
+}
+
+impl Seen {
+    /// An earlier pattern that takes everything that this one would.
+    fn hides(&self, pattern: &str) -> Option<String> {
+        let head = pattern.strip_suffix('*').unwrap_or(pattern);
+        match self.prefixes.range::<str, _>((Unbounded, Included(head))).next_back() {
+            Some(prefix) if head.starts_with(prefix.as_str()) => Some(format!("{prefix}*")),
+            _ => self.exact.get(pattern).cloned(),
+        }
+    }
+
+    /// Only what nothing hides yet.
+    fn add(&mut self, pattern: String) {
+        let Some(prefix) = pattern.strip_suffix('*') else {
+            self.exact.insert(pattern);
+            return;
+        };
+        let longer = self.prefixes.range::<str, _>((Included(prefix), Unbounded));
+        let covered: Vec<String> =
+            longer.take_while(|it| it.starts_with(prefix)).cloned().collect();
+        for it in covered {
+            self.prefixes.remove(&it);
+        }
+        self.prefixes.insert(prefix.to_owned());
+    }
+}
+
 /// Patterns of one path rule; `seen` are those before it in the map. `None`: wrong, and reported.
-fn patterns(shape: &Shape<'_>, seen: &mut Vec<String>, report: &mut Report) -> Option<Vec<String>> {
+fn patterns(shape: &Shape<'_>, seen: &mut Seen, report: &mut Report) -> Option<Vec<String>> {
     let mut patterns = Vec::new();
     let mut sound = true;
     let listed = shape.list("paths", report);
@@ -201,18 +237,14 @@ fn patterns(shape: &Shape<'_>, seen: &mut Vec<String>, report: &mut Report) -> O
             continue;
         }
         let lower = text.to_lowercase();
-        let hidden = seen.iter().find(|earlier| match earlier.strip_suffix('*') {
-            Some(prefix) => lower.starts_with(prefix),
-            None => **earlier == lower,
-        });
-        if let Some(earlier) = hidden {
-            report.warn(
+        match seen.hides(&lower) {
+            Some(earlier) => report.warn(
                 &place,
                 format!("{text:?} is never reached: {earlier:?} stands before it, and the first match wins"),
                 "put the longer pattern first",
-            );
+            ),
+            None => seen.add(lower),
         }
-        seen.push(lower);
         patterns.push(text.clone());
     }
     sound.then_some(patterns)
