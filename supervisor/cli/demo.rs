@@ -309,7 +309,7 @@ Then, in a second terminal, while the page counts the age of its connection:
     holdfast drain chat/127.0.0.1    no new connections for alpha; undrain takes it back
     holdfast health              what the probes say ({pids})
     holdfast reload              after editing {config}
-    holdfast stop                or Ctrl-C here
+    holdfast stop                or Ctrl-C here; twice, it waits for no open page
 
 ",
         pids = pids.join(", "),

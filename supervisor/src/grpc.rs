@@ -16,8 +16,6 @@ use tonic::{Request, Status};
 use crate::children::Incarnation;
 use crate::state::Supervisor;
 
-pub(crate) use admin::STOP_DRAIN;
-
 mod admin;
 mod probe;
 mod view;

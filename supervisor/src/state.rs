@@ -24,6 +24,9 @@ use crate::spawn::Spawner;
 use crate::status::StatusSource;
 use crate::worker::Worker;
 
+/// Configured as 0: tunnels live until they end by themselves. Longer than any process, and an instant can be reckoned
+/// with it.
+const UNTIL_THEY_END: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Time that a child's first message may overtake its keeper's bookkeeping.
 const BOOKKEEPING: Duration = Duration::from_secs(2);
 
@@ -220,6 +223,14 @@ impl Supervisor {
     /// Sets what `/readyz` answers.
     pub fn set_ready(&self, ready: Result<(), String>) {
         *lock(&self.ready) = ready;
+    }
+
+    /// How long a stop waits for tunnels, unless somebody says otherwise: as configured.
+    pub fn configured_drain(&self) -> Duration {
+        let Some(in_force) = self.in_force() else { return Duration::ZERO };
+        let limits = in_force.compiled.listeners.values().filter_map(|it| it.limits.as_ref());
+        let drain = |ms| if ms == 0 { UNTIL_THEY_END } else { Duration::from_millis(ms) };
+        limits.map(|limits| drain(limits.drain_timeout_ms)).max().unwrap_or_default()
     }
 
     /// When the start is over.

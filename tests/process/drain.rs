@@ -146,12 +146,15 @@ fn a_stopping_gateway_refuses_newcomers_and_waits_for_its_tunnels() {
 fn a_stop_ends_every_process_at_its_deadline() {
     let backend = Backend::start("one");
     let port = free_port();
-    let document = Document::simple(port, &[backend.address]).holdfast("drainTimeoutInSec", 2);
+    // Silence must not end the tunnel before the deadline does.
+    let document = Document::simple(port, &[backend.address])
+        .set("backendHttpSettingsCollection", "chat", "requestTimeout", 3600)
+        .holdfast("drainTimeoutInSec", 2);
     let gateway = Gateway::start(&document);
     let mut socket = WebSocket::open(port, "/echo");
     let workers = gateway.worker_pids();
     gateway.must(&["stop"]);
-    eventually(Patience::LONG, "the supervisor to end", || gateway.has_ended().then_some(()));
+    eventually(Patience::USUAL, "the supervisor to end", || gateway.has_ended().then_some(()));
     assert!(workers.into_iter().all(|pid| !crate::harness::alive(pid)));
     assert!(socket.end().is_some());
 }

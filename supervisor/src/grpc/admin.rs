@@ -17,8 +17,6 @@ use crate::state::Supervisor;
 
 /// How often a watched status is looked at again besides what rings: tunnel counts change without a bell.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Time for tunnels at a stop, unless the caller says: Azure's own draining default.
-pub(crate) const STOP_DRAIN: Duration = Duration::from_secs(30);
 
 type Answer<T> = Result<Response<T>, Status>;
 type Watched<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -353,8 +351,8 @@ impl Admin for Operators {
 
     async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {
         self.audit(&request, "stop").await;
-        let drain = request.get_ref().drain_timeout_ms.map_or(STOP_DRAIN, Duration::from_millis);
-        self.supervisor.begin_stop(drain);
+        let asked = request.get_ref().drain_timeout_ms.map(Duration::from_millis);
+        self.supervisor.begin_stop(asked.unwrap_or_else(|| self.supervisor.configured_drain()));
         Ok(Response::new(admin::StopResponse {}))
     }
 }
