@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::grpc;
 use crate::state::Supervisor;
 
 /// The signals that a supervisor answers.
@@ -40,7 +39,8 @@ impl Signals {
             }
             // Whoever asks twice, in whichever way, is in a hurry.
             let again = supervisor.stop.borrow().is_some();
-            supervisor.begin_stop(if again { Duration::ZERO } else { grpc::STOP_DRAIN });
+            let patience = if again { Duration::ZERO } else { supervisor.stop_drain() };
+            supervisor.begin_stop(patience);
         }
     }
 }

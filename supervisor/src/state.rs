@@ -24,9 +24,8 @@ use crate::spawn::Spawner;
 use crate::status::StatusSource;
 use crate::worker::Worker;
 
-/// Configured as 0: tunnels live until they end by themselves. Longer than any process, and an instant can be reckoned
-/// with it.
-const UNTIL_THEY_END: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Longest wait of a stop for its tunnels unless its caller gives one: Azure's own draining default.
+const STOP_DRAIN: Duration = Duration::from_secs(30);
 /// Time that a child's first message may overtake its keeper's bookkeeping.
 const BOOKKEEPING: Duration = Duration::from_secs(2);
 
@@ -225,12 +224,12 @@ impl Supervisor {
         *lock(&self.ready) = ready;
     }
 
-    /// How long a stop waits for tunnels, unless somebody says otherwise: as configured.
-    pub fn configured_drain(&self) -> Duration {
+    /// How long a stop waits for tunnels, unless its caller says: 30 s, or as configured where that is shorter.
+    pub fn stop_drain(&self) -> Duration {
         let Some(in_force) = self.in_force() else { return Duration::ZERO };
         let limits = in_force.compiled.listeners.values().filter_map(|it| it.limits.as_ref());
-        let drain = |ms| if ms == 0 { UNTIL_THEY_END } else { Duration::from_millis(ms) };
-        limits.map(|limits| drain(limits.drain_timeout_ms)).max().unwrap_or_default()
+        let limited = limits.map(|limits| limits.drain_timeout_ms).filter(|ms| *ms > 0);
+        limited.max().map_or(STOP_DRAIN, |ms| STOP_DRAIN.min(Duration::from_millis(ms)))
     }
 
     /// When the start is over.
