@@ -6,14 +6,25 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use super::eventually::{Patience, eventually};
+
 /// Ends a process at once, as an out-of-memory kill would.
 pub(crate) fn kill9(pid: u32) {
     signal(pid, Signal::SIGKILL);
 }
 
-/// Stops a process from running without ending it.
+/// Stops a process from running without ending it. A thread may still finish what it was at when the signal came, so
+/// this waits until every one of them has stopped.
 pub(crate) fn pause(pid: u32) {
     signal(pid, Signal::SIGSTOP);
+    eventually(Patience::USUAL, "every thread to stop", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let stopped = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        threads.flatten().all(stopped).then_some(())
+    });
 }
 
 /// Lets a paused process run again.
