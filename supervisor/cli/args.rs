@@ -199,7 +199,7 @@ pub(crate) struct RestartArgs {
 /// `holdfast stop`.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
-    /// End after this long even with connections open [default: 30]
+    /// End after this long even with connections open [default: 30, or the configured drain where shorter]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) drain_timeout: Option<u32>,
     #[command(flatten)]
