@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Backend, Certificate, Document, Gateway, Patience, WebSocket, eventually, free_port, get, scale,
+    Backend, Certificate, Document, Gateway, Patience, WebSocket, eventually, free_port, get,
+    scale, signal,
 };
 
 #[test]
@@ -46,6 +47,21 @@ fn a_thousand_applies_give_no_stale_answer() {
         gateway.apply(document);
         assert_eq!(get(port, "/whoami").unwrap().text(), *name);
     }
+}
+
+#[test]
+fn a_reload_during_an_apply_takes_nothing_back() {
+    let [one, two] = ["one", "two"].map(Backend::start);
+    let port = free_port();
+    let documents = [&two, &one].map(|it| Document::simple(port, &[it.address]));
+    let gateway = Gateway::start(&documents[1]);
+    for document in documents.iter().cycle().take(40) {
+        // The file never changes, so none of these may make a revision.
+        gateway.signal(Signal::SIGHUP);
+        gateway.apply(document);
+    }
+    gateway.must(&["reload"]);
+    assert_eq!(gateway.revision(), 41);
 }
 
 #[test]

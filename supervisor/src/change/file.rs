@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::{ChangeError, Outcome, Proposal};
+use crate::ledger;
 use crate::state::Supervisor;
 
 /// Largest configuration file, bytes: anything longer is not one.
@@ -35,31 +34,29 @@ impl Supervisor {
         source: &str,
         by: String,
     ) -> Result<Outcome, ChangeError> {
-        let document = read(path)?;
-        let digest = format!("{:x}", Sha256::digest(document.as_bytes()));
+        let text = read(path)?;
+        let digest = ledger::digest(text.as_bytes());
         let source = format!("{source} {}", path.display());
+        // From here on nobody else changes anything: what is in force when it is looked at is what is replaced.
+        let _one_at_a_time = self.changing.lock().await;
         let unchanged = self.ledger().file_digest() == Some(digest.as_str());
-        if unchanged && let Some(in_force) = self.in_force() {
-            let base_dir = self.base_dir_in_force();
-            let document = in_force.document.clone();
-            let by = by.clone();
-            let proposal =
-                Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
-            let mut outcome = self.change(proposal).await?;
-            if !outcome.changed {
-                outcome.message = format!(
-                    "{} has not changed since it was last read; revision {} stays in force",
-                    path.display(),
-                    outcome.revision
-                );
-            }
-            return Ok(outcome);
-        }
-        let base_dir = self.base_dir.clone();
+        let kept = self.in_force().filter(|_| unchanged);
+        let (document, base_dir) = match &kept {
+            Some(in_force) => (in_force.document.clone(), self.base_dir_in_force()),
+            None => (text, self.base_dir.clone()),
+        };
         let proposal =
             Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
-        let outcome = self.change(proposal).await?;
-        self.ledger().set_file_digest(&digest)?;
+        let mut outcome = self.change_locked(proposal).await?;
+        if kept.is_none() {
+            self.ledger().set_file_digest(&digest)?;
+        } else if !outcome.changed {
+            outcome.message = format!(
+                "{} has not changed since it was last read; revision {} stays in force",
+                path.display(),
+                outcome.revision
+            );
+        }
         Ok(outcome)
     }
 
