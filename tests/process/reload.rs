@@ -6,8 +6,7 @@ use std::net::TcpListener;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Backend, Certificate, Document, Gateway, Patience, WebSocket, eventually, free_port, get,
-    scale, signal,
+    Backend, Certificate, Document, Gateway, Patience, WebSocket, eventually, free_port, get, scale,
 };
 
 #[test]
