@@ -3,6 +3,8 @@
 //! `load idle PORT COUNT AT_ONCE [CA]` opens them, so many at a time, and holds them; for each line on standard input it
 //! lets every one of them echo and says how many did, and at its end it leaves.
 //! `load echo PORT CONNECTIONS SECONDS [CA]` sends 128-byte messages, one at a time each, and prints how many came back.
+//! `load connects PORT RATE CLIENTS [CA]` makes RATE connections a second, one request each, until standard input ends,
+//! and prints what became of them.
 //! With CA, a PEM file, the connections speak TLS.
 #![allow(
     clippy::unwrap_used,
@@ -48,6 +50,7 @@ fn main() {
     match arguments[0].as_str() {
         "idle" => idle(&target, number(2), number(3)),
         "echo" => echo(&target, number(2), Duration::from_secs(number(3))),
+        "connects" => connects(&target, number(2), number(3)),
         other => panic!("unknown mode {other}"),
     }
 }
@@ -61,8 +64,8 @@ fn trusting(file: &str) -> Arc<ClientConfig> {
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Opens a WebSocket from a loopback address of its block, so that 28,000 ephemeral ports are no bound.
-fn open(target: &Target, index: u64) -> io::Result<Stream> {
+/// Connects from a loopback address of its block, so that 28,000 ephemeral ports are no bound.
+fn dial(target: &Target, index: u64) -> io::Result<Stream> {
     let block = u8::try_from(index / 20_000 % 200).unwrap();
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::IpBindAddressNoPort, &true)?;
@@ -79,7 +82,12 @@ fn open(target: &Target, index: u64) -> io::Result<Stream> {
             Box::new(StreamOwned::new(session, socket))
         }
     };
-    let mut stream = BufReader::with_capacity(512, wire);
+    Ok(BufReader::with_capacity(512, wire))
+}
+
+/// Opens a WebSocket.
+fn open(target: &Target, index: u64) -> io::Result<Stream> {
+    let mut stream = dial(target, index)?;
     stream.get_mut().write_all(
         b"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
@@ -122,6 +130,70 @@ fn echo(target: &Target, connections: u64, span: Duration) {
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     println!("messages {total}");
+}
+
+/// What became of connections, by outcome: a status, or what went wrong at which step.
+type Outcomes = std::collections::BTreeMap<String, u64>;
+
+fn connects(target: &Target, rate: u64, clients: u64) {
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let begin = Instant::now();
+    let outcomes = std::sync::Mutex::new(Outcomes::new());
+    let client = |first: u64| {
+        let mut own = Outcomes::new();
+        let mut late = Duration::ZERO;
+        for index in (first..).step_by(usize::try_from(clients).unwrap()) {
+            // Each has its due time, so that a slow answer is caught up with and not left out.
+            let due = begin + Duration::from_secs(index) / u32::try_from(rate).unwrap();
+            let now = Instant::now();
+            if due > now {
+                std::thread::sleep(due - now);
+            }
+            if over.load(std::sync::atomic::Ordering::Relaxed) {
+                break;
+            }
+            *own.entry(request(target, index)).or_default() += 1;
+            late = late.max(due.elapsed());
+        }
+        let mut all = outcomes.lock().unwrap();
+        own.into_iter().for_each(|(outcome, count)| *all.entry(outcome).or_default() += count);
+        late
+    };
+    let longest = std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..clients).map(|first| scope.spawn(move || client(first))).collect();
+        io::stdin().lines().for_each(drop);
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        running.into_iter().map(|client| client.join().unwrap()).max().unwrap()
+    });
+    let outcomes = outcomes.into_inner().unwrap();
+    let total: u64 = outcomes.values().sum();
+    println!("connects {total} in {:.1} s", begin.elapsed().as_secs_f64());
+    outcomes.iter().for_each(|(outcome, count)| println!("{outcome} {count}"));
+    println!("longest from due to answered {} ms", longest.as_millis());
+}
+
+/// One connection with one request on it, to the end of both.
+fn request(target: &Target, index: u64) -> String {
+    let told = |step: &str, error: &io::Error| format!("{step}: {}", error.kind());
+    let mut stream = match dial(target, index) {
+        Ok(stream) => stream,
+        Err(error) => return told("connect", &error),
+    };
+    let head = b"GET /whoami HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    if let Err(error) = stream.get_mut().write_all(head) {
+        return told("send", &error);
+    }
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if answer.is_empty() => return told("before the first byte", &error),
+        Err(error) => return told("after the first byte", &error),
+        Ok(0) => return "ended before the first byte".to_owned(),
+        Ok(_) => {}
+    }
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let status = line.get(9..12).unwrap_or_default();
+    format!("status {}", String::from_utf8_lossy(status))
 }
 
 fn repeat(mut stream: Stream, end: Instant) -> u64 {
