@@ -216,6 +216,9 @@ impl Supervisor {
         for group in self.groups().iter().filter(|group| group.looping()) {
             problems.push(format!("workers of {} keep dying by themselves", group.address));
         }
+        if self.prober.looping() {
+            problems.push("the prober keeps dying by itself; the last verdicts stand".to_owned());
+        }
         problems
     }
 
