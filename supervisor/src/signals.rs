@@ -38,7 +38,7 @@ impl Signals {
                 }
             }
             // Whoever asks twice, in whichever way, is in a hurry.
-            let again = supervisor.stop.borrow().is_some();
+            let again = supervisor.stopping();
             let patience = if again { Duration::ZERO } else { supervisor.stop_drain() };
             supervisor.begin_stop(patience);
         }
