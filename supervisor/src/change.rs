@@ -47,7 +47,7 @@ pub struct Proposal {
 }
 
 /// What a change did.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// In force now.
     pub revision: u64,

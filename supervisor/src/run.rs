@@ -296,7 +296,7 @@ async fn configure(
         resume(supervisor, left).await?;
     }
     if supervisor.config_file.is_some() {
-        match supervisor.reload("file", "holdfast".to_owned()).await {
+        match supervisor.read_again("file", "holdfast".to_owned()).await.1 {
             Ok(outcome) => {
                 for warning in &outcome.warnings {
                     tracing::warn!("{warning}");

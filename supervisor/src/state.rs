@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::brought::Brought;
+use crate::change::file::Reloaded;
 use crate::children::Children;
 use crate::compile::Compiled;
 use crate::config::gateway::Gateway;
@@ -55,6 +56,8 @@ pub struct Supervisor {
     pub metrics: Arc<Metrics>,
     /// One change at a time.
     pub changing: tokio::sync::Mutex<()>,
+    /// The last reload that is over, for those who wait for it.
+    pub(crate) reloading: tokio::sync::Mutex<Option<Reloaded>>,
     /// Everything ends, tunnels by this time; once set it only comes nearer.
     pub stop: watch::Sender<Option<Instant>>,
     /// The start is over; changes wait for it.
@@ -113,6 +116,7 @@ impl Supervisor {
             brought: Brought::default(),
             metrics: Arc::new(Metrics::new()),
             changing: tokio::sync::Mutex::new(()),
+            reloading: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(None),
             started: watch::Sender::new(false),
             in_force: Mutex::default(),

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Child;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::{
@@ -69,9 +70,9 @@ fn an_apply_during_restarts_is_served_when_it_returns() {
     }
 }
 
-/// A gateway, and an apply of one more listener that has reached the ledger and now waits for the first verdict on a
-/// backend that never says a word.
-fn long_apply() -> (Gateway, Child, u16, (Backend, TcpListener)) {
+/// A gateway; a document whose change takes long: one more listener, in front of a backend that never says a word, for
+/// whose first verdict the change waits; that listener's port.
+fn slow_change() -> (Gateway, Document, u16, (Backend, TcpListener)) {
     let (gateway, port, backend) = one_gateway();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = silent.local_addr().unwrap();
@@ -80,14 +81,73 @@ fn long_apply() -> (Gateway, Child, u16, (Backend, TcpListener)) {
         .pool("silent", &[address])
         .set("probes", "silent", "timeout", 30)
         .site("more", added, "silent");
-    let file = gateway.write("long.json", &document.text());
-    let apply = gateway.begin_cli(&["apply", file.to_str().unwrap()]);
+    (gateway, document, added, (backend, silent))
+}
+
+/// Waits until the slow change has reached the ledger; it waits for the verdict then.
+fn is_under_way(gateway: &Gateway) {
     eventually(Patience::USUAL, "the revision to be in the ledger", || {
         let revisions = gateway.must(&["revisions", "--json"]);
         let revisions: Vec<Value> = serde_json::from_str(&revisions).unwrap();
         (revisions.len() == 2).then_some(())
     });
-    (gateway, apply, added, (backend, silent))
+    assert_eq!(gateway.revision(), 1, "the change was over already");
+}
+
+/// A gateway with an apply of the slow change under way.
+fn long_apply() -> (Gateway, Child, u16, (Backend, TcpListener)) {
+    let (gateway, document, added, backends) = slow_change();
+    let file = gateway.write("long.json", &document.text());
+    let apply = gateway.begin_cli(&["apply", file.to_str().unwrap()]);
+    is_under_way(&gateway);
+    (gateway, apply, added, backends)
+}
+
+/// How often the log says something.
+fn logged(gateway: &Gateway, what: &str) -> usize {
+    gateway.log().matches(what).count()
+}
+
+#[test]
+fn a_flood_of_hangups_during_a_reload_is_one_more_reload() {
+    let (gateway, document, added, _backends) = slow_change();
+    gateway.write("gateway.json", &document.text());
+    gateway.signal(Signal::SIGHUP);
+    is_under_way(&gateway);
+    for _ in 0..10 {
+        gateway.signal(Signal::SIGHUP);
+        // Each is caught before the next one comes: the kernel would merge them.
+        gateway.status();
+    }
+    let read_again = "has not changed since it was last read";
+    eventually(Patience::USUAL, "one more reload", || {
+        (logged(&gateway, read_again) > 0).then_some(())
+    });
+    // Whatever waited before this apply has had its turn when it returns.
+    gateway.must(&["apply", "gateway.json"]);
+    assert_eq!(logged(&gateway, read_again), 1);
+    assert!(get(added, "/whoami").is_ok());
+}
+
+#[test]
+fn reloads_at_once_share_a_reading_that_began_after_the_last_was_asked_for() {
+    let (gateway, document, _added, _backends) = slow_change();
+    let before = std::fs::read_to_string(gateway.path().join("gateway.json")).unwrap();
+    gateway.write("gateway.json", &document.text());
+    let first = gateway.begin_cli(&["reload", "--json"]);
+    is_under_way(&gateway);
+    gateway.write("gateway.json", &before);
+    let crowd = [(); 5].map(|()| gateway.begin_cli(&["reload", "--json"]));
+    eventually(Patience::USUAL, "all of them to be heard", || {
+        (logged(&gateway, "what=\"reload\"") == 6).then_some(())
+    });
+    let revision = |command: Child| -> Value {
+        let answer: Value = serde_json::from_str(&said(command)).unwrap();
+        assert_eq!(answer["changed"], true, "{answer}");
+        answer["revision"].clone()
+    };
+    assert_eq!(revision(first), 2);
+    assert!(crowd.into_iter().map(revision).all(|revision| revision == 3));
 }
 
 #[test]

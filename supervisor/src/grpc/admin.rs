@@ -53,7 +53,7 @@ impl Operators {
     /// force, and must not be left half served.
     async fn change(
         &self,
-        change: impl Future<Output = Result<Outcome, ChangeError>> + Send + 'static,
+        change: impl Future<Output = Result<Outcome, Arc<ChangeError>>> + Send + 'static,
     ) -> Answer<admin::ChangeResponse> {
         let ended = tokio::spawn(change).await;
         let result = ended.map_err(|error| Status::internal(format!("the change: {error}")))?;
@@ -133,22 +133,22 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn answer(
     supervisor: &Supervisor,
-    result: Result<Outcome, ChangeError>,
+    result: Result<Outcome, Arc<ChangeError>>,
 ) -> Answer<admin::ChangeResponse> {
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(ChangeError::Invalid(diagnostics)) => {
+        Err(error) if matches!(*error, ChangeError::Invalid(_)) => {
             return Ok(Response::new(admin::ChangeResponse {
                 accepted: false,
                 revision: supervisor.revision(),
-                diagnostics: diagnostics.iter().map(to_wire).collect(),
+                diagnostics: error.diagnostics().iter().map(to_wire).collect(),
                 message: "the document has errors; nothing was changed".to_owned(),
                 ..admin::ChangeResponse::default()
             }));
         }
         Err(error) => {
-            let text = chain(&error);
-            return Err(match error {
+            let text = chain(&*error);
+            return Err(match *error {
                 ChangeError::Stale { .. } => Status::aborted(text),
                 ChangeError::NoSuchRevision(_) => Status::not_found(text),
                 // A ledger that can't be written, too: "unavailable" would say that the outcome is not known.
@@ -204,7 +204,7 @@ impl Admin for Operators {
             if_revision: request.if_revision,
             dry_run: request.dry_run,
         };
-        self.change(async move { supervisor.change(proposal).await }).await
+        self.change(async move { supervisor.change(proposal).await.map_err(Arc::new) }).await
     }
 
     async fn reload(
@@ -222,7 +222,7 @@ impl Admin for Operators {
     ) -> Answer<admin::ChangeResponse> {
         let by = self.audit(&request, "rollback").await;
         let (supervisor, revision) = (self.supervisor.clone(), request.get_ref().revision);
-        self.change(async move { supervisor.rollback(revision, by).await }).await
+        self.change(async move { supervisor.rollback(revision, by).await.map_err(Arc::new) }).await
     }
 
     async fn get(&self, request: Request<admin::GetRequest>) -> Answer<admin::GetResponse> {
