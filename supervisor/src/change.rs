@@ -150,7 +150,7 @@ impl Supervisor {
             .as_ref()
             .is_some_and(|it| it.document == proposal.document && it.compiled == passed.compiled);
         let mut changes = plan.changes();
-        self.count_tunnels(&mut changes, &passed.compiled).await;
+        self.count_tunnels(&mut changes, &plan, &passed.compiled).await;
         if same || proposal.dry_run {
             let message = if same {
                 "nothing to change: the document in force is the same"
@@ -308,22 +308,22 @@ impl Supervisor {
         refusals
     }
 
-    /// Adds to each pool's change how many live tunnels lose their backend.
-    async fn count_tunnels(&self, changes: &mut [admin::Change], compiled: &Compiled) {
-        if !changes.iter().any(|change| change.what.starts_with("pool ")) {
-            return;
-        }
-        for group in self.all_groups() {
+    /// Adds to each change how many live tunnels it touches. Only workers whose tunnels can be touched are asked: a
+    /// list may be long. Listeners that were removed earlier keep their tunnels whatever changes.
+    async fn count_tunnels(&self, changes: &mut [admin::Change], plan: &Plan, wanted: &Compiled) {
+        let Some(in_force) = self.in_force() else { return };
+        for group in self.groups() {
+            let address = group.address;
+            if !plan.touches_tunnels_of(&address) {
+                continue;
+            }
+            let mut tunnels = Vec::new();
             for worker in group.workers() {
-                for tunnel in worker.tunnels().await {
-                    if plan::keeps(compiled, &tunnel) {
-                        continue;
-                    }
-                    let pool = format!("pool {}", tunnel.pool);
-                    if let Some(change) = changes.iter_mut().find(|change| change.what == pool) {
-                        change.tunnels += 1;
-                    }
-                }
+                tunnels.extend(worker.tunnels().await);
+            }
+            plan.note_left_behind(changes, &address, tunnels.len());
+            for tunnel in &tunnels {
+                plan.note_tunnel(changes, (&in_force.compiled, wanted), &address, tunnel);
             }
         }
     }
