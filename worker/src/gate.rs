@@ -15,25 +15,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+
+use crate::link::Link;
 
 #[cfg(test)]
 mod tests;
 
-/// A client's stream as accepted.
-#[derive(Debug)]
-pub enum ClientIo {
-    /// An http listener's.
-    Plain(TcpStream),
-    /// An https listener's, handshake done.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 /// A client's stream with a gate in its writing half.
 #[derive(Debug)]
 pub struct Gate {
-    io: ClientIo,
+    io: Link,
     state: Arc<State>,
     captured: Vec<u8>,
 }
@@ -55,13 +46,13 @@ struct State {
 
 impl Gate {
     /// Puts an open gate around a stream.
-    pub fn new(io: ClientIo) -> (Self, GateHandle) {
+    pub fn new(io: Link) -> (Self, GateHandle) {
         let state = Arc::new(State::default());
         (Self { io, state: Arc::clone(&state), captured: Vec::new() }, GateHandle(state))
     }
 
     /// The stream, and what was written since the gate closed.
-    pub fn into_parts(self) -> (ClientIo, Vec<u8>) {
+    pub fn into_parts(self) -> (Link, Vec<u8>) {
         (self.io, self.captured)
     }
 
@@ -169,75 +160,5 @@ impl GateHandle {
     /// Plaintext bytes that hyper has been given.
     pub fn read(&self) -> u64 {
         self.0.read.load(Ordering::Relaxed)
-    }
-}
-
-// === impl ClientIo ===
-
-impl ClientIo {
-    /// The TCP stream below.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
     }
 }

@@ -29,7 +29,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
-use crate::gate::{ClientIo, Gate, GateHandle};
+use crate::gate::{Gate, GateHandle};
+use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
@@ -173,7 +174,7 @@ enum End {
 }
 
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
-pub(crate) async fn serve(io: ClientIo, peer: Peer, shared: Arc<Shared>) {
+pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let limits = shared.current.load().table.limits.clone();
     let (gate, handle) = Gate::new(io);
     let conversation = Arc::new(Conversation::new(shared, peer, handle));
@@ -260,7 +261,7 @@ async fn finish(gate: Gate, end: End, conversation: &Conversation) {
 }
 
 /// After bytes that are no request. hyper has mostly answered them by itself; it says nothing to HTTP/2 without ALPN.
-async fn refuse(io: ClientIo, fault: &Fault, conversation: &Conversation) {
+async fn refuse(io: Link, fault: &Fault, conversation: &Conversation) {
     conversation.shared.metrics.count_request(respond::status(fault.kind));
     if conversation.gate.written() == 0 {
         linger::say_and_close(io, &respond::raw_fault(fault)).await;

@@ -12,11 +12,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::pool::connect::BackendIo;
 use crate::tunnel::{TunnelFacts, Tunnels};
 use crate::websocket::{Opening, begin};
 
@@ -71,7 +70,7 @@ async fn upgrade(
     let client = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let opening = Opening::from_request(&parts).unwrap().unwrap();
-    let io = TokioIo::new(BackendIo::Plain(near));
+    let io = TokioIo::new(Link::Plain(near));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tasks.lock().unwrap().spawn(async move { connection.with_upgrades().await.unwrap() });
     let onward = Request::from_parts(parts, Empty::<Bytes>::new());
@@ -93,7 +92,7 @@ async fn an_upgrade_behind_an_unread_response_comes_after_it_and_whole() {
     let tunnels = Tunnels::start(1, 1).unwrap();
     let tasks = Arc::new(Mutex::new(JoinSet::new()));
     tasks.lock().unwrap().spawn(backend(backend_stream));
-    let (gate, handle) = Gate::new(ClientIo::Plain(accepted));
+    let (gate, handle) = Gate::new(Link::Plain(accepted));
     let (counts, near) = (handle.clone(), Mutex::new(Some(near)));
     let (engine, spawner) = (Arc::clone(&tunnels), Arc::clone(&tasks));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -138,7 +137,7 @@ async fn an_upgrade_behind_an_unread_response_comes_after_it_and_whole() {
 #[tokio::test]
 async fn an_open_gate_passes_everything_and_a_closed_one_nothing() {
     let (mut far, near) = pair().await;
-    let (mut gate, handle) = Gate::new(ClientIo::Plain(near));
+    let (mut gate, handle) = Gate::new(Link::Plain(near));
     gate.write_all(b"before").await.unwrap();
     handle.capture();
     gate.write_all(b"after").await.unwrap();

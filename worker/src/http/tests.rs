@@ -79,7 +79,7 @@ async fn scene(backend: SocketAddr, limits: wire::Limits) -> Scene {
     let (stream, client_address) = accepted.unwrap();
     let peer = Peer { client: client_address, local, tls: false };
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(ClientIo::Plain(stream), peer, shared.clone()));
+    tasks.spawn(serve(Link::Plain(stream), peer, shared.clone()));
     Scene { shared, client: client.unwrap(), tasks }
 }
 
