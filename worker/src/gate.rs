@@ -4,14 +4,20 @@
 //! is recorded. So the service closes the gate just before it returns a 101, and from then on everything that hyper
 //! writes is kept here. What was written earlier goes out in its order; a flush still waits for the client.
 //!
-//! Nothing here knows HTTP. No byte is ever dropped or reordered: what hyper still held back when the gate closed
-//! precedes the captured head in the capture, as it would have on the wire.
+//! hyper also refuses a malformed head by itself, with an empty answer, and asks nobody. That is kept here too, so
+//! that the connection can say something better: whatever hyper writes while no answer is due is its own. An answer
+//! is due from the moment that the service is asked until its body is gone and a flush was through after that; hyper
+//! flushes its IO only when it holds nothing back itself. A refusal that leaves hyper in one write with the end of an
+//! answer passes as it is: the other mistake would cost an answer, and this one costs a page.
+//!
+//! Nothing here knows HTTP. No byte of an answer is ever dropped or reordered: what hyper still held back when the
+//! gate closed precedes the captured head in the capture, as it would have on the wire.
 
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +42,10 @@ pub struct GateHandle(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     closed: AtomicBool,
+    /// Answers that the service owes, or whose body hyper still has.
+    answers: AtomicUsize,
+    /// Whether bytes of an answer may still come.
+    due: AtomicBool,
     /// Whether hyper or the TLS session may still hold bytes that the socket has not taken.
     unflushed: AtomicBool,
     written: AtomicU64,
@@ -51,13 +61,13 @@ impl Gate {
         (Self { io, state: Arc::clone(&state), captured: Vec::new() }, GateHandle(state))
     }
 
-    /// The stream, and what was written since the gate closed.
+    /// The stream, and what was kept back: the 101 after the gate closed, or hyper's own refusal.
     pub fn into_parts(self) -> (Link, Vec<u8>) {
         (self.io, self.captured)
     }
 
-    fn closed(&self) -> bool {
-        self.state.closed.load(Ordering::Acquire)
+    fn keeps_back(&self) -> bool {
+        self.state.closed.load(Ordering::Acquire) || !self.state.due.load(Ordering::Relaxed)
     }
 
     fn count_written(&self, outcome: &Poll<io::Result<usize>>) {
@@ -87,7 +97,7 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.closed() {
+        if self.keeps_back() {
             self.captured.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
@@ -102,7 +112,7 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.closed() {
+        if self.keeps_back() {
             let before = self.captured.len();
             for buf in bufs {
                 self.captured.extend_from_slice(buf);
@@ -125,11 +135,18 @@ impl AsyncWrite for Gate {
         if matches!(outcome, Poll::Ready(Ok(()))) {
             // hyper flushes only when it holds nothing back itself.
             self.state.unflushed.store(false, Ordering::Relaxed);
+            if self.state.answers.load(Ordering::Relaxed) == 0 {
+                self.state.due.store(false, Ordering::Relaxed);
+            }
         }
         outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.captured.is_empty() {
+            // Something is still to be said.
+            return self.poll_flush(cx);
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -145,6 +162,22 @@ impl GateHandle {
     /// Whether the gate has been closed.
     pub fn is_capturing(&self) -> bool {
         self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// The service was asked: until the answer has ended, what hyper writes is the answer's.
+    pub fn begin_answer(&self) {
+        self.0.answers.fetch_add(1, Ordering::Relaxed);
+        self.0.due.store(true, Ordering::Relaxed);
+    }
+
+    /// hyper has the whole answer.
+    pub fn end_answer(&self) {
+        self.0.answers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether an answer is owed, or its body not yet whole with hyper.
+    pub fn is_answering(&self) -> bool {
+        self.0.answers.load(Ordering::Relaxed) != 0
     }
 
     /// Whether everything that hyper had to say has gone to the socket.

@@ -79,16 +79,23 @@ pub(crate) async fn open(
 ) -> Result<Link, HandshakeError> {
     let Some(acceptor) = acceptor else { return Ok(Link::Plain(stream)) };
     let patience = shared.current.load().table.limits.handshake_timeout;
-    timeout(patience, handshake(stream, acceptor)).await.map_err(|_| HandshakeError::TimedOut)?
+    timeout(patience, handshake(stream, acceptor, shared))
+        .await
+        .map_err(|_| HandshakeError::TimedOut)?
 }
 
-async fn handshake(stream: TcpStream, acceptor: &Acceptor) -> Result<Link, HandshakeError> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: &Acceptor,
+    shared: &Shared,
+) -> Result<Link, HandshakeError> {
     let mut first = [0; 1];
     match stream.peek(&mut first).await.map_err(HandshakeError::Failed)? {
         0 => return Err(HandshakeError::Silent),
         _ if first != [HANDSHAKE_RECORD] => {
             let fault = Fault::new(FaultKind::HttpToHttps);
-            linger::say_and_close(stream, &respond::raw_fault(&fault)).await;
+            let hide_server = shared.current.load().table.hide_server_header;
+            linger::say_and_close(stream, &respond::raw_fault(&fault, hide_server)).await;
             return Err(HandshakeError::Plain);
         }
         _ => {}

@@ -96,6 +96,7 @@ async fn an_upgrade_behind_an_unread_response_comes_after_it_and_whole() {
     let (counts, near) = (handle.clone(), Mutex::new(Some(near)));
     let (engine, spawner) = (Arc::clone(&tunnels), Arc::clone(&tasks));
     let service = service_fn(move |request: Request<Incoming>| {
+        handle.begin_answer();
         let (handle, tunnels, tasks) = (handle.clone(), Arc::clone(&engine), Arc::clone(&spawner));
         let near = (request.uri() == "/ws").then(|| near.lock().unwrap().take().unwrap());
         async move {
@@ -138,6 +139,7 @@ async fn an_upgrade_behind_an_unread_response_comes_after_it_and_whole() {
 async fn an_open_gate_passes_everything_and_a_closed_one_nothing() {
     let (mut far, near) = pair().await;
     let (mut gate, handle) = Gate::new(Link::Plain(near));
+    handle.begin_answer();
     gate.write_all(b"before").await.unwrap();
     handle.capture();
     gate.write_all(b"after").await.unwrap();
@@ -149,4 +151,28 @@ async fn an_open_gate_passes_everything_and_a_closed_one_nothing() {
     far.read_to_end(&mut heard).await.unwrap();
     assert_eq!((heard.as_slice(), captured.as_slice()), (&b"before"[..], &b"afterwards"[..]));
     assert_eq!(handle.written(), 6);
+}
+
+#[tokio::test]
+async fn what_is_written_while_no_answer_is_due_is_kept_back() {
+    let (mut far, near) = pair().await;
+    let (mut gate, handle) = Gate::new(Link::Plain(near));
+    handle.begin_answer();
+    gate.flush().await.unwrap();
+    gate.write_all(b"head").await.unwrap();
+    handle.end_answer();
+    gate.write_all(b" and end").await.unwrap();
+    gate.flush().await.unwrap();
+    assert!(!handle.is_answering());
+    gate.write_all(b"refusal").await.unwrap();
+    gate.shutdown().await.unwrap();
+    let (mut io, kept_back) = gate.into_parts();
+    assert_eq!(kept_back, b"refusal");
+    // hyper's end is not the connection's.
+    io.write_all(b", page").await.unwrap();
+    drop(io);
+    let mut heard = String::new();
+    far.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "head and end, page");
+    assert_eq!(handle.written(), 12);
 }

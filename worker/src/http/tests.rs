@@ -1,6 +1,8 @@
 //! A real client connection over loopback, a real backend behind it, and everything in between as in the process.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod refusals;
+
 use super::*;
 use crate::drain::Order;
 use crate::snapshot::Table;
