@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::BodyExt;
@@ -56,7 +56,7 @@ pub(super) async fn answer(
     let status = response.status();
     // Looked at as late as possible: an answer that leaves after the drain began must be the last one.
     if conversation.shared.drain.is_begun() && status != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        headers::end_connection(response.headers_mut());
     }
     in_flight.ends_by_close = old_client && !response.headers().contains_key(CONTENT_LENGTH);
     conversation.shared.metrics.count_request(status);
@@ -72,7 +72,7 @@ fn refuse(fault: &Fault, serving: &Serving, conversation: &Conversation) -> Resp
         FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
     );
     if rest_is_unreadable {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        headers::end_connection(response.headers_mut());
     }
     response
 }
@@ -169,7 +169,8 @@ impl Call<'_> {
         let idle = self.opening.is_none().then(|| shared.idle.clone());
         let mut response = answer.into_response(self.binding.request_timeout, idle);
         let hide_server = self.serving.table.hide_server_header;
-        headers::prepare_response(response.headers_mut(), false, hide_server);
+        let status = response.status();
+        headers::prepare_response(response.headers_mut(), status, hide_server);
         Ok(response)
     }
 
@@ -209,7 +210,7 @@ impl Call<'_> {
         let (mut parts, _) = response.into_parts();
         opening.verify(&parts)?;
         let hide_server = self.serving.table.hide_server_header;
-        headers::prepare_response(&mut parts.headers, true, hide_server);
+        headers::prepare_response(&mut parts.headers, parts.status, hide_server);
         let facts = TunnelFacts {
             site: self.site.clone(),
             pool: self.binding.pool.clone(),

@@ -1,6 +1,7 @@
 //! A real client connection over loopback, a real backend behind it, and everything in between as in the process.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod answers;
 mod refusals;
 
 use super::*;
