@@ -24,3 +24,54 @@ async fn a_426_says_to_what_and_no_other_answer_offers_anything() {
         "{answer}"
     );
 }
+
+#[tokio::test]
+async fn interim_answers_are_passed_over_and_the_final_one_arrives() {
+    const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Hint: 1\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let mut tasks = JoinSet::new();
+    let address = backend(&mut tasks, &[INTERIM, INTERIM, OK]).await;
+    let mut scene = scene(address, wire::Limits::default()).await;
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
+    for request in [GET, post, GET] {
+        let answer = ask(&mut scene.client, request, "ok").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(!answer.contains("x-hint"), "an interim field in {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_interim_answer_in_pieces_is_passed_over_too() {
+    let mut tasks = JoinSet::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_request(&mut stream).await;
+        stream.set_nodelay(true).unwrap();
+        for piece in ["HTTP/1.1 103 Early Hints\r\nLink: </a", ".css>\r\n\r", "\n", OK] {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            // The gateway reads in the meantime: both run on this thread.
+            tokio::task::yield_now().await;
+        }
+        read_request(&mut stream).await;
+    });
+    let mut scene = scene(address, wire::Limits::default()).await;
+    let answer = ask(&mut scene.client, GET, "ok").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn only_interim_answers_are_a_504_and_a_101_that_nobody_asked_for_a_502() {
+    let mut tasks = JoinSet::new();
+    let address = backend(&mut tasks, &["HTTP/1.1 103 Early Hints\r\n\r\n", ""]).await;
+    let mut hinted = scene(address, wire::Limits::default()).await;
+    let answer = ask(&mut hinted.client, GET, "</html>\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    let address = backend(&mut tasks, &[GOOD, OK]).await;
+    let mut switched = scene(address, wire::Limits::default()).await;
+    let answer = ask(&mut switched.client, GET, "</html>\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(!answer.to_lowercase().contains("upgrade"), "{answer}");
+    assert_eq!(switched.shared.tunnels.active(), 0);
+    assert_eq!(switched.shared.idle.len(), 0);
+}
