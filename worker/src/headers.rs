@@ -257,9 +257,14 @@ pub fn prepare_response(headers: &mut HeaderMap, status: StatusCode, hide_server
 
 /// Says that an answer is its connection's last, beside whatever `Connection` says already.
 pub fn end_connection(headers: &mut HeaderMap) {
-    if !has_token(headers, &CONNECTION, "close") {
+    if !ends_connection(headers) {
         headers.append(CONNECTION, HeaderValue::from_static("close"));
     }
+}
+
+/// Whether an answer says that it is its connection's last.
+pub fn ends_connection(headers: &HeaderMap) -> bool {
+    has_token(headers, &CONNECTION, "close")
 }
 
 /// Removes what lives on one hop, and what `Connection` names.
