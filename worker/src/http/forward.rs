@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{Request, Response, request};
+use http::{Request, Response, Version, request};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, sleep_until};
@@ -142,7 +142,10 @@ impl Errand<'_> {
         request.headers_mut().insert(HOST, host);
         let sent = sender.try_send_request(request);
         match self.within_patience(sent).await.map_err(Setback::Final)? {
-            Ok(response) => {
+            Ok(mut response) => {
+                // RFC 9110, 2.5: a version is its hop's. Under a backend's HTTP/1.0 hyper would also leave the end of
+                // a body without length to the connection's end, and a broken one would look whole.
+                *response.version_mut() = Version::HTTP_11;
                 let (backend, key) = (backend.clone(), key.clone());
                 Ok(Answer { response, backend, key, sender })
             }

@@ -75,3 +75,42 @@ async fn only_interim_answers_are_a_504_and_a_101_that_nobody_asked_for_a_502() 
     assert_eq!(switched.shared.tunnels.active(), 0);
     assert_eq!(switched.shared.idle.len(), 0);
 }
+
+#[tokio::test]
+async fn an_old_backends_answer_is_spoken_in_our_version() {
+    let mut tasks = JoinSet::new();
+    let address = backend(&mut tasks, &["HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"]).await;
+    let mut scene = scene(address, wire::Limits::default()).await;
+    for _ in 0..2 {
+        let answer = ask(&mut scene.client, GET, "ok").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_backends_answer_that_stops_is_no_whole_one() {
+    let mut tasks = JoinSet::new();
+    let address = backend(&mut tasks, &["HTTP/1.0 200 OK\r\n\r\nhalf", "more"]).await;
+    let mut scene = scene(address, wire::Limits::default()).await;
+    scene.client.write_all(GET.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = scene.client.read_to_end(&mut answer).await;
+    let text = String::from_utf8_lossy(&answer);
+    let chunked = text.contains("transfer-encoding: chunked");
+    assert!(ended.is_err() || (chunked && !text.ends_with("0\r\n\r\n")), "{text}");
+}
+
+#[tokio::test]
+async fn one_length_twice_from_a_backend_is_one() {
+    let mut tasks = JoinSet::new();
+    let address = backend(
+        &mut tasks,
+        &["HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok", OK],
+    )
+    .await;
+    let mut scene = scene(address, wire::Limits::default()).await;
+    for _ in 0..2 {
+        let answer = ask(&mut scene.client, GET, "ok").await;
+        assert_eq!(answer.matches("content-length").count(), 1, "{answer}");
+    }
+}
