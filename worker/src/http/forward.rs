@@ -6,7 +6,9 @@
 //! - A backend connection that saw an upgrade attempt is never used for another request.
 //! - A backend's time runs only while it is the backend's turn: a slow upload is the client's time.
 
+use std::error::Error as _;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,7 +209,20 @@ impl Answer {
     }
 }
 
-/// Whether the connection ended without a byte of an answer.
+/// Whether the connection ended without an answer's head. Which of these it is depends on how far the backend's FIN or
+/// reset had come when the request was written.
 fn died(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+    let torn = || {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            )
+        })
+    };
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || torn()
 }

@@ -114,3 +114,27 @@ async fn one_length_twice_from_a_backend_is_one() {
         assert_eq!(answer.matches("content-length").count(), 1, "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_kept_connection_that_is_reset_under_a_get_is_replaced() {
+    let mut tasks = JoinSet::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            read_request(&mut stream).await;
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+    });
+    let mut scene = scene(address, wire::Limits::default()).await;
+    for _ in 0..2 {
+        scene.client.write_all(GET.as_bytes()).await.unwrap();
+        let mut status = [0; 15];
+        scene.client.read_exact(&mut status).await.unwrap();
+        assert_eq!(status, *b"HTTP/1.1 200 OK");
+        ask(&mut scene.client, "", "ok").await;
+    }
+}
