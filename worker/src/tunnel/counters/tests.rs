@@ -14,6 +14,7 @@ use rustix::net::{SendFlags, sockopt};
 use super::*;
 use crate::tunnel::sys;
 
+mod busy;
 mod pure;
 mod walk;
 
