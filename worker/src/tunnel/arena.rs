@@ -32,7 +32,7 @@ pub(super) use heap::Texts;
 pub(super) use layout::{Cell, VERSION};
 pub(super) use owner::{Owner, State, ends};
 
-use layout::{CAPACITY, Layout, Process};
+use layout::{CAPACITY, Layout, Process, RECORD_SIZE};
 
 const KIND: Kind =
     Kind { name: "holdfast-arena", magic: layout::MAGIC, version: VERSION, size: layout::SIZE };
@@ -90,7 +90,7 @@ impl Arena {
     /// Makes an empty arena.
     pub(super) fn create() -> Result<Self, ArenaError> {
         let fd = KIND.create()?;
-        memfd::write_at(&fd, &record_size().to_ne_bytes(), 12)?;
+        memfd::write_at(&fd, &RECORD_SIZE.to_ne_bytes(), 12)?;
         memfd::write_at(&fd, &CAPACITY.to_ne_bytes(), 16)?;
         Self::map(fd)
     }
@@ -101,7 +101,7 @@ impl Arena {
         let arena = Self::map(fd)?;
         let header = &arena.map.header;
         if (header.record_size.load(Relaxed), header.capacity.load(Relaxed))
-            != (record_size(), CAPACITY)
+            != (RECORD_SIZE, CAPACITY)
         {
             return Err(ArenaError::Foreign);
         }
@@ -245,18 +245,27 @@ impl Arena {
 
     /// Wipes a record and gives it back. The caller must be its owner, or its owner's heir. False: it was free, or
     /// somebody else has changed its owner meanwhile.
+    ///
+    /// Whoever dies in here leaves a record that is ENDING and has no id: no tunnel is left in it, so its heir has
+    /// nothing to end or to count, and only frees it again.
     pub(super) fn free(&self, index: u32) -> bool {
         let Some(cell) = self.cell(index) else { return false };
-        let owner = cell.owner.load(Acquire);
-        if owner == 0 {
+        let found = cell.owner.load(Acquire);
+        if found == 0 {
             return false;
         }
-        // Wiped last, the note that there is an overflow outlives a death in between, and the heir punches again.
+        let ending = Owner::ending(found).word();
+        if found != ending && !cell.swap_owner(found, ending) {
+            return false;
+        }
+        cell.id.store(0, Relaxed);
+        fence(Release);
+        // Wiped later, the note that there is an overflow outlives a death in between, and the heir punches again.
         if cell.heap.load(Relaxed) != heap::ALL_INLINE {
             self.punch_overflow(index);
         }
         cell.wipe();
-        let freed = cell.swap_owner(owner, 0_u64);
+        let freed = cell.swap_owner(ending, 0_u64);
         if freed {
             self.candidates.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
         }
@@ -273,9 +282,4 @@ impl From<Refused> for ArenaError {
             Refused::Version { found } => Self::Version { found },
         }
     }
-}
-
-const fn record_size() -> u32 {
-    assert!(size_of::<Cell>() == 1024, "the layout says so");
-    1024
 }

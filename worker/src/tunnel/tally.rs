@@ -182,3 +182,98 @@ fn add_at(counters: &[AtomicU64], index: usize, count: u64) {
 fn load_all<const N: usize>(counters: &[AtomicU64; N]) -> [u64; N] {
     counters.each_ref().map(|counter| counter.load(Relaxed))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use std::mem::offset_of;
+
+    use super::*;
+
+    fn twice(tally: &Tally) -> OwnedFd {
+        tally.fd().try_clone_to_owned().unwrap()
+    }
+
+    #[test]
+    fn the_layout_is_as_documented() {
+        let offsets = [
+            offset_of!(Page, magic),
+            offset_of!(Page, version),
+            offset_of!(Page, zero),
+            offset_of!(Page, opened),
+            offset_of!(Page, closed),
+            offset_of!(Page, bytes_in),
+            offset_of!(Page, bytes_out),
+            offset_of!(Page, durations),
+            offset_of!(Page, duration_sum_ms),
+            offset_of!(Page, zeroes),
+            offset_of!(Page, handed_over),
+            offset_of!(Page, pauses),
+            offset_of!(Page, pause_sum_us),
+            offset_of!(Page, lost),
+            offset_of!(Page, rest),
+        ];
+        let documented = [0, 8, 12, 16, 24, 112, 120, 128, 232, 240, 272, 288, 392, 400, 408];
+        assert_eq!(offsets, documented);
+        assert_eq!(size_of::<Page>(), 4096);
+    }
+
+    #[test]
+    fn what_one_process_counts_another_reads_and_none_is_lost() {
+        let tally = Tally::create().unwrap();
+        let fd = twice(&tally);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let fd = fd.try_clone().unwrap();
+                scope.spawn(move || {
+                    let tally = Tally::open(fd).unwrap();
+                    for _ in 0..1000 {
+                        tally.count_opened();
+                        tally.count_bytes([3, 5]);
+                        tally.count_end(Cause::Idle, Duration::from_millis(1500));
+                        tally.count_handed_over(Handover::Crash, 2);
+                        tally.observe_pause(Duration::from_micros(700));
+                    }
+                });
+            }
+        });
+        tally.count_end(Cause::Lost, Duration::MAX);
+        tally.observe_pause(Duration::from_secs(3));
+        tally.count_handed_over(Handover::Restart, 7);
+        tally.count_lost(9);
+        drop(tally);
+        let totals = Tally::open(fd).unwrap().totals();
+        assert_eq!((totals.opened, totals.bytes_in, totals.bytes_out), (4000, 12_000, 20_000));
+        assert_eq!((totals.closed_by(Cause::Idle), totals.closed_by(Cause::Lost)), (4000, 1));
+        assert_eq!((totals.durations[2], totals.durations[12]), (4000, 1));
+        assert!((totals.duration_sum_s - 6000.0).abs() < 0.001, "{totals:?}");
+        assert_eq!(totals.handed_over_by(Handover::Crash), 8000);
+        assert_eq!((totals.handed_over_by(Handover::Restart), totals.lost), (7, 9));
+        assert_eq!((totals.pauses[1], totals.pauses[12]), (4000, 1));
+        assert!((totals.pause_sum_s - 5.8).abs() < 0.001, "{totals:?}");
+    }
+
+    #[test]
+    fn a_bound_belongs_to_its_own_bucket() {
+        for (at, bound) in PAUSE_BOUNDS_S.iter().enumerate() {
+            let bound = Duration::from_secs_f64(*bound);
+            assert_eq!(bucket(&PAUSE_BOUNDS_S, bound), at);
+            assert_eq!(bucket(&PAUSE_BOUNDS_S, bound + Duration::from_micros(1)), at + 1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_tally_is_refused() {
+        let arena = super::super::arena::Arena::create().unwrap();
+        let refused = Tally::open(arena.fd().try_clone_to_owned().unwrap()).unwrap_err();
+        assert!(matches!(refused, TallyError::Foreign), "{refused:?}");
+        let newer = Kind { version: VERSION + 1, size: 3 * KIND.size, ..KIND }.create().unwrap();
+        let refused = Tally::open(newer).unwrap_err();
+        assert!(matches!(refused, TallyError::Version { found } if found == VERSION + 1));
+        let short = Kind { size: 2048, ..KIND }.create().unwrap();
+        assert!(matches!(Tally::open(short).unwrap_err(), TallyError::Foreign));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(matches!(Tally::open(null.into()).unwrap_err(), TallyError::Foreign));
+    }
+}

@@ -21,7 +21,7 @@
 //!                                    160  zero
 //! record
 //!   0  u64  owner: state << 56 | generation; 0 free     128  u32  prelude_to_client, its length
-//!   8  u64  id                                          132  u32  prelude_uncounted, of it: the 101
+//!   8  u64  id, 0 none                                   132  u32  prelude_uncounted, of it: the 101
 //!  16  u64  ends: flags, and the cause's byte           136  u32  prelude_to_backend, its length
 //!  24  u64  opened_unix_ms                              140  u32  deaths
 //!  32  u64  opened_mono_ms                              144  16 bytes  the client's address (IPv4: the first 4)
@@ -65,6 +65,11 @@ pub(super) const OVERFLOW: u64 = size_of::<Layout>() as u64;
 pub(super) const OVERFLOW_EACH: u64 = 1 << 20;
 /// Of it, what the heap may use.
 pub(super) const OVERFLOW_HEAP: usize = 896 << 10;
+/// One record.
+pub(super) const RECORD_SIZE: u32 = {
+    assert!(size_of::<Cell>() == 1024, "the layout says so");
+    1024
+};
 /// The whole file.
 pub(super) const SIZE: u64 = OVERFLOW + CAPACITY as u64 * OVERFLOW_EACH;
 
@@ -265,5 +270,41 @@ impl Cell {
         let shorts = [client_family, client_port, backend_port];
         shorts.into_iter().chain(texts).for_each(|short| short.store(0, Relaxed));
         client_ip.iter().chain(inline).for_each(|byte| byte.store(0, Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{align_of, offset_of};
+
+    use super::*;
+
+    macro_rules! assert_offsets {
+        ($type:ty: $($field:ident $offset:expr),+ $(,)?) => {
+            $(assert_eq!(offset_of!($type, $field), $offset, stringify!($field));)+
+        };
+    }
+
+    #[test]
+    fn the_layout_is_as_documented() {
+        assert_offsets!(Layout: header 0, processes 4096, records 16384);
+        assert_offsets!(Header: magic 0, version 8, record_size 12, capacity 16, high_water 20, zero 24);
+        assert_offsets!(Process: generation 0, ready 8, start_time 16, pid 24, zero 28, hands 32, zeroes 160);
+        assert_offsets!(Cell:
+            owner 0, id 8, ends 16, opened_unix_ms 24, opened_mono_ms 32, idle_timeout_ms 40, moved_ms 48, stop 56,
+            retire_ms 64, bytes_in 72, bytes_out 80, frozen_at_us 88, client_received 96, client_accepted 104,
+            backend_received 112, backend_accepted 120, prelude_to_client 128, prelude_uncounted 132,
+            prelude_to_backend 136, deaths 140, client_ip 144, client_family 160, client_port 162, client_scope 164,
+            heap 168, texts 172, backend_port 182, zero 184, inline 192, tls 512, zeroes 960,
+        );
+        assert_eq!(
+            (size_of::<Header>(), size_of::<Process>(), size_of::<Cell>()),
+            (4096, 192, 1024)
+        );
+        assert_eq!((PROCESSES, HANDS, CAPACITY, INLINE), (64, 32, 131_072, 320));
+        assert_eq!(OVERFLOW, 16_384 + (128 << 20));
+        assert_eq!(SIZE, OVERFLOW + (128 << 30));
+        assert!(OVERFLOW.is_multiple_of(4096) && align_of::<Layout>() <= 4096);
+        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (1, b"holdfast"));
     }
 }

@@ -68,14 +68,14 @@ fn progress_of(outcome: Result<usize, Errno>) -> usize {
 
 #[test]
 fn counters_hold_while_the_peer_sends_and_acknowledges() {
-    for seed in 0..4 {
-        race(seed, 2_000_000);
+    for seed in 0..2 {
+        race(seed, 1_000_000);
     }
 }
 
 #[test]
 fn counters_hold_while_the_connection_ends() {
-    for seed in 0..500 {
+    for seed in 0..300 {
         race(seed, 2000);
     }
 }
