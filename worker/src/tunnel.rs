@@ -4,6 +4,9 @@
 //! knows no HTTP and parses nothing. [`Tunnels`] opens, lists and ends tunnels; `engine` runs them, one epoll
 //! instance a thread; `relay` moves bytes; `leg` is one socket, with or without TLS; `sys` are the system calls.
 //!
+//! What outlives the process: the `arena` holds the tunnels' records and the `tally` their counts, in memory files
+//! (`memfd`, `mapping`) that workers share; `counters` are the kernel's, and tell how far each direction has come.
+//!
 //! # Invariants
 //! - A byte of a plain leg is discarded from its socket only when the other leg has taken it: back-pressure stays in
 //!   the kernel's queues, and an idle tunnel owns no buffer.

@@ -21,14 +21,14 @@
 //!                                    160  zero
 //! record
 //!   0  u64  owner: state << 56 | generation; 0 free     128  u32  prelude_to_client, its length
-//!   8  u64  id, 0 none                                   132  u32  prelude_uncounted, of it: the 101
+//!   8  u64  id; 0: no tunnel, or no more               132  u32  prelude_uncounted, of it: the 101
 //!  16  u64  ends: flags, and the cause's byte           136  u32  prelude_to_backend, its length
 //!  24  u64  opened_unix_ms                              140  u32  deaths
 //!  32  u64  opened_mono_ms                              144  16 bytes  the client's address (IPv4: the first 4)
 //!  40  u64  idle_timeout_ms                             160  u16  its family: 4, 6, or 0 for none
 //!  48  u64  moved_ms                                    162  u16  its port
-//!  56  u64  stop: ms << 8 | cause                       164  u32  its scope (IPv6)
-//!  64  u64  retire_ms                                   168  u32  heap: 0 inline, 1 preludes in overflow, 2 all
+//!  56  u64  stop: ms << 8 | cause; no deadline: max     164  u32  its scope (IPv6)
+//!  64  u64  retire_ms; no deadline: max                 168  u32  heap: 0 inline, 1 preludes in overflow, 2 all
 //!  72  u64  bytes_in                                    172  u16 x 5  lengths of site, pool, settings, backend,
 //!  80  u64  bytes_out                                             trace id
 //!  88  u64  frozen_at_us                                182  u16  backend_port

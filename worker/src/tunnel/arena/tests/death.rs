@@ -96,7 +96,7 @@ fn whatever_a_killed_process_leaves_its_heir_can_free() {
     let before = memory(&arena);
     let mut random = StdRng::seed_from_u64(5);
     let (mut opening, mut owned, mut half_freed) = (0, 0, 0);
-    for round in 0..20_u64 {
+    for round in 0..10_u64 {
         let generations = [2 * round + 1, 2 * round + 2];
         let mut children = generations.map(|generation| child(&arena, generation));
         let deadline = Instant::now() + Duration::from_secs(30);
