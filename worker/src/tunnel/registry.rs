@@ -51,7 +51,7 @@ impl Registry {
     /// Takes an ended tunnel out, counts it and says so.
     pub(super) fn end(&self, record: &Record, cause: Cause) {
         let duration_ms = self.clock.now_ms().saturating_sub(record.opened_ms);
-        let duration_s = Duration::from_millis(duration_ms).as_secs_f64();
+        let duration = Duration::from_millis(duration_ms);
         tracing::info!(
             tunnel = record.id,
             cause = cause.as_str(),
@@ -66,7 +66,7 @@ impl Registry {
             "tunnel ended"
         );
         // Counted before it is gone, so that who has seen it go also sees it counted.
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).count_end(cause, duration_s);
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).count_end(cause, duration);
         let empty = {
             let mut live = self.live();
             live.remove(&record.id);
