@@ -1,13 +1,15 @@
 //! What two Holdfast processes must agree on, and nothing else.
 //!
 //! The supervisor serves gRPC on `RUNTIME/control.sock`; workers and the prober dial it and open one stream each
-//! ([`control`]). Descriptors travel on `RUNTIME/fd.sock` ([`fd_channel`]). Operators call [`admin`]. What only one
+//! ([`control`]). Descriptors travel on `RUNTIME/fd.sock` ([`fd_channel`],
+//! [`vault`]). Operators call [`admin`]. What only one
 //! process uses does not belong here.
 
 pub mod bootstrap;
 pub mod fd_channel;
 pub mod process;
 pub mod uds;
+pub mod vault;
 
 /// Messages between the supervisor and its children.
 pub mod control {

@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_proto::fd_channel::{FdChannel, FdListener, FdReply, FdRequest};
+use holdfast_proto::control::vault_reply::{Granted, Kind as Reply};
+use holdfast_proto::control::vault_request::{Attach, Kind as Request};
+use holdfast_proto::fd_channel::FdListener;
+use holdfast_proto::vault::VaultEnd;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use tokio::sync::Semaphore;
 
@@ -18,14 +21,12 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// Diallers at once.
 const AT_ONCE: usize = 64;
 
-type Channel = FdChannel<FdReply, FdRequest>;
-
 /// Serves the fd socket for ever.
 pub async fn serve(supervisor: Arc<Supervisor>, socket: FdListener) {
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let channel: Channel = match socket.accept().await {
+        let channel: VaultEnd = match socket.accept().await {
             Ok(channel) => channel,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept on the fd socket");
@@ -56,17 +57,20 @@ pub async fn serve(supervisor: Arc<Supervisor>, socket: FdListener) {
 }
 
 /// Whether the dialler is one of ours, and has its answer.
-async fn answer(supervisor: &Supervisor, channel: &Channel) -> std::io::Result<bool> {
+async fn answer(supervisor: &Supervisor, channel: &VaultEnd) -> std::io::Result<bool> {
     let first = tokio::time::timeout(HELLO_PATIENCE, channel.receive()).await?;
     let Some((request, fds)) = first? else { return Ok(false) };
-    match grant(supervisor, channel, &request, fds).await? {
+    let Some(Request::Attach(attach)) = request.kind else { return Ok(false) };
+    match grant(supervisor, channel, &attach, fds).await? {
         Ok(socket) => {
             let fds: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
-            channel.send(&FdReply::default(), &fds).await?;
+            let granted = Granted { listening_socket: socket.is_some(), ..Granted::default() };
+            channel.send(&Reply::Granted(granted).into(), &fds).await?;
             Ok(true)
         }
         Err(refusal) => {
-            channel.send(&FdReply { refusal }, &[]).await?;
+            let granted = Granted { refusal, ..Granted::default() };
+            channel.send(&Reply::Granted(granted).into(), &[]).await?;
             Ok(false)
         }
     }
@@ -75,18 +79,18 @@ async fn answer(supervisor: &Supervisor, channel: &Channel) -> std::io::Result<b
 /// The socket that a dialler gets (none if it brought its own), or why it is refused.
 async fn grant(
     supervisor: &Supervisor,
-    channel: &Channel,
-    request: &FdRequest,
+    channel: &VaultEnd,
+    attach: &Attach,
     mut fds: Vec<OwnedFd>,
 ) -> std::io::Result<Result<Option<Arc<TcpListener>>, String>> {
     let peer = getsockopt(channel, PeerCredentials)?;
-    let Some(hello) = &request.hello else { return Ok(Err("no Hello".to_owned())) };
+    let Some(hello) = &attach.hello else { return Ok(Err("no Hello".to_owned())) };
     let pid = u32::try_from(peer.pid()).unwrap_or_default();
     let incarnation = match supervisor.children.recognise(hello, pid) {
         Ok(incarnation) => incarnation,
         Err(stranger) => return Ok(Err(stranger.to_string())),
     };
-    if request.brings_listening_socket
+    if attach.listening_socket
         && let Some(fd) = fds.pop()
     {
         supervisor.brought.put(incarnation.number, TcpListener::from(fd));
@@ -95,5 +99,5 @@ async fn grant(
     let Some(worker) = supervisor.worker(incarnation.number).await else {
         return Ok(Err("this child is no worker".to_owned()));
     };
-    Ok(worker.socket().map(Some).ok_or_else(|| "this worker is to drain".to_owned()))
+    Ok(Ok(worker.socket()))
 }
