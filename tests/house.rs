@@ -52,11 +52,10 @@ const WORKER_LAYERS: [&[&str]; 12] = [
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.
-const PURE: [&str; 8] = [
+const PURE: [&str; 7] = [
     "worker/src/route.rs",
     "worker/src/route/",
-    "supervisor/src/plan.rs",
-    "supervisor/src/plan/",
+    "supervisor/src/change/plan",
     "supervisor/src/backoff.rs",
     "prober/src/verdict.rs",
     "prober/src/expect.rs",

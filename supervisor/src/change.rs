@@ -47,7 +47,7 @@ pub struct Proposal {
 }
 
 /// What a change did.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// In force now.
     pub revision: u64,
@@ -103,6 +103,9 @@ pub enum ChangeError {
     /// Reload without a file.
     #[error("this gateway was started without a configuration file; use `holdfast apply`")]
     NoFile,
+    /// Too late.
+    #[error("the gateway stops; start it again first")]
+    Stopping,
 }
 
 impl ChangeError {
@@ -147,7 +150,7 @@ impl Supervisor {
             .as_ref()
             .is_some_and(|it| it.document == proposal.document && it.compiled == passed.compiled);
         let mut changes = plan.changes();
-        self.count_tunnels(&mut changes, &passed.compiled).await;
+        self.count_tunnels(&mut changes, &plan, &passed.compiled).await;
         if same || proposal.dry_run {
             let message = if same {
                 "nothing to change: the document in force is the same"
@@ -157,12 +160,19 @@ impl Supervisor {
             let (warnings, message) = (passed.warnings, message.to_owned());
             return Ok(Outcome { revision: now, changes, warnings, message, ..Outcome::default() });
         }
+        if self.stopping() {
+            return Err(ChangeError::Stopping);
+        }
         // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
         let sockets = Self::bind(&plan)?;
         let revision = self.record(&proposal)?;
         self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
-        let refusals = self.refusals(revision);
-        let message = format!("revision {revision} is in force");
+        let (refusals, message) = if self.stopping() {
+            let message = "the gateway stops; the revision is served when it is started again";
+            (Vec::new(), message.to_owned())
+        } else {
+            (self.refusals(revision), format!("revision {revision} is in force"))
+        };
         tracing::info!(revision, source = proposal.source, by = proposal.by, "revision in force");
         Ok(Outcome {
             revision,
@@ -196,6 +206,7 @@ impl Supervisor {
         Ok(written?)
     }
 
+    /// A stop cuts every wait in here short: the revision is in the ledger, so the next start serves it.
     async fn carry_out(
         &self,
         revision: u64,
@@ -213,13 +224,20 @@ impl Supervisor {
         } else {
             self.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
         }
-        self.health.first_verdicts(&new, FIRST_VERDICTS).await;
+        // Cancel-safe, both: they only wait.
+        tokio::select! {
+            () = self.health.first_verdicts(&new, FIRST_VERDICTS) => {}
+            () = self.stopped() => {}
+        }
         self.put_in_force(InForce {
             revision,
             document: document.to_owned(),
             gateway: passed.gateway.clone(),
             compiled: compiled.clone(),
         });
+        if self.stopping() {
+            return;
+        }
         for (address, socket) in sockets {
             self.start_group(address, socket, Vec::new());
         }
@@ -238,8 +256,12 @@ impl Supervisor {
                 group.acknowledged(revision).await;
             }
         };
-        if tokio::time::timeout(ACKNOWLEDGED, all).await.is_err() {
-            tracing::error!(revision, "not every worker has acknowledged the revision");
+        // Cancel-safe, both: they only wait.
+        tokio::select! {
+            in_time = tokio::time::timeout(ACKNOWLEDGED, all) => if in_time.is_err() {
+                tracing::error!(revision, "not every worker has acknowledged the revision");
+            },
+            () = self.stopped() => return,
         }
         self.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
     }
@@ -252,7 +274,8 @@ impl Supervisor {
         adopted: Vec<Adopted>,
     ) {
         if let Some(snapshot) = self.snapshot(address) {
-            self.add_group(Group::start(address, socket, snapshot, adopted, self.surroundings()));
+            let surroundings = self.surroundings();
+            self.add_group(|| Group::start(address, socket, snapshot, adopted, surroundings));
         }
     }
 
@@ -285,22 +308,22 @@ impl Supervisor {
         refusals
     }
 
-    /// Adds to each pool's change how many live tunnels lose their backend.
-    async fn count_tunnels(&self, changes: &mut [admin::Change], compiled: &Compiled) {
-        if !changes.iter().any(|change| change.what.starts_with("pool ")) {
-            return;
-        }
-        for group in self.all_groups() {
+    /// Adds to each change how many live tunnels it touches. Only workers whose tunnels can be touched are asked: a
+    /// list may be long. Listeners that were removed earlier keep their tunnels whatever changes.
+    async fn count_tunnels(&self, changes: &mut [admin::Change], plan: &Plan, wanted: &Compiled) {
+        let Some(in_force) = self.in_force() else { return };
+        for group in self.groups() {
+            let address = group.address;
+            if !plan.touches_tunnels_of(&address) {
+                continue;
+            }
+            let mut tunnels = Vec::new();
             for worker in group.workers() {
-                for tunnel in worker.tunnels().await {
-                    if plan::keeps(compiled, &tunnel) {
-                        continue;
-                    }
-                    let pool = format!("pool {}", tunnel.pool);
-                    if let Some(change) = changes.iter_mut().find(|change| change.what == pool) {
-                        change.tunnels += 1;
-                    }
-                }
+                tunnels.extend(worker.tunnels().await);
+            }
+            plan.note_left_behind(changes, &address, tunnels.len());
+            for tunnel in &tunnels {
+                plan.note_tunnel(changes, (&in_force.compiled, wanted), &address, tunnel);
             }
         }
     }

@@ -153,13 +153,13 @@ impl Group {
         drop(bell.wait_for(|_| self.board.workers().iter().any(|w| is_serving(&w.view()))).await);
     }
 
-    /// Replaces the serving worker; answers when its successor serves.
+    /// Replaces the serving worker; answers when its successor serves. Callers at once share one successor.
     ///
     /// # Errors
     /// Why the successor could not be made to serve; the predecessor goes on then.
     pub async fn restart(&self) -> Result<Replaced, String> {
         let (reply, answer) = oneshot::channel();
-        let gone = "the listener was removed meanwhile";
+        let gone = "the listener's workers have ended meanwhile";
         self.orders.send(Order::Restart { reply }).await.map_err(|_| gone.to_owned())?;
         answer.await.map_err(|_| gone.to_owned())?
     }

@@ -2,16 +2,17 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::backoff::Restarts;
+use crate::backoff::{self, Restarts};
 use crate::children::{Children, Incarnation, Role};
 use crate::spawn::Spawner;
 
 /// Time for a prober to end after SIGTERM.
-const STOP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The prober as others see it.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Prober {
     incarnation: Mutex<Option<Arc<Incarnation>>>,
     view: watch::Sender<ProberView>,
     stopping: watch::Sender<bool>,
+    /// It keeps dying by itself; over when one has lived until then.
+    looping_until: Mutex<Option<Instant>>,
 }
 
 /// What is known of it.
@@ -48,6 +51,11 @@ impl Prober {
         }
     }
 
+    /// Whether it keeps dying by itself.
+    pub fn looping(&self) -> bool {
+        lock(&self.looping_until).is_some_and(|over| Instant::now() < over)
+    }
+
     /// Keeps one prober alive until [`Prober::stop`].
     pub async fn keep(&self, spawner: &Spawner, children: &Children) {
         let mut restarts = Restarts::default();
@@ -58,13 +66,29 @@ impl Prober {
             if *stopping.borrow() {
                 return;
             }
-            let delay = restarts.died(born.elapsed(), served, by_itself);
+            let delay = self.died(&mut restarts, born.elapsed(), served, by_itself);
             // Cancel-safe: a sleep, and a watch whose value is read again by the loop.
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 _ = stopping.changed() => {}
             }
         }
+    }
+
+    fn died(
+        &self,
+        restarts: &mut Restarts,
+        now: Duration,
+        served: bool,
+        by_itself: bool,
+    ) -> Duration {
+        let delay = restarts.died(now, served, by_itself);
+        let looping = restarts.looping(now);
+        *lock(&self.looping_until) = looping.then(|| Instant::now() + delay + backoff::WINDOW);
+        if looping {
+            tracing::error!(?delay, "the prober keeps dying by itself; waiting before the next");
+        }
+        delay
     }
 
     async fn one_life(&self, spawner: &Spawner, children: &Children) -> (bool, bool) {
@@ -111,4 +135,27 @@ impl Prober {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_is_told_until_one_has_lived_long_enough() {
+        let (prober, mut restarts, born) = (Prober::default(), Restarts::default(), Instant::now());
+        let mut delay = Duration::ZERO;
+        for _ in 0..=backoff::MOST_DEATHS {
+            assert!(!prober.looping());
+            tokio::time::advance(delay).await;
+            delay = prober.died(&mut restarts, born.elapsed(), true, true);
+        }
+        assert!(prober.looping());
+        tokio::time::advance(delay + backoff::WINDOW / 2).await;
+        assert!(prober.looping());
+        tokio::time::advance(backoff::WINDOW / 2).await;
+        assert!(!prober.looping());
+        prober.died(&mut restarts, born.elapsed(), true, true);
+        assert!(!prober.looping());
+    }
 }

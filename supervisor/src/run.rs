@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use holdfast_proto::fd_channel::FdListener;
 use tokio::net::UnixListener;
+use tokio::time::Instant;
 
 use crate::change::{self, ChangeError, FIRST_VERDICTS};
 use crate::children::{Children, Incarnation, Role};
@@ -164,7 +165,7 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
         remove_sockets(&supervisor);
         return Err(error);
     }
-    if supervisor.stop.borrow().is_none() {
+    if !supervisor.stopping() {
         begin_service(&supervisor, options.on_ready.take(), status);
         supervisor.stopped().await;
     }
@@ -295,7 +296,7 @@ async fn configure(
         resume(supervisor, left).await?;
     }
     if supervisor.config_file.is_some() {
-        match supervisor.reload("file", "holdfast".to_owned()).await {
+        match supervisor.read_again("file", "holdfast".to_owned()).await.1 {
             Ok(outcome) => {
                 for warning in &outcome.warnings {
                     tracing::warn!("{warning}");
@@ -390,7 +391,8 @@ fn health_keys(in_force: &crate::state::InForce) -> Vec<holdfast_proto::control:
 async fn end(supervisor: &Supervisor) {
     let mut stop = supervisor.stop.subscribe();
     loop {
-        let deadline = stop.borrow_and_update().unwrap_or_default();
+        let now = Instant::now();
+        let deadline = stop.borrow_and_update().unwrap_or(now).saturating_duration_since(now);
         tracing::info!(?deadline, "stopping");
         let all = async {
             let groups = supervisor.all_groups();

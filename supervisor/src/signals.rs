@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::state::Supervisor;
 
@@ -26,22 +27,32 @@ impl Signals {
 
     /// Carries signals out for as long as there are any. The second of those that stop does not wait for tunnels.
     pub(crate) async fn heed(mut self, supervisor: Arc<Supervisor>) {
+        let hangups = Arc::new(Notify::new());
+        tokio::spawn(reload_at(hangups.clone(), supervisor.clone()));
         loop {
             // Cancel-safe: signals.
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.hangup.recv() => {
-                    let supervisor = supervisor.clone();
-                    tokio::spawn(async move { hangup(&supervisor).await });
+                    hangups.notify_one();
                     continue;
                 }
             }
             // Whoever asks twice, in whichever way, is in a hurry.
-            let again = supervisor.stop.borrow().is_some();
+            let again = supervisor.stopping();
             let patience = if again { Duration::ZERO } else { supervisor.stop_drain() };
             supervisor.begin_stop(patience);
         }
+    }
+}
+
+/// One reload at a time. However many signals come during one, they are one permit: one more reload afterwards, which
+/// reads the file later than the last of them.
+async fn reload_at(hangups: Arc<Notify>, supervisor: Arc<Supervisor>) {
+    loop {
+        hangups.notified().await;
+        hangup(&supervisor).await;
     }
 }
 
@@ -53,7 +64,7 @@ async fn hangup(supervisor: &Supervisor) {
             for diagnostic in error.diagnostics() {
                 tracing::error!("{diagnostic}");
             }
-            tracing::error!(error = &error as &dyn std::error::Error, "reload refused");
+            tracing::error!(error = &*error as &dyn std::error::Error, "reload refused");
         }
     }
 }

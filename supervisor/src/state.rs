@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::brought::Brought;
+use crate::change::file::Reloaded;
 use crate::children::Children;
 use crate::compile::Compiled;
 use crate::config::gateway::Gateway;
@@ -54,8 +56,10 @@ pub struct Supervisor {
     pub metrics: Arc<Metrics>,
     /// One change at a time.
     pub changing: tokio::sync::Mutex<()>,
-    /// Set once: everything ends, tunnels within this time.
-    pub stop: watch::Sender<Option<Duration>>,
+    /// The last reload that is over, for those who wait for it.
+    pub(crate) reloading: tokio::sync::Mutex<Option<Reloaded>>,
+    /// Everything ends, tunnels by this time; once set it only comes nearer.
+    pub stop: watch::Sender<Option<Instant>>,
     /// The start is over; changes wait for it.
     pub started: watch::Sender<bool>,
     in_force: Mutex<Option<Arc<InForce>>>,
@@ -112,6 +116,7 @@ impl Supervisor {
             brought: Brought::default(),
             metrics: Arc::new(Metrics::new()),
             changing: tokio::sync::Mutex::new(()),
+            reloading: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(None),
             started: watch::Sender::new(false),
             in_force: Mutex::default(),
@@ -158,8 +163,14 @@ impl Supervisor {
         lock(&self.groups).get(&address).cloned()
     }
 
-    pub(crate) fn add_group(&self, group: Arc<Group>) {
-        lock(&self.groups).insert(group.address, group);
+    /// Starts a listener's group, unless the end has begun: nobody would end its workers.
+    pub(crate) fn add_group(&self, start: impl FnOnce() -> Arc<Group>) {
+        let mut groups = lock(&self.groups);
+        // Under the lock: whoever ends the groups lists them after the stop is set.
+        if !self.stopping() {
+            let group = start();
+            groups.insert(group.address, group);
+        }
     }
 
     pub(crate) fn retire_group(&self, address: SocketAddr) -> Option<Arc<Group>> {
@@ -189,12 +200,12 @@ impl Supervisor {
             let mut workers = groups.iter().flat_map(|group| group.workers());
             workers.find(|worker| worker.incarnation.number == incarnation)
         };
-        let deadline = tokio::time::Instant::now() + BOOKKEEPING;
+        let deadline = Instant::now() + BOOKKEEPING;
         loop {
             if let Some(worker) = find() {
                 return Some(worker);
             }
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 return None;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -215,6 +226,9 @@ impl Supervisor {
         let mut problems: Vec<_> = lock(&self.problems).values().cloned().collect();
         for group in self.groups().iter().filter(|group| group.looping()) {
             problems.push(format!("workers of {} keep dying by themselves", group.address));
+        }
+        if self.prober.looping() {
+            problems.push("the prober keeps dying by itself; the last verdicts stand".to_owned());
         }
         problems
     }
@@ -238,6 +252,11 @@ impl Supervisor {
         drop(self.started.subscribe().wait_for(|started| *started).await);
     }
 
+    /// Whether the end has begun.
+    pub fn stopping(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
     /// When the end has begun.
     pub async fn stopped(&self) {
         drop(self.stop.subscribe().wait_for(Option::is_some).await);
@@ -246,8 +265,13 @@ impl Supervisor {
     /// Begins the end. A second call can only shorten it.
     pub fn begin_stop(&self, tunnel_deadline: Duration) {
         self.set_ready(Err("stopping".to_owned()));
-        self.stop.send_modify(|stop| {
-            *stop = Some(stop.map_or(tunnel_deadline, |earlier| earlier.min(tunnel_deadline)));
+        let deadline = Instant::now() + tunnel_deadline;
+        self.stop.send_if_modified(|stop| {
+            let sooner = stop.is_none_or(|earlier| deadline < earlier);
+            if sooner {
+                *stop = Some(deadline);
+            }
+            sooner
         });
     }
 }

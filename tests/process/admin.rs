@@ -72,6 +72,58 @@ fn a_dry_run_tells_the_change_and_makes_none() {
     assert_eq!(get(port, "/whoami").unwrap().text(), "two");
 }
 
+/// The rows of a dry run: what, detail, tunnels.
+fn dry_run(gateway: &Gateway, document: &Document) -> Vec<(String, String, u64)> {
+    let file = gateway.write("dry.json", &document.text());
+    let said = gateway.must(&["apply", file.to_str().unwrap(), "--dry-run", "--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+    let rows = said["changes"].as_array().unwrap().iter();
+    rows.map(|row| (text(row, "what"), text(row, "detail"), row["tunnels"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_dry_run_tells_what_changes_for_a_listener_and_whom_it_costs() {
+    let backends = Backend::group(&["one", "two"]);
+    let [one, two] = [0, 1].map(|index| backends[index].address);
+    let (port, other) = (free_port(), free_port());
+    let pools = || Document::new().pool("chat", &[one, two]).pool("spare", &[two]);
+    let document = pools().site("web", port, "chat").site("more", other, "chat");
+    let gateway = Gateway::start(&document);
+    let _sockets: Vec<_> =
+        [port, port, port, port, other, other].map(|port| WebSocket::open(port, "/echo")).into();
+    eventually(Patience::USUAL, "six tunnels", || (gateway.tunnels().len() == 6).then_some(()));
+    let row = |what: &str, detail: &str, tunnels| (what.to_owned(), detail.to_owned(), tunnels);
+    let [web, more] = [port, other].map(|port| format!("listener 127.0.0.1:{port}"));
+
+    // One more site costs nobody anything.
+    let bigger = document.clone().host_site("named", port, "named.test", "chat");
+    assert_eq!(dry_run(&gateway, &bigger), [row(&web, "site named added", 0)]);
+
+    // A backend that leaves is told with its pool.
+    let smaller = Document::new()
+        .pool("chat", &[one])
+        .pool("spare", &[two])
+        .site("web", port, "chat")
+        .site("more", other, "chat");
+    let told = dry_run(&gateway, &smaller);
+    let gone = format!("-{two}");
+    assert!(told.contains(&row("pool chat", &gone, 3)), "{told:?}");
+    assert!(told.contains(&row(&web, "backends of pool chat", 0)), "{told:?}");
+
+    // A site that is routed elsewhere leaves a pool that others still use.
+    let rerouted = pools().site("web", port, "spare").site("more", other, "chat");
+    let told = dry_run(&gateway, &rerouted);
+    assert!(told.contains(&row(&web, "site web: routes", 4)), "{told:?}");
+
+    // No configuration ends the tunnels of a listener that is removed.
+    let told = dry_run(&gateway, &pools().site("web", port, "chat"));
+    let left = "site more removed; 2 tunnels live on until they end by themselves";
+    assert_eq!(told, [row(&more, left, 0)]);
+    assert_eq!(gateway.revision(), 1);
+}
+
 #[test]
 fn the_same_document_applied_again_makes_no_revision() {
     let (gateway, port, backends) = two_revisions();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::harness::{
     Backend, Certificate, Document, Gateway, HOLDFAST, Patience, WebSocket, directory, eventually,
-    free_port, get, words,
+    free_port, get, gets_huge_pages, words,
 };
 
 /// What `holdfast validate` says of a text, and whether it accepts it.
@@ -29,6 +29,15 @@ fn a_gateway_document_becomes_a_proxied_websocket() {
     assert!(socket.echoes("hello"));
     assert_eq!(gateway.revision(), 1);
     assert_eq!(gateway.tunnels().len(), 1);
+}
+
+#[test]
+fn children_do_without_huge_pages() {
+    let backend = Backend::start("one");
+    let gateway = Gateway::start(&Document::simple(free_port(), &[backend.address]));
+    for child in [gateway.worker_pid(), gateway.prober_pid()] {
+        assert!(!gets_huge_pages(child), "process {child}");
+    }
 }
 
 #[test]

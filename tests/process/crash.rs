@@ -118,6 +118,25 @@ fn a_worker_that_keeps_dying_by_itself_is_a_problem_in_the_status() {
 }
 
 #[test]
+fn a_prober_that_keeps_dying_by_itself_is_a_problem_in_the_status() {
+    let (gateway, port, _backend) = one_gateway();
+    for _ in 0..6 {
+        assert_eq!(gateway.status()["problems"], serde_json::json!([]));
+        let prober = eventually(Patience::USUAL, "a prober that serves", || {
+            let status = gateway.status();
+            (status["prober"]["state"] == "serving").then(|| gateway.prober_pid())
+        });
+        signal(prober, Signal::SIGABRT);
+        eventually(Patience::USUAL, "it to be gone", || {
+            (gateway.prober_pid() != prober).then_some(())
+        });
+    }
+    let problems = gateway.status()["problems"].to_string();
+    assert!(problems.contains("the prober keeps dying"), "{problems}");
+    assert_eq!(get(port, "/whoami").unwrap().text(), "one");
+}
+
+#[test]
 fn applied_revision_and_drain_outlive_kill_9_of_everything() {
     let backends = Backend::group(&["one", "two"]);
     let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();

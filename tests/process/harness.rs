@@ -26,7 +26,9 @@ pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
 pub(crate) use http::{Connection, get, get_host};
 pub(crate) use ports::free_port;
-pub(crate) use proc::{alive, cpu_time, kill9, pause, resident_kib, resume, signal};
+pub(crate) use proc::{
+    alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,
+};
 pub(crate) use tools::{script, tools};
 
 /// The executable under test.

@@ -13,6 +13,7 @@
 mod admin;
 mod boot;
 mod crash;
+mod crowd;
 mod demo;
 mod drain;
 mod harness;

@@ -1,6 +1,8 @@
 //! The configuration file: read at start and on reload; it makes a revision only when its digest has changed.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::{ChangeError, Outcome, Proposal};
 use crate::ledger;
@@ -9,17 +11,48 @@ use crate::state::Supervisor;
 /// Largest configuration file, bytes: anything longer is not one.
 const LARGEST_FILE: u64 = 32 * 1024 * 1024;
 
+/// A reload that is over.
+#[derive(Debug)]
+pub(crate) struct Reloaded {
+    /// When it began to read.
+    began: Instant,
+    result: Result<Outcome, Arc<ChangeError>>,
+}
+
 impl Supervisor {
-    /// Reads the configuration file again. An unchanged file leaves the revision in force, be it the file's or an
-    /// applied one, unless a certificate file that it names has other contents now.
-    pub async fn reload(&self, source: &str, by: String) -> Result<Outcome, ChangeError> {
-        let path = self.config_file.clone().ok_or(ChangeError::NoFile)?;
+    /// Reads the configuration file again, for a crowd of callers: each is answered of a reading that began after it
+    /// had asked, and they share readings, so that a flood of them holds an apply up for one reading only.
+    pub async fn reload(&self, source: &str, by: String) -> Result<Outcome, Arc<ChangeError>> {
+        let asked = Instant::now();
+        let mut last = self.reloading.lock().await;
+        if let Some(reloaded) = last.as_ref().filter(|last| last.began > asked) {
+            return reloaded.result.clone();
+        }
+        let (began, result) = self.read_again(source, by).await;
+        let result = result.map_err(Arc::new);
+        *last = Some(Reloaded { began, result: result.clone() });
+        result
+    }
+
+    /// Reads the configuration file at a start or for [`Self::reload`]; says when the reading began. An unchanged file
+    /// leaves the revision in force, be it the file's or an applied one, unless a certificate file that it names has
+    /// other contents now.
+    pub(crate) async fn read_again(
+        &self,
+        source: &str,
+        by: String,
+    ) -> (Instant, Result<Outcome, ChangeError>) {
+        // Read under the lock: of two readings, the older one is never put in force after the newer one. And nobody
+        // else changes anything: what is in force when it is looked at is what is replaced.
+        let _one_at_a_time = self.changing.lock().await;
+        let began = Instant::now();
+        let Some(path) = self.config_file.clone() else { return (began, Err(ChangeError::NoFile)) };
         let result = self.reload_from(&path, source, by).await;
         self.problem("file", result.as_ref().err().map(|error| kept_out(&path, error)));
         if result.is_err() {
             self.metrics.reload_refused();
         }
-        result
+        (began, result)
     }
 
     /// Whether the configuration file could be put in force at a first start; changes nothing.
@@ -37,8 +70,6 @@ impl Supervisor {
         let text = read(path)?;
         let digest = ledger::digest(text.as_bytes());
         let source = format!("{source} {}", path.display());
-        // From here on nobody else changes anything: what is in force when it is looked at is what is replaced.
-        let _one_at_a_time = self.changing.lock().await;
         let unchanged = self.ledger().file_digest() == Some(digest.as_str());
         let kept = self.in_force().filter(|_| unchanged);
         let (document, base_dir) = match &kept {

@@ -1,12 +1,14 @@
 //! Desired against running: which listeners come, stay and go, which pools change. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use holdfast_proto::admin::Change;
-use holdfast_proto::control::{Target, TargetKey, Tunnel};
+use holdfast_proto::control::{ListenerSnapshot, Target, TargetKey, Tunnel};
 
 use crate::compile::{Compiled, CompiledPool};
+
+mod listener;
 
 /// The difference between two compiled configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub struct Plan {
     pub removed: Vec<SocketAddr>,
     /// Listeners whose snapshot differs.
     pub updated: Vec<SocketAddr>,
+    /// What changes for each of those, in words.
+    details: BTreeMap<SocketAddr, String>,
+    /// Of those updated, the ones that are no longer routed to some backend.
+    losing: BTreeSet<SocketAddr>,
     pools: Vec<(String, &'static str, String)>,
 }
 
@@ -36,7 +42,57 @@ impl Plan {
         let gone = |address: &&SocketAddr| !wanted.listeners.contains_key(address);
         plan.removed = running.listeners.keys().filter(gone).copied().collect();
         plan.pools = pools(running, wanted);
+        let nowhere = ListenerSnapshot::default();
+        for address in plan.added.iter().chain(&plan.removed).chain(&plan.updated) {
+            let before = running.listeners.get(address).unwrap_or(&nowhere);
+            let after = wanted.listeners.get(address).unwrap_or(&nowhere);
+            plan.details.insert(*address, listener::detail(before, after));
+        }
+        let loses = |address: &&SocketAddr| {
+            let both = running.listeners.get(address).zip(wanted.listeners.get(address));
+            both.is_some_and(|(before, after)| listener::loses(before, after))
+        };
+        plan.losing = plan.updated.iter().filter(loses).copied().collect();
         plan
+    }
+
+    /// Whether the change touches tunnels of a listener at all.
+    pub fn touches_tunnels_of(&self, address: &SocketAddr) -> bool {
+        self.removed.contains(address) || self.losing.contains(address)
+    }
+
+    /// Notes one live tunnel of a listener on whichever change touches it. A tunnel is counted once: with its pool where
+    /// that has lost the backend, else with its listener, which is no longer routed there.
+    pub fn note_tunnel(
+        &self,
+        changes: &mut [Change],
+        (running, wanted): (&Compiled, &Compiled),
+        address: &SocketAddr,
+        tunnel: &Tunnel,
+    ) {
+        let keeps = |compiled: &Compiled| {
+            compiled.listeners.get(address).is_some_and(|it| listener::keeps(it, tunnel))
+        };
+        // What is not kept now had lost its backend before this change.
+        if !self.losing.contains(address) || !keeps(running) || keeps(wanted) {
+            return;
+        }
+        let here = addresses(wanted, &tunnel.pool).contains(&tunnel.backend);
+        let listener = format!("listener {address}");
+        let what = if here { listener } else { format!("pool {}", tunnel.pool) };
+        if let Some(change) = changes.iter_mut().find(|change| change.what == what) {
+            change.tunnels += 1;
+        }
+    }
+
+    /// Says of a listener that is removed how many tunnels it leaves behind: no configuration ends them.
+    pub fn note_left_behind(&self, changes: &mut [Change], address: &SocketAddr, tunnels: usize) {
+        let what = format!("listener {address}");
+        let row = changes.iter_mut().find(|change| change.what == what);
+        if let Some(change) = row.filter(|_| tunnels > 0 && self.removed.contains(address)) {
+            let left = format!("; {tunnels} tunnels live on until they end by themselves");
+            change.detail.push_str(&left);
+        }
     }
 
     /// For people.
@@ -45,7 +101,8 @@ impl Plan {
             move |address: &SocketAddr| Change {
                 what: format!("listener {address}"),
                 kind: kind.to_owned(),
-                ..Change::default()
+                detail: self.details.get(address).cloned().unwrap_or_default(),
+                tunnels: 0,
             }
         };
         let pool = |(name, kind, detail): &(String, &'static str, String)| Change {
@@ -63,7 +120,7 @@ impl Plan {
 
 fn addresses(compiled: &Compiled, pool: &str) -> BTreeSet<String> {
     let of_pool = compiled.pools.iter().filter(|it| it.pool == pool);
-    of_pool.flat_map(|it| &it.backends).map(|it| format!("{}:{}", it.address, it.port)).collect()
+    of_pool.flat_map(|it| &it.backends).map(listener::text).collect()
 }
 
 fn pools(running: &Compiled, wanted: &Compiled) -> Vec<(String, &'static str, String)> {
@@ -102,19 +159,10 @@ pub fn union(running: &Compiled, wanted: &Compiled) -> (Vec<Target>, Vec<(String
     (targets, wanted.min_servers.iter().chain(least).cloned().collect())
 }
 
-/// Whether a tunnel's backend is still configured.
-pub fn keeps(compiled: &Compiled, tunnel: &Tunnel) -> bool {
-    compiled.pools.iter().any(|it| {
-        it.pool == tunnel.pool
-            && it.settings == tunnel.settings
-            && it.backends.iter().any(|b| format!("{}:{}", b.address, b.port) == tunnel.backend)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_proto::control::{Backend, ListenerSnapshot};
+    use holdfast_proto::control::Backend;
 
     fn compiled(listeners: &[&str], backends: &[&str]) -> Compiled {
         let mut compiled = Compiled::default();

@@ -47,8 +47,11 @@ enum Event {
 
 struct Successor {
     worker: Arc<Worker>,
-    reply: Option<oneshot::Sender<Result<Replaced, String>>>,
+    /// Everybody who has asked for a restart since it was started.
+    callers: Vec<Caller>,
 }
+
+type Caller = oneshot::Sender<Result<Replaced, String>>;
 
 pub(super) struct Keeper {
     address: SocketAddr,
@@ -64,9 +67,21 @@ pub(super) struct Keeper {
     born: Instant,
     respawn_at: Option<Instant>,
     kill_at: Option<Instant>,
+    /// Why there is no socket any more.
+    let_go_for: &'static str,
     events: mpsc::Sender<Event>,
     /// Taken by `run`.
     inbox: Option<mpsc::Receiver<Event>>,
+}
+
+impl Successor {
+    /// Tells everybody who waits for it.
+    fn answer(self, outcome: &Result<Replaced, String>) {
+        for caller in self.callers {
+            // A caller that has gone away has no use for it.
+            drop(caller.send(outcome.clone()));
+        }
+    }
 }
 
 impl Keeper {
@@ -93,6 +108,7 @@ impl Keeper {
             born: Instant::now(),
             respawn_at: None,
             kill_at: None,
+            let_go_for: "the listener is no longer configured",
             events,
             inbox: Some(inbox),
         }
@@ -143,7 +159,7 @@ impl Keeper {
             return;
         }
         match self.spawn().await {
-            Ok(worker) => self.successor = Some(Successor { worker, reply: None }),
+            Ok(worker) => self.successor = Some(Successor { worker, callers: Vec::new() }),
             Err(error) => {
                 let listener = self.address;
                 tracing::error!(%listener, error = &*error, "cannot start a worker");
@@ -153,7 +169,7 @@ impl Keeper {
     }
 
     async fn spawn(&mut self) -> Result<Arc<Worker>, Box<dyn std::error::Error + Send + Sync>> {
-        let socket = self.socket.clone().ok_or("the listener is being removed")?;
+        let socket = self.socket.clone().ok_or(self.let_go_for)?;
         self.generation += 1;
         let role = Role::Worker { listener: self.address, generation: self.generation };
         let (incarnation, child) = self.surroundings.spawner.spawn(role, self.threads).await?;
@@ -184,32 +200,31 @@ impl Keeper {
         }
     }
 
-    fn let_go(&mut self, tunnel_deadline: Option<Duration>, reason: &str) {
+    fn let_go(&mut self, tunnel_deadline: Option<Duration>, reason: &'static str) {
+        self.let_go_for = reason;
         if let Some(socket) = self.socket.take() {
             // Workers hold duplicates until they have heard of it, and nobody is to wait in a queue without a future.
             sockets::give_back(&socket);
         }
         self.respawn_at = None;
-        self.successor = None;
+        if let Some(successor) = self.successor.take() {
+            successor.answer(&Err(reason.to_owned()));
+        }
         self.current = None;
         for worker in self.board.workers() {
             drain(&worker, tunnel_deadline, reason);
         }
     }
 
-    async fn restart(&mut self, reply: oneshot::Sender<Result<Replaced, String>>) {
+    async fn restart(&mut self, caller: Caller) {
         if let Some(successor) = &mut self.successor {
-            // A replacement is on its way already (a crash): that one is the answer, unless somebody waits for it.
-            if successor.reply.is_none() {
-                successor.reply = Some(reply);
-            } else {
-                drop(reply.send(Err("another restart of this listener is under way".to_owned())));
-            }
+            // A replacement is on its way already (a crash, another restart): it replaces what this caller saw.
+            successor.callers.push(caller);
             return;
         }
         match self.spawn().await {
-            Ok(worker) => self.successor = Some(Successor { worker, reply: Some(reply) }),
-            Err(error) => drop(reply.send(Err(error.to_string()))),
+            Ok(worker) => self.successor = Some(Successor { worker, callers: vec![caller] }),
+            Err(error) => drop(caller.send(Err(error.to_string()))),
         }
     }
 
@@ -228,7 +243,7 @@ impl Keeper {
         let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
         let Some(successor) = self.successor.take_if(is_it) else { return };
         let new_pid = successor.worker.incarnation.pid();
-        let predecessor = self.current.replace(successor.worker);
+        let predecessor = self.current.replace(successor.worker.clone());
         let old_pid = predecessor.as_ref().map_or(0, |worker| worker.incarnation.pid());
         if let Some(worker) = predecessor {
             let limits = self.snapshots.borrow().as_ref().and_then(|snapshot| snapshot.limits);
@@ -236,9 +251,7 @@ impl Keeper {
             let deadline = (deadline > 0).then(|| Duration::from_millis(deadline));
             drain(&worker, deadline, "replaced by its successor");
         }
-        if let Some(reply) = successor.reply {
-            drop(reply.send(Ok(Replaced { old_pid, new_pid })));
-        }
+        successor.answer(&Ok(Replaced { old_pid, new_pid }));
         tracing::info!(listener = %self.address, pid = new_pid, "worker serves");
     }
 
@@ -248,9 +261,7 @@ impl Keeper {
         let pid = successor.worker.incarnation.pid();
         tracing::error!(listener = %self.address, pid, reason, "worker did not become ready, ending it");
         kill(&successor.worker.incarnation);
-        if let Some(reply) = successor.reply {
-            drop(reply.send(Err(reason.to_owned())));
-        }
+        successor.answer(&Err(reason.to_owned()));
         if self.current.is_none() {
             self.respawn_at = Some(Instant::now() + self.died(false, true));
         }
@@ -282,9 +293,7 @@ impl Keeper {
         }
         let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
         if let Some(successor) = self.successor.take_if(is_it) {
-            if let Some(reply) = successor.reply {
-                drop(reply.send(Err(format!("the new worker (pid {pid}) died before it served"))));
-            }
+            successor.answer(&Err(format!("the new worker (pid {pid}) died before it served")));
             let delay = self.died(false, by_itself);
             self.respawn_at = self.current.is_none().then(|| Instant::now() + delay);
         } else if self.current.take_if(|w| w.incarnation.number == number).is_some() {

@@ -40,9 +40,24 @@ impl Operators {
             .map_or_else(|| "unknown peer".to_owned(), |(pid, uid)| format!("uid {uid} pid {pid}"));
         tracing::info!(target: "audit", what, by);
         if what != "stop" {
-            self.supervisor.started().await;
+            // A start that is stopped is never over. Both arms only wait.
+            tokio::select! {
+                () = self.supervisor.started() => {}
+                () = self.supervisor.stopped() => {}
+            }
         }
         by
+    }
+
+    /// Carries a change out to its end, also when its caller has gone away: one that has reached the ledger is in
+    /// force, and must not be left half served.
+    async fn change(
+        &self,
+        change: impl Future<Output = Result<Outcome, Arc<ChangeError>>> + Send + 'static,
+    ) -> Answer<admin::ChangeResponse> {
+        let ended = tokio::spawn(change).await;
+        let result = ended.map_err(|error| Status::internal(format!("the change: {error}")))?;
+        answer(&self.supervisor, result)
     }
 
     async fn set_drained(
@@ -118,22 +133,22 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn answer(
     supervisor: &Supervisor,
-    result: Result<Outcome, ChangeError>,
+    result: Result<Outcome, Arc<ChangeError>>,
 ) -> Answer<admin::ChangeResponse> {
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(ChangeError::Invalid(diagnostics)) => {
+        Err(error) if matches!(*error, ChangeError::Invalid(_)) => {
             return Ok(Response::new(admin::ChangeResponse {
                 accepted: false,
                 revision: supervisor.revision(),
-                diagnostics: diagnostics.iter().map(to_wire).collect(),
+                diagnostics: error.diagnostics().iter().map(to_wire).collect(),
                 message: "the document has errors; nothing was changed".to_owned(),
                 ..admin::ChangeResponse::default()
             }));
         }
         Err(error) => {
-            let text = chain(&error);
-            return Err(match error {
+            let text = chain(&*error);
+            return Err(match *error {
                 ChangeError::Stale { .. } => Status::aborted(text),
                 ChangeError::NoSuchRevision(_) => Status::not_found(text),
                 // A ledger that can't be written, too: "unavailable" would say that the outcome is not known.
@@ -180,18 +195,16 @@ impl Admin for Operators {
     async fn apply(&self, request: Request<admin::ApplyRequest>) -> Answer<admin::ChangeResponse> {
         let by = self.audit(&request, "apply").await;
         let request = request.into_inner();
-        let result = self
-            .supervisor
-            .change(Proposal {
-                document: request.document,
-                base_dir: self.supervisor.base_dir.clone(),
-                source: "apply".to_owned(),
-                by,
-                if_revision: request.if_revision,
-                dry_run: request.dry_run,
-            })
-            .await;
-        answer(&self.supervisor, result)
+        let supervisor = self.supervisor.clone();
+        let proposal = Proposal {
+            document: request.document,
+            base_dir: supervisor.base_dir.clone(),
+            source: "apply".to_owned(),
+            by,
+            if_revision: request.if_revision,
+            dry_run: request.dry_run,
+        };
+        self.change(async move { supervisor.change(proposal).await.map_err(Arc::new) }).await
     }
 
     async fn reload(
@@ -199,8 +212,8 @@ impl Admin for Operators {
         request: Request<admin::ReloadRequest>,
     ) -> Answer<admin::ChangeResponse> {
         let by = self.audit(&request, "reload").await;
-        let result = self.supervisor.reload("reload of", by).await;
-        answer(&self.supervisor, result)
+        let supervisor = self.supervisor.clone();
+        self.change(async move { supervisor.reload("reload of", by).await }).await
     }
 
     async fn rollback(
@@ -208,8 +221,8 @@ impl Admin for Operators {
         request: Request<admin::RollbackRequest>,
     ) -> Answer<admin::ChangeResponse> {
         let by = self.audit(&request, "rollback").await;
-        let result = self.supervisor.rollback(request.get_ref().revision, by).await;
-        answer(&self.supervisor, result)
+        let (supervisor, revision) = (self.supervisor.clone(), request.get_ref().revision);
+        self.change(async move { supervisor.rollback(revision, by).await.map_err(Arc::new) }).await
     }
 
     async fn get(&self, request: Request<admin::GetRequest>) -> Answer<admin::GetResponse> {
@@ -337,6 +350,9 @@ impl Admin for Operators {
             let names: Vec<_> = groups.iter().map(|group| group.address.to_string()).collect();
             let names = names.join(", ");
             return Err(Status::not_found(format!("no listener {asked:?}; there are: {names}")));
+        }
+        if self.supervisor.stopping() {
+            return Err(Status::failed_precondition("the gateway stops; start it again first"));
         }
         let mut replaced = Vec::new();
         for group in chosen {

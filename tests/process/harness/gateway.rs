@@ -87,13 +87,21 @@ impl Gateway {
 
     /// Runs a command against this gateway.
     pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let admin = format!("unix:{}", self.runtime_dir().join("admin.sock").display());
-        Command::new(HOLDFAST)
-            .args(arguments)
-            .env("HOLDFAST_ADMIN", admin)
-            .current_dir(self.directory.path())
-            .output()
-            .unwrap()
+        let mut command = Command::new(HOLDFAST);
+        command.args(arguments).env("HOLDFAST_ADMIN", admin).current_dir(self.directory.path());
+        command
+    }
+
+    /// Begins a command; what it says comes with its end.
+    pub(crate) fn begin_cli(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
     }
 
     /// Runs a command that must succeed, and returns what it printed.

@@ -69,8 +69,18 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
 
 /// Resident memory of the process.
 pub(crate) fn resident_kib(pid: u32) -> u64 {
+    of_status(pid, "VmRSS:")
+}
+
+/// Whether the kernel may give the process huge pages that it did not ask for (Linux 5.0 and later tell).
+pub(crate) fn gets_huge_pages(pid: u32) -> bool {
+    of_status(pid, "THP_enabled:") != 0
+}
+
+/// A number of `/proc/PID/status`.
+fn of_status(pid: u32, key: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 

@@ -1,0 +1,214 @@
+//! What changes for one listener, in words: sites by name, and what they lean on. Pure.
+
+use std::collections::BTreeSet;
+
+use holdfast_proto::control::{
+    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, Site, Tunnel, action,
+};
+
+/// Where a request goes, by name: a binding's index means something only in its own snapshot.
+#[derive(PartialEq)]
+enum Destination<'a> {
+    Nowhere,
+    Pool(&'a str, &'a str),
+    Elsewhere(&'a Redirect),
+}
+
+/// The difference between two snapshots of a listener; one that has no sites is one that is not there.
+pub(super) fn detail(before: &ListenerSnapshot, after: &ListenerSnapshot) -> String {
+    let mut parts = Vec::new();
+    let find = |snapshot: &'_ ListenerSnapshot, name: &str| {
+        snapshot.sites.iter().position(|site| site.name == name)
+    };
+    for site in &after.sites {
+        let was = find(before, &site.name).and_then(|at| before.sites.get(at));
+        match was.map(|was| site_changes((before, was), (after, site))) {
+            None => parts.push(format!("site {} added", site.name)),
+            Some(changes) if changes.is_empty() => {}
+            Some(changes) => parts.push(format!("site {}: {}", site.name, changes.join(", "))),
+        }
+    }
+    let gone = before.sites.iter().filter(|site| find(after, &site.name).is_none());
+    parts.extend(gone.map(|site| format!("site {} removed", site.name)));
+    if !before.sites.is_empty() && !after.sites.is_empty() {
+        parts.extend(shared_changes(before, after));
+    }
+    parts.join("; ")
+}
+
+type Of<'a> = (&'a ListenerSnapshot, &'a Site);
+
+fn site_changes(before: Of<'_>, after: Of<'_>) -> Vec<&'static str> {
+    let ((_, was), (_, is)) = (before, after);
+    let changes = [
+        ("protocol", was.tls != is.tls),
+        ("host names", was.hosts != is.hosts),
+        ("certificate", certificate(before) != certificate(after)),
+        ("routes", routes(before) != routes(after)),
+        ("rule", (&was.rule, was.priority) != (&is.rule, is.priority)),
+    ];
+    changes.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect()
+}
+
+fn certificate((snapshot, site): Of<'_>) -> Option<&Certificate> {
+    let index = usize::try_from(site.certificate).ok()?;
+    snapshot.certificates.get(index).filter(|_| site.tls)
+}
+
+fn routes<'a>((snapshot, site): Of<'a>) -> Vec<(&'a [String], Destination<'a>)> {
+    let to = |action: &'a Option<holdfast_proto::control::Action>| match action
+        .as_ref()
+        .and_then(|action| action.kind.as_ref())
+    {
+        None => Destination::Nowhere,
+        Some(action::Kind::Redirect(redirect)) => Destination::Elsewhere(redirect),
+        Some(action::Kind::Forward(forward)) => {
+            let index = usize::try_from(forward.binding).unwrap_or(usize::MAX);
+            let binding = snapshot.bindings.get(index);
+            binding.map_or(Destination::Nowhere, |it| Destination::Pool(&it.pool, &it.settings))
+        }
+    };
+    let paths = site.paths.iter().map(|path| (path.patterns.as_slice(), to(&path.action)));
+    paths.chain([(&[][..], to(&site.default_action))]).collect()
+}
+
+/// What all sites of a listener share. Pools have rows of their own.
+fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<String> {
+    let settings = |binding: &PoolBinding| binding.settings.clone();
+    let changed = |was: &&PoolBinding| {
+        let mut now = after.bindings.iter().filter(|is| is.settings == was.settings);
+        now.any(|is| is.backend_settings != was.backend_settings)
+    };
+    let changed: BTreeSet<_> = before.bindings.iter().filter(changed).map(settings).collect();
+    let mut parts: Vec<_> = changed.iter().map(|name| format!("backend settings {name}")).collect();
+    let backends = |snapshot: &ListenerSnapshot| -> BTreeSet<(String, String, String)> {
+        let all = snapshot.bindings.iter().flat_map(|it| it.backends.iter().map(move |b| (it, b)));
+        all.map(|(it, b)| (it.pool.clone(), b.address.clone(), b.port.to_string())).collect()
+    };
+    let (was, is) = (backends(before), backends(after));
+    let known =
+        |pool: &String, of: &BTreeSet<(String, String, String)>| of.iter().any(|it| it.0 == *pool);
+    let pools: BTreeSet<_> = was.symmetric_difference(&is).map(|it| &it.0).collect();
+    // A pool that comes or goes whole is told by the routes of its sites.
+    let pools = pools.into_iter().filter(|pool| known(pool, &was) && known(pool, &is));
+    parts.extend(pools.map(|pool| format!("backends of pool {pool}")));
+    let threads = |it: &ListenerSnapshot| it.limits.as_ref().map(|limits| limits.threads);
+    if threads(before) != threads(after) {
+        parts.push("threads (from the next restart on)".to_owned());
+    }
+    let limits = |it: &ListenerSnapshot| {
+        it.limits.map(|limits| holdfast_proto::control::Limits { threads: 0, ..limits })
+    };
+    if limits(before) != limits(after) {
+        parts.push("limits".to_owned());
+    }
+    if before.hide_server_header != after.hide_server_header {
+        parts.push("server header".to_owned());
+    }
+    parts
+}
+
+/// Whether a tunnel's backend is one that the listener's sites are routed to. What a worker ends follows the same
+/// rule: it sees its own listener's snapshot only.
+pub(super) fn keeps(snapshot: &ListenerSnapshot, tunnel: &Tunnel) -> bool {
+    snapshot.bindings.iter().any(|it| {
+        it.pool == tunnel.pool
+            && it.settings == tunnel.settings
+            && it.backends.iter().any(|backend| text(backend) == tunnel.backend)
+    })
+}
+
+/// A backend as people and tunnels name it.
+pub(super) fn text(Backend { address, port }: &Backend) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// Whether any backend is left out that was there: only then can a tunnel lose its own.
+pub(super) fn loses(before: &ListenerSnapshot, after: &ListenerSnapshot) -> bool {
+    before.bindings.iter().any(|was| {
+        let is =
+            after.bindings.iter().find(|is| is.pool == was.pool && is.settings == was.settings);
+        was.backends.iter().any(|backend| !is.is_some_and(|is| is.backends.contains(backend)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_proto::control::{Action, BackendSettings, Forward, Limits};
+
+    fn binding(pool: &str, backend: &str) -> PoolBinding {
+        PoolBinding {
+            pool: pool.into(),
+            settings: "plain".into(),
+            backends: vec![Backend { address: backend.into(), port: 80 }],
+            backend_settings: Some(BackendSettings::default()),
+        }
+    }
+
+    fn site(name: &str, binding: u32) -> Site {
+        let kind = Some(action::Kind::Forward(Forward { binding }));
+        Site { name: name.into(), default_action: Some(Action { kind }), ..Site::default() }
+    }
+
+    fn snapshot(sites: Vec<Site>, bindings: Vec<PoolBinding>) -> ListenerSnapshot {
+        ListenerSnapshot { sites, bindings, ..ListenerSnapshot::default() }
+    }
+
+    #[test]
+    fn sites_are_told_by_name() {
+        let nothing = ListenerSnapshot::default();
+        let before = snapshot(vec![site("a", 0), site("b", 0)], vec![binding("p", "one")]);
+        let mut after = snapshot(vec![site("b", 0), site("c", 0)], vec![binding("p", "one")]);
+        after.sites[0].hosts.push("b.test".into());
+        assert_eq!(detail(&before, &after), "site b: host names; site c added; site a removed");
+        assert_eq!(detail(&nothing, &before), "site a added; site b added");
+        assert_eq!(detail(&before, &nothing), "site a removed; site b removed");
+        assert_eq!(detail(&before, &before), "");
+    }
+
+    #[test]
+    fn routes_and_certificates_are_compared_by_what_they_mean() {
+        let (p, q) = (binding("p", "one"), binding("q", "two"));
+        let before = snapshot(vec![site("a", 0), site("b", 1)], vec![p.clone(), q.clone()]);
+        let renumbered = snapshot(vec![site("a", 1), site("b", 0)], vec![q.clone(), p.clone()]);
+        assert_eq!(detail(&before, &renumbered), "");
+        let rerouted = snapshot(vec![site("a", 1), site("b", 1)], vec![p, q]);
+        assert_eq!(detail(&before, &rerouted), "site a: routes");
+
+        let secure = |key: &str| {
+            let certificate = Certificate { key_der: key.into(), ..Certificate::default() };
+            let mut snapshot = snapshot(vec![site("a", 0)], vec![binding("p", "one")]);
+            snapshot.sites[0].tls = true;
+            snapshot.certificates.push(certificate);
+            snapshot
+        };
+        assert_eq!(detail(&secure("old"), &secure("new")), "site a: certificate");
+    }
+
+    #[test]
+    fn what_sites_share_is_told_once() {
+        let before = snapshot(vec![site("a", 0)], vec![binding("p", "one")]);
+        let mut after = snapshot(vec![site("a", 0)], vec![binding("p", "two")]);
+        after.bindings[0].backend_settings = None;
+        after.limits = Some(Limits { threads: 2, ..Limits::default() });
+        after.hide_server_header = true;
+        let told = "backend settings plain; backends of pool p; threads (from the next restart on); \
+            limits; server header";
+        assert_eq!(detail(&before, &after), told);
+        assert!(loses(&before, &after) && !loses(&before, &before));
+    }
+
+    #[test]
+    fn a_tunnel_keeps_its_backend_by_address_and_port() {
+        let snapshot = snapshot(vec![site("a", 0)], vec![binding("p", "::1")]);
+        let tunnel = |backend: &str| Tunnel {
+            pool: "p".into(),
+            settings: "plain".into(),
+            backend: backend.into(),
+            ..Tunnel::default()
+        };
+        assert!(keeps(&snapshot, &tunnel("[::1]:80")));
+        assert!(!keeps(&snapshot, &tunnel("[::1]:81")));
+    }
+}
