@@ -48,7 +48,7 @@ const WORKER_LAYERS: [&[&str]; 12] = [
     &["route", "pool"],
     &["gate", "tunnel"],
     &["respond"],
-    &["drain", "fault", "metrics", "access_log"],
+    &["drain", "fault", "link", "metrics", "access_log"],
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.

@@ -147,7 +147,7 @@ fn connects(target: &Target, rate: u64, clients: u64) {
             let due = begin + Duration::from_secs(index) / u32::try_from(rate).unwrap();
             let now = Instant::now();
             if due > now {
-                std::thread::sleep(due - now);
+                std::thread::park_timeout(due - now);
             }
             if over.load(std::sync::atomic::Ordering::Relaxed) {
                 break;
@@ -156,7 +156,9 @@ fn connects(target: &Target, rate: u64, clients: u64) {
             late = late.max(due.elapsed());
         }
         let mut all = outcomes.lock().unwrap();
-        own.into_iter().for_each(|(outcome, count)| *all.entry(outcome).or_default() += count);
+        for (outcome, count) in own {
+            *all.entry(outcome).or_default() += count;
+        }
         late
     };
     let longest = std::thread::scope(|scope| {
@@ -169,7 +171,9 @@ fn connects(target: &Target, rate: u64, clients: u64) {
     let outcomes = outcomes.into_inner().unwrap();
     let total: u64 = outcomes.values().sum();
     println!("connects {total} in {:.1} s", begin.elapsed().as_secs_f64());
-    outcomes.iter().for_each(|(outcome, count)| println!("{outcome} {count}"));
+    for (outcome, count) in &outcomes {
+        println!("{outcome} {count}");
+    }
     println!("longest from due to answered {} ms", longest.as_millis());
 }
 

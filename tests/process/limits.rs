@@ -98,7 +98,13 @@ fn bytes_that_are_no_http_get_400_and_disturb_nobody() {
     {
         let mut connection = Connection::open(port).unwrap();
         connection.write(garbage).unwrap();
-        drop(connection);
+        let answer = connection.response().unwrap();
+        assert_eq!(answer.status, 400, "{garbage:?}");
+        assert!(
+            answer.text().contains("<h1>400 Bad Request</h1>"),
+            "{garbage:?}: {}",
+            answer.text()
+        );
     }
     assert_eq!(get(port, "/whoami").unwrap().text(), "one");
     assert_eq!(gateway.worker_pid(), worker);

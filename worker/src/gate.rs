@@ -4,36 +4,33 @@
 //! is recorded. So the service closes the gate just before it returns a 101, and from then on everything that hyper
 //! writes is kept here. What was written earlier goes out in its order; a flush still waits for the client.
 //!
-//! Nothing here knows HTTP. No byte is ever dropped or reordered: what hyper still held back when the gate closed
-//! precedes the captured head in the capture, as it would have on the wire.
+//! hyper also refuses a malformed head by itself, with an empty answer, and asks nobody. That is kept here too, so
+//! that the connection can say something better: whatever hyper writes while no answer is due is its own. An answer
+//! is due from the moment that the service is asked until its body is gone and a flush was through after that; hyper
+//! flushes its IO only when it holds nothing back itself. A refusal that leaves hyper in one write with the end of an
+//! answer passes as it is: the other mistake would cost an answer, and this one costs a page.
+//!
+//! Nothing here knows HTTP. No byte of an answer is ever dropped or reordered: what hyper still held back when the
+//! gate closed precedes the captured head in the capture, as it would have on the wire.
 
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+
+use crate::link::Link;
 
 #[cfg(test)]
 mod tests;
 
-/// A client's stream as accepted.
-#[derive(Debug)]
-pub enum ClientIo {
-    /// An http listener's.
-    Plain(TcpStream),
-    /// An https listener's, handshake done.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 /// A client's stream with a gate in its writing half.
 #[derive(Debug)]
 pub struct Gate {
-    io: ClientIo,
+    io: Link,
     state: Arc<State>,
     captured: Vec<u8>,
 }
@@ -45,6 +42,10 @@ pub struct GateHandle(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     closed: AtomicBool,
+    /// Answers that the service owes, or whose body hyper still has.
+    answers: AtomicUsize,
+    /// Whether bytes of an answer may still come.
+    due: AtomicBool,
     /// Whether hyper or the TLS session may still hold bytes that the socket has not taken.
     unflushed: AtomicBool,
     written: AtomicU64,
@@ -55,18 +56,18 @@ struct State {
 
 impl Gate {
     /// Puts an open gate around a stream.
-    pub fn new(io: ClientIo) -> (Self, GateHandle) {
+    pub fn new(io: Link) -> (Self, GateHandle) {
         let state = Arc::new(State::default());
         (Self { io, state: Arc::clone(&state), captured: Vec::new() }, GateHandle(state))
     }
 
-    /// The stream, and what was written since the gate closed.
-    pub fn into_parts(self) -> (ClientIo, Vec<u8>) {
+    /// The stream, and what was kept back: the 101 after the gate closed, or hyper's own refusal.
+    pub fn into_parts(self) -> (Link, Vec<u8>) {
         (self.io, self.captured)
     }
 
-    fn closed(&self) -> bool {
-        self.state.closed.load(Ordering::Acquire)
+    fn keeps_back(&self) -> bool {
+        self.state.closed.load(Ordering::Acquire) || !self.state.due.load(Ordering::Relaxed)
     }
 
     fn count_written(&self, outcome: &Poll<io::Result<usize>>) {
@@ -96,7 +97,7 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.closed() {
+        if self.keeps_back() {
             self.captured.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
@@ -111,7 +112,7 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.closed() {
+        if self.keeps_back() {
             let before = self.captured.len();
             for buf in bufs {
                 self.captured.extend_from_slice(buf);
@@ -134,11 +135,18 @@ impl AsyncWrite for Gate {
         if matches!(outcome, Poll::Ready(Ok(()))) {
             // hyper flushes only when it holds nothing back itself.
             self.state.unflushed.store(false, Ordering::Relaxed);
+            if self.state.answers.load(Ordering::Relaxed) == 0 {
+                self.state.due.store(false, Ordering::Relaxed);
+            }
         }
         outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.captured.is_empty() {
+            // Something is still to be said.
+            return self.poll_flush(cx);
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -156,6 +164,22 @@ impl GateHandle {
         self.0.closed.load(Ordering::Acquire)
     }
 
+    /// The service was asked: until the answer has ended, what hyper writes is the answer's.
+    pub fn begin_answer(&self) {
+        self.0.answers.fetch_add(1, Ordering::Relaxed);
+        self.0.due.store(true, Ordering::Relaxed);
+    }
+
+    /// hyper has the whole answer.
+    pub fn end_answer(&self) {
+        self.0.answers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether an answer is owed, or its body not yet whole with hyper.
+    pub fn is_answering(&self) -> bool {
+        self.0.answers.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether everything that hyper had to say has gone to the socket.
     pub fn is_flushed(&self) -> bool {
         !self.0.unflushed.load(Ordering::Relaxed)
@@ -169,75 +193,5 @@ impl GateHandle {
     /// Plaintext bytes that hyper has been given.
     pub fn read(&self) -> u64 {
         self.0.read.load(Ordering::Relaxed)
-    }
-}
-
-// === impl ClientIo ===
-
-impl ClientIo {
-    /// The TCP stream below.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
     }
 }

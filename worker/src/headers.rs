@@ -1,14 +1,14 @@
 //! HTTP header hygiene: what is refused, what stays on one hop, what the gateway adds.
 //!
 //! Pure, on `http` types. `Connection` and `Upgrade` belong to the gateway: no field of theirs ever passes through,
-//! except those of a WebSocket's opening handshake, and those are written anew.
+//! except a 426's `Upgrade` and those of a WebSocket's opening handshake, which are written anew.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
 use crate::fault::{Fault, FaultKind};
 use crate::respond::SERVER_NAME;
@@ -238,17 +238,33 @@ pub fn prepare_request(
     forwarded.add_to(headers)
 }
 
-/// Makes a backend's header ready for the client. A 101's `Connection` and `Upgrade` stay.
-pub fn prepare_response(headers: &mut HeaderMap, switching: bool, hide_server: bool) {
-    let upgrade = headers.get(UPGRADE).cloned().filter(|_| switching);
+/// Makes a backend's header ready for the client. `Upgrade` stays where it says what was or must be switched to
+/// (RFC 9110, 15.2.2 and 15.5.22); elsewhere it would offer what is not forwarded, h2c for one.
+pub fn prepare_response(headers: &mut HeaderMap, status: StatusCode, hide_server: bool) {
+    let names_protocols =
+        matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+    let protocols: Vec<_> =
+        headers.get_all(UPGRADE).iter().filter(|_| names_protocols).cloned().collect();
     remove_hop_by_hop(headers);
-    if let Some(upgrade) = upgrade {
+    if !protocols.is_empty() {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, upgrade);
+        headers.extend(protocols.into_iter().map(|protocol| (UPGRADE, protocol)));
     }
     if !hide_server && !headers.contains_key(SERVER) {
         headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
     }
+}
+
+/// Says that an answer is its connection's last, beside whatever `Connection` says already.
+pub fn end_connection(headers: &mut HeaderMap) {
+    if !ends_connection(headers) {
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Whether an answer says that it is its connection's last.
+pub fn ends_connection(headers: &HeaderMap) -> bool {
+    has_token(headers, &CONNECTION, "close")
 }
 
 /// Removes what lives on one hop, and what `Connection` names.

@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -29,7 +29,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
-use crate::gate::{ClientIo, Gate, GateHandle};
+use crate::gate::{Gate, GateHandle};
+use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
@@ -51,7 +52,7 @@ use opening::PendingTunnel;
 /// Smallest read buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 * 1024;
 /// How far beyond the limit hyper still reads a header, so that it is refused by a page that says what is too long.
-/// Beyond that hyper refuses by itself, with an empty answer.
+/// Beyond that hyper refuses by itself, and gets the page from [`finish`].
 const HEADER_LEEWAY: usize = 64 * 1024;
 /// Most header lines of a request. With Azure's 32 KiB of headers, more lines than this are an attack.
 const MOST_HEADERS: usize = 256;
@@ -88,7 +89,6 @@ pub(crate) struct Conversation {
     shared: Arc<Shared>,
     peer: Peer,
     gate: GateHandle,
-    in_flight: AtomicUsize,
     broken: AtomicBool,
     /// The connection itself, from the last request that wanted it upgraded.
     upgrade: Mutex<Option<OnUpgrade>>,
@@ -120,7 +120,6 @@ impl Conversation {
             shared,
             peer,
             gate,
-            in_flight: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),
@@ -128,7 +127,7 @@ impl Conversation {
     }
 
     fn begin_request(self: &Arc<Self>) -> RequestInFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.gate.begin_answer();
         RequestInFlight { conversation: self.clone(), ends_by_close: false }
     }
 
@@ -137,7 +136,7 @@ impl Conversation {
             read: self.gate.read(),
             written: self.gate.written(),
             flushed: self.gate.is_flushed(),
-            busy: self.in_flight.load(Ordering::Relaxed) != 0,
+            busy: self.gate.is_answering(),
         }
     }
 
@@ -161,7 +160,7 @@ impl RequestInFlight {
 
 impl Drop for RequestInFlight {
     fn drop(&mut self) {
-        self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.conversation.gate.end_answer();
     }
 }
 
@@ -173,7 +172,7 @@ enum End {
 }
 
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
-pub(crate) async fn serve(io: ClientIo, peer: Peer, shared: Arc<Shared>) {
+pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let limits = shared.current.load().table.limits.clone();
     let (gate, handle) = Gate::new(io);
     let conversation = Arc::new(Conversation::new(shared, peer, handle));
@@ -228,13 +227,10 @@ fn builder(limits: &Limits) -> http1::Builder {
 
 async fn finish(gate: Gate, end: End, conversation: &Conversation) {
     let client = conversation.peer.client;
-    let (io, _) = gate.into_parts();
+    let (io, kept_back) = gate.into_parts();
     match end {
         End::Expired(Expiry::Head) => {
-            let fault = Fault::new(FaultKind::RequestTimeout);
-            conversation.shared.metrics.count_request(http::StatusCode::REQUEST_TIMEOUT);
-            let page = respond::raw_fault(&fault);
-            linger::say_and_close(io, &page).await;
+            refuse(io, &Fault::new(FaultKind::RequestTimeout), conversation).await;
         }
         End::Expired(Expiry::Idle) => linger::close(io).await,
         End::Expired(Expiry::Stalled) => {
@@ -244,14 +240,20 @@ async fn finish(gate: Gate, end: End, conversation: &Conversation) {
         End::Hyper(ended) => {
             let mut refused = None;
             if let Err(error) = ended {
-                refused = error.is_parse().then(|| Fault::of_client(&error));
+                refused = error.is_parse().then(|| refusal(&error, &kept_back));
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(%client, error, "client connection ended early");
             }
             if conversation.broken.load(Ordering::Relaxed) {
                 linger::abort(io);
             } else if let Some(fault) = refused {
-                refuse(io, &fault, conversation).await;
+                // hyper says nothing to HTTP/2, and where an answer may stand half said, nothing must follow it.
+                if kept_back.is_empty() && conversation.gate.written() != 0 {
+                    conversation.shared.metrics.count_request(respond::status(fault.kind));
+                    linger::close(io).await;
+                } else {
+                    refuse(io, &fault, conversation).await;
+                }
             } else {
                 linger::close(io).await;
             }
@@ -259,12 +261,18 @@ async fn finish(gate: Gate, end: End, conversation: &Conversation) {
     }
 }
 
-/// After bytes that are no request. hyper has mostly answered them by itself; it says nothing to HTTP/2 without ALPN.
-async fn refuse(io: ClientIo, fault: &Fault, conversation: &Conversation) {
-    conversation.shared.metrics.count_request(respond::status(fault.kind));
-    if conversation.gate.written() == 0 {
-        linger::say_and_close(io, &respond::raw_fault(fault)).await;
-    } else {
-        linger::close(io).await;
+/// The fault behind hyper's own refusal. Its errors do not tell a long target from a long header; its answer does.
+fn refusal(error: &hyper::Error, kept_back: &[u8]) -> Fault {
+    match kept_back.get("HTTP/1.1 ".len()..) {
+        Some(rest) if rest.starts_with(b"414 ") => Fault::new(FaultKind::UriTooLong),
+        _ => Fault::of_client(error),
     }
+}
+
+/// Says what hyper cannot: the page of a fault that no request stands behind.
+async fn refuse(io: Link, fault: &Fault, conversation: &Conversation) {
+    let shared = &conversation.shared;
+    shared.metrics.count_request(respond::status(fault.kind));
+    let page = respond::raw_fault(fault, shared.current.load().table.hide_server_header);
+    linger::say_and_close(io, &page).await;
 }

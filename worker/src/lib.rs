@@ -4,7 +4,8 @@
 //! the supervisor, by which [`snapshot`]s, health and orders arrive. `accept` takes connections, `tls` opens their
 //! sessions, `http` serves their requests: [`route`] chooses, [`pool`] reaches a backend, [`headers`] and
 //! [`respond`] keep HTTP honest, [`fault`] says who is to blame. An opening handshake goes by [`websocket`] through
-//! the [`gate`] and becomes a [`tunnel`]. `drain` is the one signal to stop, `metrics` counts.
+//! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `drain` the one signal to stop, `metrics`
+//! counts.
 //!
 //! Imports only point down this list; `tunnel` knows no HTTP and `route` no IO.
 
@@ -15,6 +16,7 @@ pub mod fault;
 pub mod gate;
 pub mod headers;
 mod http;
+pub mod link;
 mod metrics;
 pub mod pool;
 pub mod respond;

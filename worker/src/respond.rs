@@ -3,9 +3,10 @@
 //! Pages are small and say nothing about backends: no address, no error text of a peer.
 
 use std::error::Error;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SERVER};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, SERVER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
@@ -42,12 +43,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
 /// Answers a fault.
 pub fn fault(fault: &Fault, hide_server: bool) -> Response<BoxBody> {
     let status = status(fault.kind);
-    let note = match fault.kind {
-        FaultKind::BadRequest(reason) => Some(reason),
-        FaultKind::HttpToHttps => Some("The plain HTTP request was sent to an HTTPS port"),
-        _ => None,
-    };
-    let mut response = page_response(status, note, hide_server);
+    let mut response = page_response(status, note(fault.kind), hide_server);
     if fault.kind == FaultKind::MethodNotAllowed {
         // RFC 9110, 15.5.6: a 405 must say what is allowed.
         response.headers_mut().insert(
@@ -65,18 +61,20 @@ pub fn redirect(status: StatusCode, location: HeaderValue, hide_server: bool) ->
     response
 }
 
-/// A whole HTTP/1.1 answer in bytes, closing the connection: for when hyper is out of the picture.
-pub fn raw(status: StatusCode) -> Vec<u8> {
-    raw_page(status, None)
-}
-
-/// As [`raw`], for a fault.
-pub fn raw_fault(fault: &Fault) -> Vec<u8> {
-    let note = match fault.kind {
-        FaultKind::HttpToHttps => Some("The plain HTTP request was sent to an HTTPS port"),
-        _ => None,
-    };
-    raw_page(status(fault.kind), note)
+/// A fault's whole HTTP/1.1 answer in bytes, closing the connection: for when hyper is out of the picture.
+pub fn raw_fault(fault: &Fault, hide_server: bool) -> Vec<u8> {
+    let status = status(fault.kind);
+    let page = page(status, note(fault.kind));
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let server = if hide_server { String::new() } else { format!("{SERVER}: {SERVER_NAME}\r\n") };
+    format!(
+        "HTTP/1.1 {} {reason}\r\n{server}{DATE}: {}\r\n{CONTENT_TYPE}: text/html\r\n\
+         {CONTENT_LENGTH}: {}\r\n{CONNECTION}: close\r\n\r\n{page}",
+        status.as_u16(),
+        httpdate::fmt_http_date(SystemTime::now()),
+        page.len(),
+    )
+    .into_bytes()
 }
 
 /// The body of an answer that has none.
@@ -102,16 +100,13 @@ fn page_response(status: StatusCode, note: Option<&str>, hide_server: bool) -> R
     response
 }
 
-fn raw_page(status: StatusCode, note: Option<&str>) -> Vec<u8> {
-    let page = page(status, note);
-    let reason = status.canonical_reason().unwrap_or("Error");
-    format!(
-        "HTTP/1.1 {} {reason}\r\n{SERVER}: {SERVER_NAME}\r\n{CONTENT_TYPE}: text/html\r\n\
-         {CONTENT_LENGTH}: {}\r\n{CONNECTION}: close\r\n\r\n{page}",
-        status.as_u16(),
-        page.len(),
-    )
-    .into_bytes()
+/// What a page says beside its status.
+const fn note(kind: FaultKind) -> Option<&'static str> {
+    match kind {
+        FaultKind::BadRequest(reason) => Some(reason),
+        FaultKind::HttpToHttps => Some("The plain HTTP request was sent to an HTTPS port"),
+        _ => None,
+    }
 }
 
 fn page(status: StatusCode, note: Option<&str>) -> String {
@@ -172,10 +167,16 @@ mod tests {
 
     #[test]
     fn raw_is_one_whole_closing_response() {
-        let text = String::from_utf8(raw(StatusCode::BAD_REQUEST)).unwrap();
+        let text = String::from_utf8(raw_fault(&Fault::bad_request("no reason"), false)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
-        assert!(head.contains("connection: close"));
+        assert!(
+            head.starts_with("HTTP/1.1 400 Bad Request\r\nserver: Holdfast\r\ndate: "),
+            "{head}"
+        );
+        assert!(head.ends_with("connection: close"), "{head}");
         assert!(head.contains(&format!("content-length: {}", body.len())));
+        assert!(body.contains("no reason"));
+        let hidden = String::from_utf8(raw_fault(&Fault::new(FaultKind::Busy), true)).unwrap();
+        assert!(!hidden.contains("server:"), "{hidden}");
     }
 }

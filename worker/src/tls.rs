@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::fault::{Fault, FaultKind};
-use crate::gate::ClientIo;
 use crate::http::{Shared, linger};
+use crate::link::Link;
 use crate::pool::tls::provider;
 use crate::respond;
 use crate::snapshot::Current;
@@ -76,23 +76,30 @@ pub(crate) async fn open(
     stream: TcpStream,
     acceptor: Option<&Acceptor>,
     shared: &Shared,
-) -> Result<ClientIo, HandshakeError> {
-    let Some(acceptor) = acceptor else { return Ok(ClientIo::Plain(stream)) };
+) -> Result<Link, HandshakeError> {
+    let Some(acceptor) = acceptor else { return Ok(Link::Plain(stream)) };
     let patience = shared.current.load().table.limits.handshake_timeout;
-    timeout(patience, handshake(stream, acceptor)).await.map_err(|_| HandshakeError::TimedOut)?
+    timeout(patience, handshake(stream, acceptor, shared))
+        .await
+        .map_err(|_| HandshakeError::TimedOut)?
 }
 
-async fn handshake(stream: TcpStream, acceptor: &Acceptor) -> Result<ClientIo, HandshakeError> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: &Acceptor,
+    shared: &Shared,
+) -> Result<Link, HandshakeError> {
     let mut first = [0; 1];
     match stream.peek(&mut first).await.map_err(HandshakeError::Failed)? {
         0 => return Err(HandshakeError::Silent),
         _ if first != [HANDSHAKE_RECORD] => {
             let fault = Fault::new(FaultKind::HttpToHttps);
-            linger::say_and_close(stream, &respond::raw_fault(&fault)).await;
+            let hide_server = shared.current.load().table.hide_server_header;
+            linger::say_and_close(stream, &respond::raw_fault(&fault, hide_server)).await;
             return Err(HandshakeError::Plain);
         }
         _ => {}
     }
     let session = acceptor.0.accept(stream).await.map_err(HandshakeError::Failed)?;
-    Ok(ClientIo::Tls(Box::new(session)))
+    Ok(Link::tls(session))
 }

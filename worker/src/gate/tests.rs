@@ -12,11 +12,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::pool::connect::BackendIo;
 use crate::tunnel::{TunnelFacts, Tunnels};
 use crate::websocket::{Opening, begin};
 
@@ -71,7 +70,7 @@ async fn upgrade(
     let client = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let opening = Opening::from_request(&parts).unwrap().unwrap();
-    let io = TokioIo::new(BackendIo::Plain(near));
+    let io = TokioIo::new(Link::Plain(near));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tasks.lock().unwrap().spawn(async move { connection.with_upgrades().await.unwrap() });
     let onward = Request::from_parts(parts, Empty::<Bytes>::new());
@@ -93,10 +92,11 @@ async fn an_upgrade_behind_an_unread_response_comes_after_it_and_whole() {
     let tunnels = Tunnels::start(1, 1).unwrap();
     let tasks = Arc::new(Mutex::new(JoinSet::new()));
     tasks.lock().unwrap().spawn(backend(backend_stream));
-    let (gate, handle) = Gate::new(ClientIo::Plain(accepted));
+    let (gate, handle) = Gate::new(Link::Plain(accepted));
     let (counts, near) = (handle.clone(), Mutex::new(Some(near)));
     let (engine, spawner) = (Arc::clone(&tunnels), Arc::clone(&tasks));
     let service = service_fn(move |request: Request<Incoming>| {
+        handle.begin_answer();
         let (handle, tunnels, tasks) = (handle.clone(), Arc::clone(&engine), Arc::clone(&spawner));
         let near = (request.uri() == "/ws").then(|| near.lock().unwrap().take().unwrap());
         async move {
@@ -138,7 +138,8 @@ async fn an_upgrade_behind_an_unread_response_comes_after_it_and_whole() {
 #[tokio::test]
 async fn an_open_gate_passes_everything_and_a_closed_one_nothing() {
     let (mut far, near) = pair().await;
-    let (mut gate, handle) = Gate::new(ClientIo::Plain(near));
+    let (mut gate, handle) = Gate::new(Link::Plain(near));
+    handle.begin_answer();
     gate.write_all(b"before").await.unwrap();
     handle.capture();
     gate.write_all(b"after").await.unwrap();
@@ -150,4 +151,28 @@ async fn an_open_gate_passes_everything_and_a_closed_one_nothing() {
     far.read_to_end(&mut heard).await.unwrap();
     assert_eq!((heard.as_slice(), captured.as_slice()), (&b"before"[..], &b"afterwards"[..]));
     assert_eq!(handle.written(), 6);
+}
+
+#[tokio::test]
+async fn what_is_written_while_no_answer_is_due_is_kept_back() {
+    let (mut far, near) = pair().await;
+    let (mut gate, handle) = Gate::new(Link::Plain(near));
+    handle.begin_answer();
+    gate.flush().await.unwrap();
+    gate.write_all(b"head").await.unwrap();
+    handle.end_answer();
+    gate.write_all(b" and end").await.unwrap();
+    gate.flush().await.unwrap();
+    assert!(!handle.is_answering());
+    gate.write_all(b"refusal").await.unwrap();
+    gate.shutdown().await.unwrap();
+    let (mut io, kept_back) = gate.into_parts();
+    assert_eq!(kept_back, b"refusal");
+    // hyper's end is not the connection's.
+    io.write_all(b", page").await.unwrap();
+    drop(io);
+    let mut heard = String::new();
+    far.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "head and end, page");
+    assert_eq!(handle.written(), 12);
 }

@@ -253,15 +253,30 @@ fn answers_lose_one_hops_fields_and_gain_a_server() {
     let fields =
         [("connection", "close, x-hop"), ("x-hop", "1"), ("upgrade", "websocket"), ("etag", "e")];
     let mut headers = parts(&fields).headers;
-    prepare_response(&mut headers, false, false);
+    prepare_response(&mut headers, StatusCode::OK, false);
     assert_eq!(headers.len(), 2);
     assert_eq!(headers[SERVER], SERVER_NAME);
-    prepare_response(&mut headers, false, true);
+    prepare_response(&mut headers, StatusCode::OK, true);
     assert_eq!(headers[SERVER], SERVER_NAME, "a backend's own Server passes");
+}
 
-    let mut headers = parts(&[("connection", "upgrade"), ("upgrade", "websocket")]).headers;
-    prepare_response(&mut headers, true, true);
-    assert_eq!(headers[CONNECTION], "Upgrade");
-    assert_eq!(headers[UPGRADE], "websocket");
-    assert!(!headers.contains_key(SERVER));
+#[test]
+fn upgrade_passes_only_where_the_status_is_about_it() {
+    let offer = [("connection", "upgrade"), ("upgrade", "a, b"), ("upgrade", "websocket")];
+    for status in [StatusCode::SWITCHING_PROTOCOLS, StatusCode::UPGRADE_REQUIRED] {
+        let mut headers = parts(&offer).headers;
+        prepare_response(&mut headers, status, true);
+        assert_eq!(headers[CONNECTION], "Upgrade");
+        assert_eq!(headers.get_all(UPGRADE).iter().collect::<Vec<_>>(), ["a, b", "websocket"]);
+        assert!(!headers.contains_key(SERVER));
+        end_connection(&mut headers);
+        end_connection(&mut headers);
+        let both: Vec<_> = headers.get_all(CONNECTION).iter().collect();
+        assert_eq!(both, ["Upgrade", "close"]);
+    }
+    for status in [StatusCode::OK, StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN] {
+        let mut headers = parts(&offer).headers;
+        prepare_response(&mut headers, status, true);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Upload(Arc<Mutex<UploadState>>);
 #[derive(Debug)]
 struct UploadState {
     waits_for_client: bool,
+    whole: bool,
     moved: Instant,
     failure: Option<Fault>,
 }
@@ -61,9 +62,15 @@ pub(crate) struct BackendReply {
 // === impl Upload ===
 
 impl Upload {
-    fn new() -> Self {
-        let moved = Instant::now();
-        Self(Arc::new(Mutex::new(UploadState { waits_for_client: false, moved, failure: None })))
+    fn new(whole: bool) -> Self {
+        let (waits_for_client, moved) = (false, Instant::now());
+        let state = UploadState { waits_for_client, whole, moved, failure: None };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Whether the client's body has been read to its end. hyper drops what is left of one that has not.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state().whole
     }
 
     /// Why the upload broke, if it did.
@@ -103,7 +110,7 @@ impl Upload {
 impl RequestBody {
     /// Lets at most `left` bytes through.
     pub(crate) fn new(inner: Incoming, left: u64) -> (Self, Upload) {
-        let upload = Upload::new();
+        let upload = Upload::new(inner.is_end_stream());
         (Self { inner, upload: upload.clone(), left, silence: None }, upload)
     }
 
@@ -133,6 +140,9 @@ impl Body for RequestBody {
         };
         self.upload.note(false);
         self.silence = None;
+        if !matches!(frame, Some(Err(_))) && self.inner.is_end_stream() {
+            self.upload.state().whole = true;
+        }
         match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -150,7 +160,10 @@ impl Body for RequestBody {
                     .upload
                     .fail(FaultKind::BadRequest("the body broke off")))))
             }
-            None => Poll::Ready(None),
+            None => {
+                self.upload.state().whole = true;
+                Poll::Ready(None)
+            }
         }
     }
 

@@ -6,13 +6,15 @@
 //! - A backend connection that saw an upgrade attempt is never used for another request.
 //! - A backend's time runs only while it is the backend's turn: a slow upload is the client's time.
 
+use std::error::Error as _;
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{Request, Response, request};
+use http::{Request, Response, Version, request};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, sleep_until};
@@ -142,7 +144,10 @@ impl Errand<'_> {
         request.headers_mut().insert(HOST, host);
         let sent = sender.try_send_request(request);
         match self.within_patience(sent).await.map_err(Setback::Final)? {
-            Ok(response) => {
+            Ok(mut response) => {
+                // RFC 9110, 2.5: a version is its hop's. Under a backend's HTTP/1.0 hyper would also leave the end of
+                // a body without length to the connection's end, and a broken one would look whole.
+                *response.version_mut() = Version::HTTP_11;
                 let (backend, key) = (backend.clone(), key.clone());
                 Ok(Answer { response, backend, key, sender })
             }
@@ -204,7 +209,20 @@ impl Answer {
     }
 }
 
-/// Whether the connection ended without a byte of an answer.
+/// Whether the connection ended without an answer's head. Which of these it is depends on how far the backend's FIN or
+/// reset had come when the request was written.
 fn died(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_closed() || error.is_canceled()
+    let torn = || {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            )
+        })
+    };
+    error.is_incomplete_message() || error.is_closed() || error.is_canceled() || torn()
 }

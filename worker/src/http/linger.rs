@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::gate::ClientIo;
+use crate::link::Link;
 
 /// How long a client may go on sending after its last answer: some round trips on a bad line, as nginx's
 /// `lingering_timeout`.
@@ -42,7 +42,7 @@ pub(crate) async fn say_and_close<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io
 }
 
 /// Ends the connection with a reset, for an answer whose end the client could not tell from a whole one.
-pub(crate) fn abort(io: ClientIo) {
+pub(crate) fn abort(io: Link) {
     if let Err(error) = rustix::net::sockopt::set_socket_linger(io.tcp(), Some(Duration::ZERO)) {
         tracing::debug!(%error, "cannot reset a client connection");
     }

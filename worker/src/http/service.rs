@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::BodyExt;
@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::fault::{Fault, FaultKind};
 use crate::headers::{self, Forwarded};
-use crate::http::body::{Reply, RequestBody};
+use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand};
 use crate::http::opening::PendingTunnel;
 use crate::http::{Conversation, RequestInFlight};
@@ -51,14 +51,24 @@ pub(super) async fn answer(
     if request.extensions().get::<OnUpgrade>().is_some() {
         *conversation.upgrade() = Some(hyper::upgrade::on(&mut request));
     }
-    let acted = act(request, conversation, &serving).await;
+    let (parts, body) = request.into_parts();
+    let (body, upload) = RequestBody::new(body, serving.table.limits.max_body_bytes);
+    let acted = act(parts, body, &upload, conversation, &serving).await;
     let mut response = acted.unwrap_or_else(|fault| refuse(&fault, &serving, conversation));
     let status = response.status();
-    // Looked at as late as possible: an answer that leaves after the drain began must be the last one.
-    if conversation.shared.drain.is_begun() && status != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    // Looked at as late as possible: an answer that leaves after the drain began must be the last one. So must one
+    // that comes before the client's body is read: if nobody reads the rest, hyper ends the connection over it.
+    let is_last = conversation.shared.drain.is_begun() || !upload.is_whole();
+    if is_last && status != StatusCode::SWITCHING_PROTOCOLS {
+        headers::end_connection(response.headers_mut());
     }
-    in_flight.ends_by_close = old_client && !response.headers().contains_key(CONTENT_LENGTH);
+    in_flight.ends_by_close = old_client
+        && !response.headers().contains_key(CONTENT_LENGTH)
+        && !response.body().is_end_stream();
+    if old_client && (in_flight.ends_by_close || headers::ends_connection(response.headers())) {
+        // Otherwise hyper promises the keep-alive that such a client asked for.
+        *response.version_mut() = Version::HTTP_10;
+    }
     conversation.shared.metrics.count_request(status);
     tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
     response.map(|reply| reply.hold(in_flight))
@@ -72,17 +82,18 @@ fn refuse(fault: &Fault, serving: &Serving, conversation: &Conversation) -> Resp
         FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
     );
     if rest_is_unreadable {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        headers::end_connection(response.headers_mut());
     }
     response
 }
 
 async fn act(
-    request: Request<Incoming>,
+    parts: request::Parts,
+    body: RequestBody,
+    upload: &Upload,
     conversation: &Conversation,
     serving: &Serving,
 ) -> Result<Response<Reply>, Fault> {
-    let (parts, body) = request.into_parts();
     headers::check_size(&parts, serving.table.limits.max_header_bytes)?;
     let host = headers::check_request(&parts)?.to_owned();
     let named = (!host.is_empty()).then_some(host.as_str());
@@ -107,7 +118,7 @@ async fn act(
                 trace_id: headers::trace_id(),
                 opening: Opening::from_request(&parts)?,
             };
-            call.forward(parts, body).await
+            call.forward(parts, body, upload).await
         }
     }
 }
@@ -138,15 +149,14 @@ impl Call<'_> {
     async fn forward(
         self,
         parts: request::Parts,
-        body: Incoming,
+        body: RequestBody,
+        upload: &Upload,
     ) -> Result<Response<Reply>, Fault> {
         let shared = &self.conversation.shared;
-        let limit = self.serving.table.limits.max_body_bytes;
-        if announced_length(&parts) > limit {
+        if announced_length(&parts) > self.serving.table.limits.max_body_bytes {
             return Err(Fault::new(FaultKind::BodyTooLarge));
         }
         let has_body = !body.is_end_stream();
-        let (body, upload) = RequestBody::new(body, limit);
         let head = self.outbound(parts, has_body)?;
         let errand = Errand {
             serving: self.serving,
@@ -156,7 +166,7 @@ impl Call<'_> {
             idle: &shared.idle,
             head: &head,
             client_host: self.host,
-            upload: &upload,
+            upload,
             upgrade: self.opening.is_some(),
         };
         let body = if has_body { BodyExt::boxed(body) } else { respond::empty() };
@@ -169,7 +179,8 @@ impl Call<'_> {
         let idle = self.opening.is_none().then(|| shared.idle.clone());
         let mut response = answer.into_response(self.binding.request_timeout, idle);
         let hide_server = self.serving.table.hide_server_header;
-        headers::prepare_response(response.headers_mut(), false, hide_server);
+        let status = response.status();
+        headers::prepare_response(response.headers_mut(), status, hide_server);
         Ok(response)
     }
 
@@ -209,7 +220,7 @@ impl Call<'_> {
         let (mut parts, _) = response.into_parts();
         opening.verify(&parts)?;
         let hide_server = self.serving.table.hide_server_header;
-        headers::prepare_response(&mut parts.headers, true, hide_server);
+        headers::prepare_response(&mut parts.headers, parts.status, hide_server);
         let facts = TunnelFacts {
             site: self.site.clone(),
             pool: self.binding.pool.clone(),

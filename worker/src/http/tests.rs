@@ -1,6 +1,10 @@
 //! A real client connection over loopback, a real backend behind it, and everything in between as in the process.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod answers;
+mod last;
+mod refusals;
+
 use super::*;
 use crate::drain::Order;
 use crate::snapshot::Table;
@@ -79,7 +83,7 @@ async fn scene(backend: SocketAddr, limits: wire::Limits) -> Scene {
     let (stream, client_address) = accepted.unwrap();
     let peer = Peer { client: client_address, local, tls: false };
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(ClientIo::Plain(stream), peer, shared.clone()));
+    tasks.spawn(serve(Link::Plain(stream), peer, shared.clone()));
     Scene { shared, client: client.unwrap(), tasks }
 }
 

@@ -3,26 +3,23 @@
 //! Running out of descriptors or ports is the gateway's trouble and an error of its own: it must never be taken for
 //! a backend that is down.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Backend, Binding};
 use crate::fault::{Fault, FaultKind};
+use crate::link::Link;
 
 /// Silence after which the kernel probes a peer, the pause between probes, and how many go unanswered: a vanished
 /// peer is noticed within two minutes, and middleboxes that forget after four see traffic.
@@ -110,15 +107,6 @@ impl From<ConnectError> for Fault {
     }
 }
 
-/// A connection to a backend.
-#[derive(Debug)]
-pub enum BackendIo {
-    /// TCP alone.
-    Plain(TcpStream),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 /// Connects to a backend of a binding. `client_host` is the client's Host header, as sent, which may decide the TLS
 /// name; `patience` bounds everything, TLS included.
 pub async fn connect(
@@ -126,7 +114,7 @@ pub async fn connect(
     backend: &Backend,
     client_host: &str,
     patience: Duration,
-) -> Result<BackendIo, ConnectError> {
+) -> Result<Link, ConnectError> {
     match timeout(patience, establish(binding, backend, client_host)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ConnectError::TimedOut { backend: backend.label() }),
@@ -137,11 +125,11 @@ async fn establish(
     binding: &Binding,
     backend: &Backend,
     client_host: &str,
-) -> Result<BackendIo, ConnectError> {
+) -> Result<Link, ConnectError> {
     let stream = dial(backend).await?;
     let (Some(tls), Some(name)) = (&binding.transport.tls, binding.tls_name(backend, client_host))
     else {
-        return Ok(BackendIo::Plain(stream));
+        return Ok(Link::Plain(stream));
     };
     let Ok(server_name) = ServerName::try_from(name.clone()) else {
         return Err(ConnectError::ServerName { backend: backend.label(), name });
@@ -150,7 +138,7 @@ async fn establish(
         .connect(server_name, stream)
         .await
         .map_err(|source| ConnectError::Tls { backend: backend.label(), source })?;
-    Ok(BackendIo::Tls(Box::new(stream)))
+    Ok(Link::tls(stream))
 }
 
 async fn dial(backend: &Backend) -> Result<TcpStream, ConnectError> {
@@ -209,76 +197,6 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
             Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL
         )
     })
-}
-
-// === impl BackendIo ===
-
-impl BackendIo {
-    /// The TCP socket beneath.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for BackendIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for BackendIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ impl<B: Send + 'static> Idle<B> {
 }
 
 /// Connects to a backend and sets HTTP/1.1 up on the connection; a task of its own drives it, and lends the
-/// connection out if it is upgraded (the upgraded IO is a `TokioIo<BackendIo>`).
+/// connection out if it is upgraded (the upgraded IO is a `TokioIo<Link>`).
 pub async fn dial_http<B>(
     binding: &Binding,
     backend: &Backend,

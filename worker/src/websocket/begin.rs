@@ -10,10 +10,10 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustls::Connection;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
-use crate::gate::{ClientIo, Gate, GateHandle};
-use crate::pool::connect::BackendIo;
+use crate::gate::{Gate, GateHandle};
+use crate::link::Link;
 use crate::tunnel::{Leg, OpenError, Preludes, TunnelFacts, TunnelId, Tunnels};
 
 /// Why two upgraded connections did not become a tunnel. The client has not heard the 101.
@@ -69,34 +69,33 @@ pub async fn begin(
 fn take_client(upgraded: Upgraded) -> Result<(Leg, Vec<u8>, Vec<u8>), BeginError> {
     let parts =
         upgraded.downcast::<TokioIo<Gate>>().map_err(|_| BeginError::Foreign("client's"))?;
-    let (io, head) = parts.io.into_inner().into_parts();
-    let leg = match io {
-        ClientIo::Plain(stream) => plain_leg(stream)?,
-        ClientIo::Tls(stream) => {
-            let (stream, session) = stream.into_inner();
-            tls_leg(stream, Connection::Server(session))?
-        }
-    };
-    Ok((leg, head, parts.read_buf.to_vec()))
+    let (link, head) = parts.io.into_inner().into_parts();
+    Ok((leg(link)?, head, parts.read_buf.to_vec()))
 }
 
 fn take_backend(upgraded: Upgraded) -> Result<(Leg, Vec<u8>), BeginError> {
     let parts =
-        upgraded.downcast::<TokioIo<BackendIo>>().map_err(|_| BeginError::Foreign("backend's"))?;
-    let leg = match parts.io.into_inner() {
-        BackendIo::Plain(stream) => plain_leg(stream)?,
-        BackendIo::Tls(stream) => {
-            let (stream, session) = stream.into_inner();
-            tls_leg(stream, Connection::Client(session))?
-        }
+        upgraded.downcast::<TokioIo<Link>>().map_err(|_| BeginError::Foreign("backend's"))?;
+    Ok((leg(parts.io.into_inner())?, parts.read_buf.to_vec()))
+}
+
+fn leg(link: Link) -> Result<Leg, BeginError> {
+    let (stream, session) = match link {
+        Link::Plain(stream) => (stream, None),
+        Link::Tls(stream) => match *stream {
+            TlsStream::Client(stream) => {
+                let (stream, session) = stream.into_inner();
+                (stream, Some(Connection::Client(session)))
+            }
+            TlsStream::Server(stream) => {
+                let (stream, session) = stream.into_inner();
+                (stream, Some(Connection::Server(session)))
+            }
+        },
     };
-    Ok((leg, parts.read_buf.to_vec()))
-}
-
-fn plain_leg(stream: TcpStream) -> Result<Leg, BeginError> {
-    Ok(Leg::plain(stream.into_std().map_err(BeginError::Socket)?.into()))
-}
-
-fn tls_leg(stream: TcpStream, session: Connection) -> Result<Leg, BeginError> {
-    Ok(Leg::tls(stream.into_std().map_err(BeginError::Socket)?.into(), session))
+    let socket = stream.into_std().map_err(BeginError::Socket)?.into();
+    Ok(match session {
+        Some(session) => Leg::tls(socket, session),
+        None => Leg::plain(socket),
+    })
 }
