@@ -33,6 +33,9 @@ impl<D: Descriptor> Books<D> {
             Request::Attach(_) | Request::Keep(_) => return Err(Fault::Phase),
             _ if place.version == 0 => return Err(Fault::Phase),
             Request::Deposit(deposit) => self.deposit(party, deposit.tunnels, fds),
+            // It talks of another arena's tunnels, and nobody here knows them.
+            Request::Release(_) | Request::Frozen(_) | Request::Adopted(_)
+                if attached.estranged => {}
             Request::Release(release) => self.release(party, place, release.ids),
             Request::Window(window) => {
                 attached.outbox.widen(window.tunnels);

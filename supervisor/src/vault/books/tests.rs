@@ -162,6 +162,9 @@ impl Model {
 
     fn release(&mut self, party: Party, ids: &[u64]) {
         self.hear(party, Request::Release(vault_request::Release { ids: ids.to_vec() }), vec![]);
+        if self.parties[&party].estranged {
+            return;
+        }
         for id in ids {
             let Some(by) = self.held.remove(id) else { continue };
             let place = self.parties[&party].place;
@@ -181,8 +184,8 @@ impl Model {
         let ids = ids.to_vec();
         let said = vault_request::Adopted { from_generation: from, ids: ids.clone() };
         self.hear(party, Request::Adopted(said), vec![]);
-        let Seen { place, generation, .. } = self.parties[&party];
-        if from == generation {
+        let Seen { place, generation, estranged, .. } = self.parties[&party];
+        if from == generation || estranged {
             return;
         }
         for other in self.parties.values_mut() {
