@@ -4,7 +4,7 @@
 //!
 //! It runs on a thread of its own, so that nothing else that the supervisor does delays a tunnel's opening, and it is
 //! blind: it interprets no arena and reads no leg. Its lock is held for as long as the books take to change and never
-//! across a wait. [`books`] decides, [`channel`] talks.
+//! across a wait. `books` decides, `channel` talks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
