@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::sys::socket::{
@@ -15,7 +16,7 @@ use nix::sys::socket::{
 };
 use prost::Message;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 mod owned;
 
@@ -23,33 +24,26 @@ mod owned;
 pub const MOST_FDS: usize = 250;
 /// Longest message, bytes.
 const LONGEST_MESSAGE: usize = 64 * 1024;
+/// Before asking again when too many descriptors of this user are on their way: receivers take them in microseconds, a
+/// stopped one never.
+const CROWDED_PAUSE: Duration = Duration::from_millis(2);
 /// Children that dial at the same moment after a supervisor's start.
 const BACKLOG: i32 = 128;
 
-/// What a worker says on the fd channel.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct FdRequest {
-    /// Who asks.
-    #[prost(message, optional, tag = "1")]
-    pub hello: Option<crate::control::Hello>,
-    /// The packet carries the listening socket that this worker already holds (it outlived a supervisor).
-    #[prost(bool, tag = "2")]
-    pub brings_listening_socket: bool,
-}
-
-/// What the supervisor answers.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct FdReply {
-    /// Why not; empty: accepted, and the packet carries the listening socket unless the worker brought it.
-    #[prost(string, tag = "1")]
-    pub refusal: String,
-}
-
 /// One end: sends `S`, receives `R`. The other end is an `FdChannel<R, S>`, so a wrong message cannot be sent.
+///
+/// One task may send while another receives.
 #[derive(Debug)]
 pub struct FdChannel<S, R> {
     socket: AsyncFd<OwnedFd>,
     messages: PhantomData<fn(S) -> R>,
+}
+
+/// Room for a packet, probably.
+#[derive(Debug)]
+pub struct Outlet<'a, S> {
+    guard: AsyncFdReadyGuard<'a, OwnedFd>,
+    messages: PhantomData<fn(S)>,
 }
 
 /// Where children dial.
@@ -96,31 +90,47 @@ impl<S: Message, R: Message + Default> FdChannel<S, R> {
 
     /// Sends one packet. Cancel-safe: it went as a whole or not at all.
     pub async fn send(&self, message: &S, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        if fds.len() > MOST_FDS {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+        loop {
+            let sent = self.writable().await?.try_send(message, fds);
+            match sent {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) if is_crowded(&error) => tokio::time::sleep(CROWDED_PAUSE).await,
+                Err(error) => return Err(error),
+            }
         }
-        let bytes = message.encode_to_vec();
-        let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-        self.socket
-            .async_io(Interest::WRITABLE, |socket| {
-                sendmsg::<()>(
-                    socket.as_raw_fd(),
-                    &[IoSlice::new(&bytes)],
-                    control,
-                    MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-                    None,
-                )
-                .map_err(io::Error::from)
-            })
-            .await
-            .map(drop)
+    }
+
+    /// Waits for room, so that a packet can be composed when it goes and not before. Cancel-safe.
+    pub async fn writable(&self) -> io::Result<Outlet<'_, S>> {
+        Ok(Outlet { guard: self.socket.writable().await?, messages: PhantomData })
     }
 
     /// The next packet; `None` when the other side is gone. Cancel-safe.
     pub async fn receive(&self) -> io::Result<Option<(R, Vec<OwnedFd>)>> {
         self.socket.async_io(Interest::READABLE, |socket| receive_packet(socket.as_fd())).await
+    }
+}
+
+/// Whether a packet did not go because too many descriptors of this user are on their way; they become fewer by
+/// themselves.
+pub fn is_crowded(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ETOOMANYREFS)
+}
+
+// === impl Outlet ===
+
+impl<S: Message> Outlet<'_, S> {
+    /// Sends one packet as a whole, or nothing: `false` when there is no room after all.
+    pub fn try_send(&mut self, message: &S, fds: &[BorrowedFd<'_>]) -> io::Result<bool> {
+        let bytes = message.encode_to_vec();
+        if fds.len() > MOST_FDS || bytes.len() > LONGEST_MESSAGE {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too much for one packet"));
+        }
+        match self.guard.try_io(|socket| send_packet(socket.get_ref().as_fd(), &bytes, fds)) {
+            Ok(sent) => sent.map(|()| true),
+            Err(_would_block) => Ok(false),
+        }
     }
 }
 
@@ -134,6 +144,15 @@ impl<S, R> AsFd for FdChannel<S, R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.get_ref().as_fd()
     }
+}
+
+fn send_packet(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None)?;
+    Ok(())
 }
 
 fn receive_packet<R: Message + Default>(
@@ -176,7 +195,14 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
 
-    async fn pair() -> (FdChannel<FdRequest, FdReply>, FdChannel<FdReply, FdRequest>) {
+    use crate::control::{VaultReply, vault_reply::Granted, vault_reply::Kind};
+    use crate::vault::{VaultEnd, WorkerEnd};
+
+    fn refusal() -> VaultReply {
+        Kind::Granted(Granted { refusal: "no".into(), ..Granted::default() }).into()
+    }
+
+    async fn pair() -> (WorkerEnd, VaultEnd) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fd.sock");
         let listener = FdListener::bind(&path).unwrap();
@@ -188,7 +214,7 @@ mod tests {
     async fn a_descriptor_arrives_and_works() {
         let (child, supervisor) = pair().await;
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let reply = FdReply { refusal: "no".into() };
+        let reply = refusal();
         supervisor.send(&reply, &[writer.as_fd()]).await.unwrap();
         drop(writer);
         let (message, fds) = child.receive().await.unwrap().unwrap();

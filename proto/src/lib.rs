@@ -1,13 +1,17 @@
 //! What two Holdfast processes must agree on, and nothing else.
 //!
 //! The supervisor serves gRPC on `RUNTIME/control.sock`; workers and the prober dial it and open one stream each
-//! ([`control`]). Descriptors travel on `RUNTIME/fd.sock` ([`fd_channel`]). Operators call [`admin`]. What only one
+//! ([`control`]). Descriptors travel on `RUNTIME/fd.sock` ([`fd_channel`],
+//! [`vault`]). Operators call [`admin`]. What only one
 //! process uses does not belong here.
 
 pub mod bootstrap;
+#[cfg(any(test, feature = "failpoints"))]
+pub mod failpoint;
 pub mod fd_channel;
 pub mod process;
 pub mod uds;
+pub mod vault;
 
 /// Messages between the supervisor and its children.
 pub mod control {
@@ -33,3 +37,44 @@ pub const PROTOCOL: u32 = 1;
 
 /// Version of this executable.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Passes the failpoint of that name; `failpoint!("name", return Err(…))` can also be told to fail there. Nothing without
+/// the feature `failpoints`.
+#[cfg(feature = "failpoints")]
+#[macro_export]
+macro_rules! failpoint {
+    ($name:literal) => {
+        $crate::failpoint::pass($name);
+    };
+    ($name:literal, $error:expr) => {
+        if $crate::failpoint::pass($name) {
+            $error
+        }
+    };
+}
+
+/// Nothing: this build has no failpoints.
+#[cfg(not(feature = "failpoints"))]
+#[macro_export]
+macro_rules! failpoint {
+    ($name:literal) => {};
+    ($name:literal, $error:expr) => {};
+}
+
+/// Whether the planted fault of that name is real; `false` without the feature `failpoints`.
+#[cfg(feature = "failpoints")]
+#[macro_export]
+macro_rules! planted {
+    ($name:literal) => {
+        $crate::failpoint::is_planted($name)
+    };
+}
+
+/// No fault is real: this build has none.
+#[cfg(not(feature = "failpoints"))]
+#[macro_export]
+macro_rules! planted {
+    ($name:literal) => {
+        false
+    };
+}

@@ -60,6 +60,9 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct Children {
     by_token: Mutex<HashMap<String, Arc<Incarnation>>>,
+    /// Held across a write, and taken before the table is: an older list never replaces a newer one, and nobody who asks
+    /// for a child waits for a disk.
+    writing: Mutex<()>,
     next: AtomicU64,
     list: PathBuf,
 }
@@ -102,7 +105,12 @@ impl Incarnation {
 impl Children {
     /// An empty list, to be kept at `RUNTIME/children`.
     pub fn new(runtime: &Path) -> Self {
-        Self { by_token: Mutex::default(), next: AtomicU64::new(1), list: runtime.join("children") }
+        Self {
+            by_token: Mutex::default(),
+            writing: Mutex::default(),
+            next: AtomicU64::new(1),
+            list: runtime.join("children"),
+        }
     }
 
     /// The living children that an earlier supervisor left behind.
@@ -156,6 +164,16 @@ impl Children {
         }
     }
 
+    /// The highest generation of a listener's workers; 0 without any. One that was removed and comes back goes on from
+    /// its workers that still live, as their successor.
+    pub fn highest_generation(&self, of: SocketAddr) -> u64 {
+        let generation = |child: &Arc<Incarnation>| match child.role {
+            Role::Worker { listener, generation } => (listener == of).then_some(generation),
+            Role::Prober => None,
+        };
+        self.table().values().filter_map(generation).max().unwrap_or_default()
+    }
+
     /// Who says `hello` on a socket whose other end is `peer_pid`.
     pub fn recognise(&self, hello: &Hello, peer_pid: u32) -> Result<Arc<Incarnation>, Stranger> {
         if hello.protocol != holdfast_proto::PROTOCOL {
@@ -175,10 +193,10 @@ impl Children {
     /// Writes beside and renames, so that no reader sees half a list. Mode 0600: it holds tokens.
     fn write(&self) -> std::io::Result<()> {
         use std::os::unix::fs::OpenOptionsExt;
-        // The lock is held across the write, so that an older list never replaces a newer one.
-        let table = self.table();
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let children: Vec<_> = self.table().values().cloned().collect();
         let mut text = String::new();
-        for child in table.values() {
+        for child in children {
             let Some(id) = child.process() else { continue };
             let listed = Listed {
                 role: child.role,
@@ -197,7 +215,9 @@ impl Children {
             .mode(0o600)
             .open(&beside)?;
         file.write_all(text.as_bytes())?;
-        std::fs::rename(&beside, &self.list)
+        std::fs::rename(&beside, &self.list)?;
+        drop(writing);
+        Ok(())
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Incarnation>>> {
@@ -300,6 +320,31 @@ mod tests {
         assert_eq!(left[0].token, living.token);
         children.gone(&living);
         assert!(Children::new(dir.path()).left_behind().is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_comes_back_goes_on_from_its_living_workers() {
+        let dir = tempfile::tempdir().unwrap();
+        let children = Children::new(dir.path());
+        let listener = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(children.highest_generation(listener), 0);
+        let worker = |listener, generation| Role::Worker { listener, generation };
+        children.expect(worker(listener, 4));
+        children.expect(worker(listener, 2));
+        children.expect(worker("127.0.0.1:81".parse().unwrap(), 9));
+        assert_eq!(children.highest_generation(listener), 4);
+    }
+
+    #[test]
+    fn nobody_waits_behind_the_writing_of_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let children = Children::new(dir.path());
+        let me = ProcessId::me().unwrap();
+        let child = children.expect(Role::Prober);
+        children.born(&child, me).unwrap();
+        let writing = children.writing.lock().unwrap();
+        assert!(children.recognise(&hello(&child.token, me), me.pid).is_ok());
+        drop(writing);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! In the order in which a revision travels: [`config`] reads a document, [`ledger`] makes it durable, [`compile`]
 //! lowers it, [`change`] plans and carries it out, [`group`] owns one listener's workers, [`grpc`] streams it to
-//! them and answers operators. [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all.
+//! them and answers operators. [`vault`] keeps what tunnels live on; [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all.
 
 pub mod backoff;
 pub mod brought;
@@ -10,7 +10,6 @@ pub mod change;
 pub mod children;
 pub mod compile;
 pub mod config;
-pub mod descriptors;
 pub mod directories;
 pub mod group;
 pub mod grpc;
@@ -26,4 +25,5 @@ pub mod sockets;
 pub mod spawn;
 pub mod state;
 pub mod status;
+pub mod vault;
 pub mod worker;

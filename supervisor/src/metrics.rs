@@ -18,6 +18,8 @@ use holdfast_proto::control::WorkerReport;
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
+use crate::vault::Holdings;
+
 mod exposition;
 mod table;
 mod totals;
@@ -44,6 +46,8 @@ pub struct Figures {
     pub revision: u64,
     /// Hosts by pool and backend settings.
     pub pools: Vec<PoolHosts>,
+    /// What the vault holds.
+    pub vault: Holdings,
 }
 
 /// How many hosts of a pool are up under one set of backend settings.

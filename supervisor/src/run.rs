@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_proto::fd_channel::FdListener;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
@@ -151,7 +150,7 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
     let restored = restore(&supervisor)?;
-    serve_private(&supervisor)?;
+    serve_private(&supervisor).await?;
     // From here on `status` tells how far the start has come; changes wait for its end.
     let admin = Admin::serve(&supervisor)?;
     // Cancel-safe: a stop during the start leaves what a crash would, and that is what a start puts right.
@@ -213,7 +212,7 @@ fn named(supervisor: &Supervisor, name: &str, mode: u32) -> Result<UnixListener,
 }
 
 /// The two sockets that children dial.
-fn serve_private(supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
+async fn serve_private(supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
     let control = named(supervisor, "control.sock", 0o600)?;
     let serving = supervisor.clone();
     tokio::spawn(async move {
@@ -222,11 +221,8 @@ fn serve_private(supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
         }
     });
     let path = supervisor.directories.runtime.join("fd.sock");
-    let bound = sockets::put_in_place(&path, 0o600, FdListener::bind);
-    let descriptors =
-        bound.map_err(|source| RunError::Socket { at: path.display().to_string(), source })?;
-    tokio::spawn(crate::descriptors::serve(supervisor.clone(), descriptors));
-    Ok(())
+    let bound = supervisor.vault.serve(path.clone(), supervisor.clone()).await;
+    bound.map_err(|source| RunError::Socket { at: path.display().to_string(), source })
 }
 
 /// The operators' socket. It answers until everything has ended, so that a drain can be watched and hurried.
@@ -410,6 +406,7 @@ async fn end(supervisor: &Supervisor) {
 }
 
 fn remove_sockets(supervisor: &Supervisor) {
+    supervisor.vault.end();
     for name in ["admin.sock", "control.sock", "fd.sock"] {
         let path = supervisor.directories.runtime.join(name);
         if let Err(error) = std::fs::remove_file(&path) {

@@ -3,17 +3,18 @@
 //! Only [`crate::change`] replaces what is in force; only the groups' keepers and the prober's start processes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use holdfast_proto::control::Hello;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::brought::Brought;
 use crate::change::file::Reloaded;
-use crate::children::Children;
+use crate::children::{Children, Incarnation, Stranger};
 use crate::compile::Compiled;
 use crate::config::gateway::Gateway;
 use crate::directories::Directories;
@@ -24,6 +25,7 @@ use crate::metrics::{Figures, Metrics, PoolHosts};
 use crate::prober::Prober;
 use crate::spawn::Spawner;
 use crate::status::StatusSource;
+use crate::vault::{Reception, Vault};
 use crate::worker::Worker;
 
 /// Longest wait of a stop for its tunnels unless its caller gives one: Azure's own draining default.
@@ -52,6 +54,8 @@ pub struct Supervisor {
     pub spawner: Arc<Spawner>,
     /// Listening sockets from workers that outlived a supervisor.
     pub brought: Brought,
+    /// What tunnels live on.
+    pub vault: Arc<Vault>,
     /// Exposition.
     pub metrics: Arc<Metrics>,
     /// One change at a time.
@@ -114,6 +118,7 @@ impl Supervisor {
             children: parts.children,
             spawner: parts.spawner,
             brought: Brought::default(),
+            vault: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),
@@ -190,6 +195,7 @@ impl Supervisor {
             children: self.children.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
+            vault: self.vault.clone(),
         }
     }
 
@@ -279,12 +285,28 @@ impl Supervisor {
 impl StatusSource for Supervisor {
     fn metrics(&self) -> String {
         let pools = self.health.report().iter().map(PoolHosts::from).collect();
-        self.metrics.set_figures(Figures { revision: self.revision(), pools });
+        let vault = self.vault.holdings();
+        self.metrics.set_figures(Figures { revision: self.revision(), pools, vault });
         self.metrics.render()
     }
 
     fn ready(&self) -> Result<(), String> {
         lock(&self.ready).clone()
+    }
+}
+
+impl Reception for Supervisor {
+    fn recognise(&self, hello: &Hello, peer_pid: u32) -> Result<Arc<Incarnation>, Stranger> {
+        self.children.recognise(hello, peer_pid)
+    }
+
+    fn came(&self, incarnation: u64, socket: Option<TcpListener>) {
+        self.brought.put(incarnation, socket);
+    }
+
+    async fn listening_socket(&self, incarnation: u64) -> Result<Option<Arc<TcpListener>>, String> {
+        let worker = self.worker(incarnation).await;
+        worker.map(|it| it.socket()).ok_or_else(|| "this worker is not known yet".to_owned())
     }
 }
 

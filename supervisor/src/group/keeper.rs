@@ -17,6 +17,7 @@ use crate::health_board::HealthBoard;
 use crate::metrics::{DeathCause, Metrics};
 use crate::sockets;
 use crate::spawn::Spawner;
+use crate::vault::{Tenancy, Vault};
 use crate::worker::{Intent, View, Worker};
 
 /// Longest time that a new worker may take from its start until it serves.
@@ -37,6 +38,8 @@ pub struct Surroundings {
     pub health: Arc<HealthBoard>,
     /// Counts deaths.
     pub metrics: Arc<Metrics>,
+    /// Keeps what the listener's tunnels live on.
+    pub vault: Arc<Vault>,
 }
 
 enum Event {
@@ -69,6 +72,8 @@ pub(super) struct Keeper {
     kill_at: Option<Instant>,
     /// Why there is no socket any more.
     let_go_for: &'static str,
+    /// For as long as there is, or is to be, a worker.
+    _tenancy: Tenancy,
     events: mpsc::Sender<Event>,
     /// Taken by `run`.
     inbox: Option<mpsc::Receiver<Event>>,
@@ -94,6 +99,7 @@ impl Keeper {
         surroundings: Surroundings,
     ) -> Self {
         let (events, inbox) = mpsc::channel(EVENTS);
+        let tenancy = surroundings.vault.tenancy(address);
         Self {
             address,
             socket,
@@ -109,6 +115,7 @@ impl Keeper {
             respawn_at: None,
             kill_at: None,
             let_go_for: "the listener is no longer configured",
+            _tenancy: tenancy,
             events,
             inbox: Some(inbox),
         }
@@ -170,7 +177,8 @@ impl Keeper {
 
     async fn spawn(&mut self) -> Result<Arc<Worker>, Box<dyn std::error::Error + Send + Sync>> {
         let socket = self.socket.clone().ok_or(self.let_go_for)?;
-        self.generation += 1;
+        let known = self.surroundings.children.highest_generation(self.address);
+        self.generation = self.generation.max(known) + 1;
         let role = Role::Worker { listener: self.address, generation: self.generation };
         let (incarnation, child) = self.surroundings.spawner.spawn(role, self.threads).await?;
         let snapshots = self.snapshots.clone();

@@ -1,5 +1,7 @@
 //! Status, health and tunnels as operators see them.
 
+use std::net::SocketAddr;
+
 use holdfast_proto::admin::{
     ListenerStatus, ProberStatus, StatusResponse, TunnelInfo, WorkerStatus,
 };
@@ -9,6 +11,7 @@ use jiff::Timestamp;
 use crate::group::Group;
 use crate::state::Supervisor;
 use crate::status::StatusSource;
+use crate::vault::Vault;
 use crate::worker::{Intent, Worker};
 
 /// Everything about processes and revision.
@@ -31,7 +34,11 @@ pub(super) fn status(supervisor: &Supervisor) -> StatusResponse {
                 let snapshots = in_force.as_ref().map(|it| &it.compiled.listeners);
                 let snapshot = snapshots.and_then(|all| all.get(&group.address));
                 let sites = snapshot.map_or_else(Vec::new, |it| it.sites.clone());
-                listener(group, sites.into_iter().map(|site| site.name).collect())
+                listener(
+                    group,
+                    sites.into_iter().map(|site| site.name).collect(),
+                    &supervisor.vault,
+                )
             })
             .collect(),
         ready: supervisor.ready().is_ok(),
@@ -39,17 +46,17 @@ pub(super) fn status(supervisor: &Supervisor) -> StatusResponse {
     }
 }
 
-fn listener(group: &Group, sites: Vec<String>) -> ListenerStatus {
+fn listener(group: &Group, sites: Vec<String>, vault: &Vault) -> ListenerStatus {
     let address = group.address.to_string();
     ListenerStatus {
         name: address.clone(),
         address,
         sites,
-        workers: group.workers().iter().map(|worker| self::worker(worker)).collect(),
+        workers: group.workers().iter().map(|it| worker(it, group.address, vault)).collect(),
     }
 }
 
-fn worker(worker: &Worker) -> WorkerStatus {
+fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus {
     let view = worker.view();
     let draining = matches!(*worker.intent().borrow(), Intent::Drain { .. });
     let state = match view.state {
@@ -65,8 +72,7 @@ fn worker(worker: &Worker) -> WorkerStatus {
         state: state.to_owned(),
         revision: view.revision,
         tunnels: view.tunnels,
-        // Nothing outlives its worker yet.
-        protected: 0,
+        protected: vault.protected(listener, worker.generation) as u64,
     }
 }
 

@@ -23,7 +23,18 @@ pub(super) fn write_figures(text: &mut String, figures: &Figures) {
         describe_gauge!("holdfast_revision", "Revision of the configuration in force.");
         describe_gauge!("holdfast_healthy_hosts", "Backends that pass their probes.");
         describe_gauge!("holdfast_unhealthy_hosts", "Backends that fail their probes.");
+        describe_gauge!("holdfast_vault_tunnels", "Tunnels that the vault holds.");
+        describe_gauge!(
+            "holdfast_vault_descriptors_left",
+            "Descriptors that may still be deposited; a tunnel takes two."
+        );
         gauge!("holdfast_revision").set(precise(figures.revision));
+        for (listener, tunnels) in &figures.vault.tunnels {
+            let listener = Label::new("listener", listener.to_string());
+            gauge!("holdfast_vault_tunnels", vec![listener]).set(precise(*tunnels as u64));
+        }
+        let left = figures.vault.descriptors_left as u64;
+        gauge!("holdfast_vault_descriptors_left").set(precise(left));
         for pool in &figures.pools {
             let labels = vec![
                 Label::new("pool", pool.pool.clone()),

@@ -175,8 +175,12 @@ fn the_supervisors_own_figures_are_there() {
         healthy: 2,
         unhealthy: 1,
     };
-    metrics.set_figures(Figures { revision: 7, pools: vec![pool("p"), pool("q")] });
-    metrics.set_figures(Figures { revision: 8, pools: vec![pool("p")] });
+    metrics.set_figures(Figures {
+        revision: 7,
+        pools: vec![pool("p"), pool("q")],
+        ..Figures::default()
+    });
+    metrics.set_figures(Figures { revision: 8, pools: vec![pool("p")], ..Figures::default() });
     let lines = scrape(&metrics);
     assert_eq!(lines["holdfast_worker_deaths_total{listener=\"a:80\",cause=\"killed\"}"], 2.0);
     assert_eq!(lines["holdfast_reloads_refused_total"], 1.0);

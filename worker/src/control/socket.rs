@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use holdfast_proto::control::Hello;
-use holdfast_proto::fd_channel::{FdChannel, FdReply, FdRequest};
+use holdfast_proto::control::vault_reply::Kind as Reply;
+use holdfast_proto::control::vault_request::{Attach, Kind as Request};
+use holdfast_proto::vault::WorkerEnd;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -32,6 +34,8 @@ enum AttachError {
     Refused(String),
     #[error("the supervisor sent {0} descriptors instead of the listening socket")]
     Manifest(usize),
+    #[error("the supervisor answered with something else")]
+    Phase,
     #[error("the supervisor hung up")]
     HungUp,
 }
@@ -64,15 +68,20 @@ async fn attach(
     slot: &Slot,
     backoff: &mut Backoff,
 ) -> Result<(), AttachError> {
-    let channel = FdChannel::<FdRequest, FdReply>::connect(path).map_err(AttachError::Dial)?;
+    let channel = WorkerEnd::connect(path).map_err(AttachError::Dial)?;
     let held = slot.borrow().clone();
-    let request = FdRequest { hello: Some(hello.clone()), brings_listening_socket: held.is_some() };
+    let request = Request::Attach(Attach {
+        hello: Some(hello.clone()),
+        listening_socket: held.is_some(),
+        ..Attach::default()
+    });
     let brought: Vec<_> = held.iter().map(AsFd::as_fd).collect();
-    channel.send(&request, &brought).await.map_err(AttachError::Talk)?;
+    channel.send(&request.into(), &brought).await.map_err(AttachError::Talk)?;
     let (reply, fds) =
         channel.receive().await.map_err(AttachError::Talk)?.ok_or(AttachError::HungUp)?;
-    if !reply.refusal.is_empty() {
-        return Err(AttachError::Refused(reply.refusal));
+    let Some(Reply::Granted(granted)) = reply.kind else { return Err(AttachError::Phase) };
+    if !granted.refusal.is_empty() {
+        return Err(AttachError::Refused(granted.refusal));
     }
     let count = fds.len();
     match (held, fds.into_iter().next()) {
@@ -81,7 +90,8 @@ async fn attach(
             socket.set_nonblocking(true).map_err(AttachError::Talk)?;
             slot.send_replace(Some(Arc::new(socket)));
         }
-        (Some(_), None) => {}
+        // Without a socket this worker is to drain, and will hear it on its line.
+        (_, None) => {}
         _ => return Err(AttachError::Manifest(count)),
     }
     backoff.reset();
@@ -94,8 +104,17 @@ async fn attach(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use holdfast_proto::control::{VaultReply, VaultRequest, vault_reply::Granted};
     use holdfast_proto::fd_channel::FdListener;
     use tokio::task::JoinSet;
+
+    fn brings(request: VaultRequest) -> bool {
+        matches!(request.kind, Some(Request::Attach(attach)) if attach.listening_socket)
+    }
+
+    fn granted(listening_socket: bool) -> VaultReply {
+        Reply::Granted(Granted { listening_socket, ..Granted::default() }).into()
+    }
 
     #[tokio::test]
     async fn the_socket_comes_once_and_is_brought_back_to_the_next_supervisor() {
@@ -108,20 +127,20 @@ mod tests {
         let mut tasks = JoinSet::new();
         tasks.spawn(keep(path, Hello::default(), slot.clone(), drain.clone()));
 
-        let first = supervisor.accept::<FdReply, FdRequest>().await.unwrap();
+        let first = supervisor.accept::<VaultReply, VaultRequest>().await.unwrap();
         let (request, fds) = first.receive().await.unwrap().unwrap();
-        assert!(!request.brings_listening_socket && fds.is_empty());
+        assert!(!brings(request) && fds.is_empty());
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        first.send(&FdReply::default(), &[socket.as_fd()]).await.unwrap();
+        first.send(&granted(true), &[socket.as_fd()]).await.unwrap();
         let mut filled = slot.subscribe();
         let held = filled.wait_for(Option::is_some).await.unwrap().clone().unwrap();
         assert_eq!(held.local_addr().unwrap(), socket.local_addr().unwrap());
 
         drop(first);
-        let second = supervisor.accept::<FdReply, FdRequest>().await.unwrap();
+        let second = supervisor.accept::<VaultReply, VaultRequest>().await.unwrap();
         let (request, fds) = second.receive().await.unwrap().unwrap();
-        assert!(request.brings_listening_socket && fds.len() == 1);
-        second.send(&FdReply::default(), &[]).await.unwrap();
+        assert!(brings(request) && fds.len() == 1);
+        second.send(&granted(false), &[]).await.unwrap();
 
         drain.begin(crate::drain::Order { tunnel_deadline: None, reason: String::new() });
         tasks.join_next().await.unwrap().unwrap();

@@ -9,7 +9,7 @@ use holdfast_proto::control as wire;
 use holdfast_proto::control::worker_control_server::{WorkerControl, WorkerControlServer};
 use holdfast_proto::control::worker_directive::Kind as Directive;
 use holdfast_proto::control::worker_event::Kind as Event;
-use holdfast_proto::fd_channel::{FdListener, FdReply, FdRequest};
+use holdfast_proto::fd_channel::FdListener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::{Mutex, mpsc};
@@ -109,9 +109,11 @@ async fn a_worker_is_born_serves_refuses_drains_and_leaves() {
     let address = socket.local_addr().unwrap();
     let kept = socket.try_clone().unwrap();
     tasks.spawn(async move {
-        let channel = fds.accept::<FdReply, FdRequest>().await.unwrap();
+        let channel = fds.accept::<wire::VaultReply, wire::VaultRequest>().await.unwrap();
         channel.receive().await.unwrap().unwrap();
-        channel.send(&FdReply::default(), &[socket.as_fd()]).await.unwrap();
+        let granted = wire::vault_reply::Granted { listening_socket: true, ..Default::default() };
+        let granted = wire::vault_reply::Kind::Granted(granted);
+        channel.send(&granted.into(), &[socket.as_fd()]).await.unwrap();
         std::future::pending::<()>().await;
     });
     let bootstrap = Bootstrap {
