@@ -26,6 +26,20 @@ pub struct Bootstrap {
     pub generation: u64,
     /// Relay and accept threads of a worker; at least 1.
     pub threads: u32,
+    /// How earlier generations of the listener ended, as far as the supervisor knows; empty for the prober.
+    #[serde(default)]
+    pub deaths: Vec<Death>,
+}
+
+/// How a worker's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// Which.
+    pub generation: u64,
+    /// It died of itself: neither told to end nor killed.
+    pub by_itself: bool,
+    /// When the supervisor noticed, on the kernel's monotonic clock, in microseconds.
+    pub at_us: u64,
 }
 
 /// Why a child could not learn who it is.
@@ -92,6 +106,7 @@ mod tests {
             listener: "127.0.0.1:80".into(),
             generation: 3,
             threads: 1,
+            deaths: vec![Death { generation: 6, by_itself: true, at_us: 7 }],
         }
     }
 

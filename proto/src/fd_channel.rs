@@ -18,7 +18,7 @@ use prost::Message;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-mod owned;
+pub(crate) mod owned;
 
 /// Most descriptors in one packet (`SCM_MAX_FD` is 253; tunnels go in pairs).
 pub const MOST_FDS: usize = 250;

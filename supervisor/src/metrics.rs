@@ -165,6 +165,11 @@ impl Metrics {
         self.state().totals.ended(incarnation);
     }
 
+    /// A listener's last worker is gone: the totals of its life stay.
+    pub fn closed(&self, listener: &str) {
+        self.state().totals.closed(listener);
+    }
+
     /// Replaces the supervisor's own gauges.
     pub fn set_figures(&self, figures: Figures) {
         self.state().figures = figures;

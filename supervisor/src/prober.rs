@@ -92,7 +92,7 @@ impl Prober {
     }
 
     async fn one_life(&self, spawner: &Spawner, children: &Children) -> (bool, bool) {
-        let (incarnation, mut child) = match spawner.spawn(Role::Prober, 1).await {
+        let (incarnation, mut child) = match spawner.spawn(Role::Prober, 1, Vec::new()).await {
             Ok(born) => born,
             Err(error) => {
                 tracing::error!(

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use holdfast_proto::bootstrap::Bootstrap;
+use holdfast_proto::bootstrap::{Bootstrap, Death};
 use holdfast_proto::process::ProcessId;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -44,21 +44,27 @@ impl Spawner {
         Ok(Self { executable: File::open("/proc/self/exe")?, runtime, children })
     }
 
-    /// Starts a child of `role` with `threads` event loops.
+    /// Starts a child of `role` with `threads` event loops. A worker is told how earlier ones died.
     pub async fn spawn(
         &self,
         role: Role,
         threads: u32,
+        deaths: Vec<Death>,
     ) -> Result<(Arc<Incarnation>, Child), SpawnError> {
         let incarnation = self.children.expect(role);
-        let result = self.start(&incarnation, threads).await;
+        let result = self.start(&incarnation, threads, deaths).await;
         if result.is_err() {
             self.children.gone(&incarnation);
         }
         Ok((incarnation, result?))
     }
 
-    async fn start(&self, incarnation: &Incarnation, threads: u32) -> Result<Child, SpawnError> {
+    async fn start(
+        &self,
+        incarnation: &Incarnation,
+        threads: u32,
+        deaths: Vec<Death>,
+    ) -> Result<Child, SpawnError> {
         let (subcommand, listener, generation) = match incarnation.role {
             Role::Worker { listener, generation } => ("worker", listener.to_string(), generation),
             Role::Prober => ("prober", String::new(), 0),
@@ -76,7 +82,15 @@ impl Spawner {
             .kill_on_drop(false)
             .spawn()
             .map_err(SpawnError::Start)?;
-        let told = self.tell(incarnation, &mut child, listener, generation, threads).await;
+        let bootstrap = Bootstrap {
+            runtime_dir: self.runtime.clone(),
+            token: incarnation.token.clone(),
+            listener,
+            generation,
+            threads,
+            deaths,
+        };
+        let told = self.tell(incarnation, &mut child, &bootstrap).await;
         if let Err(error) = told {
             child.kill().await.unwrap_or_default();
             return Err(SpawnError::Tell(error));
@@ -88,21 +102,12 @@ impl Spawner {
         &self,
         incarnation: &Incarnation,
         child: &mut Child,
-        listener: String,
-        generation: u64,
-        threads: u32,
+        bootstrap: &Bootstrap,
     ) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let pid = child.id().ok_or_else(gone)?;
         // Known before it can say Hello: it can't before it has read its bootstrap.
         self.children.born(incarnation, ProcessId::of(pid)?)?;
-        let bootstrap = Bootstrap {
-            runtime_dir: self.runtime.clone(),
-            token: incarnation.token.clone(),
-            listener,
-            generation,
-            threads,
-        };
         let mut input = child.stdin.take().ok_or_else(gone)?;
         input.write_all(bootstrap.to_line().as_bytes()).await
     }

@@ -138,6 +138,11 @@ impl Vault {
         })
     }
 
+    /// How many tunnels of a listener are held.
+    pub fn tunnels_of(&self, listener: SocketAddr) -> usize {
+        self.desk.lock().books.tunnels_of(listener)
+    }
+
     /// How many held tunnels that worker had last: they would outlive it.
     pub fn protected(&self, listener: SocketAddr, generation: u64) -> usize {
         self.desk.lock().books.lent_to(Name { listener, generation })

@@ -39,6 +39,7 @@ pub enum Intent {
 }
 
 /// What a worker has said.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each as it was said")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// Its stream is open.
@@ -53,6 +54,10 @@ pub struct View {
     pub refusal: Option<(u64, String)>,
     /// Live tunnels.
     pub tunnels: u64,
+    /// Of these, the vault holds so many.
+    pub protected: u64,
+    /// Every tunnel that can move is its successor's.
+    pub handed_over: bool,
     /// Version of its executable.
     pub version: String,
     /// Its process is gone.

@@ -27,7 +27,7 @@ pub(super) fn adopt(received: Vec<RawFd>) -> Vec<OwnedFd> {
 }
 
 /// Registers a descriptor with the runtime.
-pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd names one open descriptor for as long as it lives, and AsyncFd owns it from here on.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }

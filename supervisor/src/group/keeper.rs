@@ -1,10 +1,12 @@
 //! The task that keeps one listener's workers: the only place that starts or replaces them.
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_proto::bootstrap::Death;
 use holdfast_proto::control::{ListenerSnapshot, WorkerState};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,8 +26,17 @@ use crate::worker::{Intent, View, Worker};
 const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// Longest time that a stopping worker may take beyond its tunnels' deadline (requests in flight) before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a predecessor may take to say that it drains before it counts as stopped and is killed: its successor then
+/// takes its tunnels as after a crash. It says so within milliseconds; a machine that swaps may take seconds.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a restart waits for the predecessor's tunnels to move. Thousands take well under a second.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
+/// Deaths that a new worker is told of: those whose tunnels it may still find.
+const DEATHS: usize = 8;
 /// Events of one group's children on their way to the keeper; each child sends at most two.
 const EVENTS: usize = 16;
+
+const RETIRED: &str = "the listener is no longer configured";
 
 /// What a keeper needs of the rest of the supervisor.
 #[derive(Debug, Clone)]
@@ -72,6 +83,10 @@ pub(super) struct Keeper {
     kill_at: Option<Instant>,
     /// Why there is no socket any more.
     let_go_for: &'static str,
+    /// Everything ends: nobody is replaced.
+    stopping: bool,
+    /// The latest last.
+    deaths: VecDeque<Death>,
     /// For as long as there is, or is to be, a worker.
     _tenancy: Tenancy,
     events: mpsc::Sender<Event>,
@@ -114,7 +129,9 @@ impl Keeper {
             born: Instant::now(),
             respawn_at: None,
             kill_at: None,
-            let_go_for: "the listener is no longer configured",
+            let_go_for: RETIRED,
+            stopping: false,
+            deaths: VecDeque::new(),
             _tenancy: tenancy,
             events,
             inbox: Some(inbox),
@@ -149,7 +166,7 @@ impl Keeper {
             tokio::spawn(watch_adopted(worker.clone(), self.events.clone()));
             self.board.add(worker.clone());
             if self.socket.is_none() {
-                drain(&worker, None, "the listener is no longer configured");
+                drain(&worker, None, RETIRED);
                 continue;
             }
             if let Some(older) = self.current.replace(worker.clone()) {
@@ -176,13 +193,22 @@ impl Keeper {
     }
 
     async fn spawn(&mut self) -> Result<Arc<Worker>, Box<dyn std::error::Error + Send + Sync>> {
-        let socket = self.socket.clone().ok_or(self.let_go_for)?;
+        if self.socket.is_none() {
+            return Err(self.let_go_for.into());
+        }
+        self.bear().await
+    }
+
+    /// Starts a worker; without a socket it only looks after tunnels.
+    async fn bear(&mut self) -> Result<Arc<Worker>, Box<dyn std::error::Error + Send + Sync>> {
         let known = self.surroundings.children.highest_generation(self.address);
         self.generation = self.generation.max(known) + 1;
         let role = Role::Worker { listener: self.address, generation: self.generation };
-        let (incarnation, child) = self.surroundings.spawner.spawn(role, self.threads).await?;
+        let (incarnation, child) =
+            self.surroundings.spawner.spawn(role, self.threads, self.deaths.clone().into()).await?;
         let snapshots = self.snapshots.clone();
-        let worker = Arc::new(Worker::new(incarnation, self.generation, Some(socket), snapshots));
+        let worker =
+            Arc::new(Worker::new(incarnation, self.generation, self.socket.clone(), snapshots));
         tracing::info!(listener = %self.address, pid = worker.incarnation.pid(),
             generation = self.generation, "worker started");
         tokio::spawn(wait(worker.incarnation.number, child, self.events.clone()));
@@ -196,12 +222,13 @@ impl Keeper {
         match order {
             Order::Restart { reply } => self.restart(reply).await,
             Order::Retire { given_back } => {
-                self.let_go(None, "the listener is no longer configured");
+                self.let_go(None, RETIRED);
                 if given_back.send(()).is_err() {
                     tracing::debug!(listener = %self.address, "nobody waited for the address");
                 }
             }
             Order::Stop { tunnel_deadline } => {
+                self.stopping = true;
                 self.let_go(Some(tunnel_deadline), "the gateway stops");
                 self.kill_at = Some(Instant::now() + tunnel_deadline + STOP_PATIENCE);
             }
@@ -240,7 +267,10 @@ impl Keeper {
         match event {
             Event::Serving(number) => self.serving(number),
             Event::NotReady(number, reason) => self.not_ready(number, &reason),
-            Event::Gone(number, status) => self.gone(number, status),
+            Event::Gone(number, status) => {
+                self.gone(number, status);
+                self.care().await;
+            }
         }
         if self.current.is_none() && self.successor.is_none() && self.respawn_at.is_none() {
             self.replace().await;
@@ -253,13 +283,18 @@ impl Keeper {
         let new_pid = successor.worker.incarnation.pid();
         let predecessor = self.current.replace(successor.worker.clone());
         let old_pid = predecessor.as_ref().map_or(0, |worker| worker.incarnation.pid());
-        if let Some(worker) = predecessor {
+        if let Some(worker) = &predecessor {
             let limits = self.snapshots.borrow().as_ref().and_then(|snapshot| snapshot.limits);
             let deadline = limits.map_or(0, |limits| limits.drain_timeout_ms);
             let deadline = (deadline > 0).then(|| Duration::from_millis(deadline));
-            drain(&worker, deadline, "replaced by its successor");
+            drain(worker, deadline, "replaced by its successor");
         }
-        successor.answer(&Ok(Replaced { old_pid, new_pid }));
+        tokio::spawn(async move {
+            if let Some(predecessor) = predecessor {
+                see_off(&predecessor).await;
+            }
+            successor.answer(&Ok(Replaced { old_pid, new_pid }));
+        });
         tracing::info!(listener = %self.address, pid = new_pid, "worker serves");
     }
 
@@ -272,6 +307,36 @@ impl Keeper {
         successor.answer(&Err(reason.to_owned()));
         if self.current.is_none() {
             self.respawn_at = Some(Instant::now() + self.died(false, true));
+        }
+    }
+
+    fn note_death(&mut self, generation: u64, by_itself: bool) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+        let at_us = seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000);
+        self.deaths.push_back(Death { generation, by_itself, at_us });
+        if self.deaths.len() > DEATHS {
+            self.deaths.pop_front();
+        }
+    }
+
+    /// Where the last worker of a removed listener has died, its tunnels live on: somebody must look after them.
+    async fn care(&mut self) {
+        let left = self.surroundings.vault.tunnels_of(self.address);
+        if self.socket.is_some() || self.stopping || left == 0 || !self.board.workers().is_empty() {
+            return;
+        }
+        match self.bear().await {
+            Ok(worker) => {
+                tracing::info!(listener = %self.address, tunnels = left,
+                    "a worker looks after a removed listener's tunnels");
+                drain(&worker, None, RETIRED);
+            }
+            Err(error) => {
+                let listener = self.address;
+                tracing::error!(%listener, error = &*error, tunnels = left,
+                    "nobody looks after a removed listener's tunnels");
+            }
         }
     }
 
@@ -289,6 +354,7 @@ impl Keeper {
         self.surroundings.children.gone(&worker.incarnation);
         let planned = matches!(*worker.intent().borrow(), Intent::Drain { .. });
         let (cause, by_itself) = cause_of(status, planned, view.served);
+        self.note_death(worker.generation, by_itself);
         let pid = worker.incarnation.pid();
         let listener = self.address.to_string();
         self.surroundings.metrics.ended(worker.incarnation.number);
@@ -329,6 +395,29 @@ impl Keeper {
                 "worker outlived its deadline, killing it");
             kill(&worker.incarnation);
         }
+    }
+}
+
+/// Waits until a predecessor's tunnels are its successor's, or it is gone.
+async fn see_off(predecessor: &Worker) {
+    let pid = predecessor.incarnation.pid();
+    let mut view = predecessor.watch_view();
+    let drains = |view: &View| view.gone || view.state == WorkerState::Draining;
+    if tokio::time::timeout(DRAIN_PATIENCE, view.wait_for(drains)).await.is_err() {
+        tracing::error!(
+            pid,
+            "a predecessor does not answer; its successor takes its tunnels by force"
+        );
+        kill(&predecessor.incarnation);
+    }
+    let over = |view: &View| view.gone || view.handed_over;
+    if tokio::time::timeout(HANDOVER_PATIENCE, view.wait_for(over)).await.is_err() {
+        let tunnels = view.borrow().tunnels;
+        tracing::warn!(
+            pid,
+            tunnels,
+            "a predecessor's tunnels have not moved in {HANDOVER_PATIENCE:?}"
+        );
     }
 }
 

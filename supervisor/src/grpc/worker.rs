@@ -183,13 +183,20 @@ fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> b
             view.served |= state.state() == WorkerState::Serving;
         }),
         Kind::Report(report) => {
-            worker.note(|view| view.tunnels = report.tunnels_active);
+            worker.note(|view| {
+                view.tunnels = report.tunnels_active;
+                view.protected = report.tunnels_protected;
+            });
             let listener = match worker.incarnation.role {
                 crate::children::Role::Worker { listener, .. } => listener.to_string(),
                 crate::children::Role::Prober => return false,
             };
             supervisor.metrics.report(worker.incarnation.number, &listener, report);
         }
+        Kind::HandedOver(left) => worker.note(|view| {
+            view.handed_over = true;
+            view.tunnels = left.tunnels_left;
+        }),
         Kind::Tunnels(list) => worker.note_tunnels(list),
         Kind::Closed(result) => worker.note_closed(result),
     }

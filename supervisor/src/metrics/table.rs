@@ -65,6 +65,17 @@ pub(super) static TABLE: &[Definition] = &[
     ),
     counter("holdfast_tunnels_lost_total", &[], "Tunnels lost by the gateway's own fault."),
     counter(
+        "holdfast_tunnels_handed_over_total",
+        &["cause"],
+        "Tunnels that a worker took over from an earlier one, by what became of that.",
+    ),
+    Definition {
+        name: "holdfast_handover_pause_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "How long a tunnel stood still while it changed hands.",
+    },
+    counter(
         "holdfast_backend_connect_failures_total",
         &["pool"],
         "Attempts to connect to a backend that failed.",

@@ -24,7 +24,8 @@ fn duration(bounds: &[f64], counts: &[u64], sum: f64) -> Sample {
 }
 
 fn report(tunnels_active: u64, samples: Vec<Sample>) -> WorkerReport {
-    WorkerReport { tunnels_active, connections_active: tunnels_active, samples }
+    let connections_active = tunnels_active;
+    WorkerReport { tunnels_active, connections_active, samples, ..WorkerReport::default() }
 }
 
 /// Every line of the exposition by its name and labels, after checking its form.

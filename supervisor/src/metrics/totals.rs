@@ -1,4 +1,4 @@
-//! Adding up what the incarnations of all workers report.
+//! Adding up what the incarnations of all workers report, and what each listener's shared page says.
 //!
 //! # Invariants
 //! - The sum of a counter never falls: a smaller report is ignored, an ended incarnation's last total is kept.
@@ -38,6 +38,8 @@ pub(super) enum Total {
 #[derive(Debug, Default)]
 pub(super) struct Totals {
     living: BTreeMap<u64, BTreeMap<Series, Total>>,
+    /// Totals of a listener's life, counted by all of its processes on one page: the latest stands.
+    listeners: BTreeMap<String, BTreeMap<Series, Total>>,
     base: BTreeMap<Series, Total>,
     known: BTreeSet<Series>,
     known_by_name: BTreeMap<&'static str, usize>,
@@ -73,7 +75,23 @@ impl Totals {
             }
         }
         self.living.insert(incarnation, series);
+        let mut page = self.listeners.remove(listener).unwrap_or_default();
+        for sample in report.listener_samples {
+            if self.take(&mut page, listener, sample).is_none() {
+                refused += 1;
+            }
+        }
+        self.listeners.insert(listener.to_owned(), page);
         refused
+    }
+
+    /// The listener's last process is gone, and its page with it: what it says later begins at zero.
+    pub(super) fn closed(&mut self, listener: &str) {
+        for (series, total) in self.listeners.remove(listener).unwrap_or_default() {
+            if !matches!(total, Total::Gauge(_)) {
+                add(&mut self.base, &series, &total);
+            }
+        }
     }
 
     /// Folds the incarnation's last totals into the base.
@@ -95,7 +113,7 @@ impl Totals {
     /// Every series with its value over all incarnations; metrics without labels are there from the start.
     pub(super) fn sum(&self) -> BTreeMap<Series, Total> {
         let mut sum = self.base.clone();
-        for (series, total) in self.living.values().flatten() {
+        for (series, total) in self.living.values().chain(self.listeners.values()).flatten() {
             add(&mut sum, series, total);
         }
         for definition in table::TABLE.iter().filter(|definition| definition.labels.is_empty()) {

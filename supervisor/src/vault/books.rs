@@ -189,6 +189,12 @@ impl<D> Books<D> {
         Holdings { tunnels, descriptors_left: self.budget.saturating_sub(self.descriptors()) }
     }
 
+    /// How many tunnels of a listener are held.
+    pub(super) fn tunnels_of(&self, listener: SocketAddr) -> usize {
+        let shelves = self.shelves.iter().filter(|(place, _)| place.listener == listener);
+        shelves.map(|(_, shelf)| shelf.tunnels.len()).sum()
+    }
+
     /// Tunnels that this worker had last.
     pub(super) fn lent_to(&self, name: Name) -> usize {
         let shelves = self.shelves.iter().filter(|(place, _)| place.listener == name.listener);
@@ -226,6 +232,12 @@ impl<D> Books<D> {
             // What was on its way may never have arrived.
             let tunnels = shelf.tunnels.values_mut();
             tunnels.for_each(|tunnel| tunnel.handed.retain(|it| *it != name.generation));
+        }
+        let above = |it: &&mut Attached| {
+            it.place == place && it.is_heir && it.name.generation > name.generation
+        };
+        for heir in self.parties.values_mut().filter(above) {
+            heir.outbox.depart(name.generation);
         }
         self.settle(place);
         self.tidy(name.listener);

@@ -33,6 +33,7 @@ enum Entry {
     HandedAll,
     Frozen { from: u64, id: u64 },
     Released(u64),
+    Departed(u64),
 }
 
 /// What one worker has still to hear.
@@ -145,6 +146,18 @@ impl Outbox {
         self.line.push_back(Entry::Frozen { from, id });
     }
 
+    /// A lower generation's channel has ended; all that it deposited stands before this.
+    pub(super) fn depart(&mut self, generation: u64) {
+        self.line.push_back(Entry::Departed(generation));
+    }
+
+    fn departures(&self) -> impl Iterator<Item = u64> + '_ {
+        self.line.iter().filter_map(|entry| match entry {
+            Entry::Departed(generation) => Some(*generation),
+            _ => None,
+        })
+    }
+
     pub(super) fn release(&mut self, id: u64) {
         self.line.push_back(Entry::Released(id));
     }
@@ -160,7 +173,7 @@ impl Entry {
             Self::Frozen { id, .. } => {
                 shelf.tunnels.get(&id).is_none_or(|it| !it.knows(generation))
             }
-            Self::Released(_) | Self::HandedAll => false,
+            Self::Released(_) | Self::HandedAll | Self::Departed(_) => false,
         }
     }
 }
@@ -181,8 +194,16 @@ impl<D> Books<D> {
         while attached.outbox.line.front().is_some_and(|it| it.is_void(shelf, generation)) {
             attached.outbox.line.pop_front();
         }
+        let Some(attached) = self.parties.get(&party) else { return Ok(Posted::Gone) };
+        let place = attached.place;
+        let lower = || {
+            let here = self.parties.values().filter(|it| it.place == place);
+            let present = here.map(|it| it.name.generation).filter(|it| *it < generation);
+            // Whose departure stands behind in the line is there still, as far as this worker has heard.
+            present.chain(attached.outbox.departures()).collect()
+        };
         let tally = self.tallies.get(&attached.name.listener);
-        let packet = first(attached, shelf, tally).or_else(|| next_in_line(attached, shelf));
+        let packet = first(attached, shelf, tally).or_else(|| next_in_line(attached, shelf, lower));
         let Some((message, fds, step)) = packet else { return Ok(Posted::Nothing) };
         send(message.into(), &fds)?;
         self.note(party, step);
@@ -260,7 +281,11 @@ fn first<'a, D>(
 }
 
 /// The line's first entries of one kind.
-fn next_in_line<'a, D>(attached: &Attached, shelf: &'a Shelf<D>) -> Option<Packet<'a, D>> {
+fn next_in_line<'a, D>(
+    attached: &Attached,
+    shelf: &'a Shelf<D>,
+    lower: impl FnOnce() -> Vec<u64>,
+) -> Option<Packet<'a, D>> {
     let generation = attached.name.generation;
     let line = &attached.outbox.line;
     let first = *line.front()?;
@@ -272,7 +297,7 @@ fn next_in_line<'a, D>(attached: &Attached, shelf: &'a Shelf<D>) -> Option<Packe
         Entry::Handed(_) => {
             MOST_TUNNELS.min(usize::try_from(attached.outbox.window).unwrap_or(MOST_TUNNELS))
         }
-        Entry::HandedAll => 1,
+        Entry::HandedAll | Entry::Departed(_) => 1,
         Entry::Frozen { .. } | Entry::Released(_) => MOST_IDS,
     };
     let (mut entries, mut ids) = (0, Vec::new());
@@ -298,7 +323,8 @@ fn next_in_line<'a, D>(attached: &Attached, shelf: &'a Shelf<D>) -> Option<Packe
     let mut fds = Vec::new();
     let mut handed = Vec::new();
     let reply = match first {
-        Entry::HandedAll => Reply::HandedAll(vault_reply::HandedAll {}),
+        Entry::HandedAll => Reply::HandedAll(vault_reply::HandedAll { attached: lower() }),
+        Entry::Departed(generation) => Reply::Departed(vault_reply::Departed { generation }),
         Entry::Frozen { from, .. } => {
             Reply::Frozen(vault_reply::Frozen { from_generation: from, ids })
         }

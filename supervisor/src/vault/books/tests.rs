@@ -259,6 +259,7 @@ impl Model {
                 });
                 assert!(at_first.map(|(id, _)| id).all(|id| knows(&self.held, seen, id)));
             }
+            Reply::Departed(departed) => assert!(departed.generation < seen.generation),
             Reply::Frozen(frozen) => {
                 assert!(frozen.from_generation < seen.generation && !frozen.ids.is_empty());
                 assert!(frozen.ids.iter().all(|id| knows(&self.held, seen, id)), "after Handed");
