@@ -40,8 +40,8 @@ const FENCES: [(&str, &[&str], &str); 5] = [
 /// Tests may look wherever they like.
 const WORKER_LAYERS: [&[&str]; 12] = [
     &["run"],
-    &["control"],
-    &["accept", "handover"],
+    &["control", "vault"],
+    &["accept"],
     &["tls"],
     &["http"],
     &["websocket"],
@@ -50,7 +50,7 @@ const WORKER_LAYERS: [&[&str]; 12] = [
     &["route", "pool"],
     &["gate", "tunnel"],
     &["respond"],
-    &["drain", "fault", "link", "metrics", "access_log"],
+    &["drain", "fault", "metrics", "access_log"],
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.
@@ -66,7 +66,7 @@ const PURE: [&str; 8] = [
 ];
 
 /// Files that may hold `unsafe`, each for calls that no safe crate offers.
-const UNSAFE: [&str; 9] = [
+const UNSAFE: [&str; 7] = [
     "proto/src/fd_channel.rs",
     "proto/src/fd_channel/owned.rs",
     "supervisor/src/spawn.rs",
@@ -74,8 +74,6 @@ const UNSAFE: [&str; 9] = [
     "worker/src/control/socket.rs",
     "worker/src/accept.rs",
     "worker/src/tunnel/sys.rs",
-    "worker/src/tunnel/mapping.rs",
-    "worker/src/tunnel/counters/kernel.rs",
 ];
 
 const BANNED_STEMS: [&str; 7] = ["mod", "util", "utils", "helper", "helpers", "common", "misc"];

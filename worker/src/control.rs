@@ -14,8 +14,8 @@ use holdfast_proto::control::worker_control_client::WorkerControlClient;
 use holdfast_proto::control::worker_directive::Kind as Directive;
 use holdfast_proto::control::worker_event::Kind as Event;
 use holdfast_proto::control::{
-    CloseResult, CloseTunnels, Hello, ListTunnels, ListenerSnapshot, SnapshotAck, StateChange,
-    TunnelList, WorkerEvent, WorkerState,
+    CloseResult, CloseTunnels, HandedOver, Hello, ListTunnels, ListenerSnapshot, SnapshotAck,
+    StateChange, TunnelList, WorkerEvent, WorkerState,
 };
 use holdfast_proto::uds;
 use tokio::sync::{mpsc, watch};
@@ -26,10 +26,10 @@ use crate::drain::Order;
 use crate::http::Shared;
 use crate::snapshot::Table;
 use crate::tunnel::Cause;
+use crate::vault::News;
 
 mod removal;
 mod report;
-pub(crate) mod socket;
 
 /// Between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -55,6 +55,8 @@ pub(crate) struct Duties {
     pub(crate) serve: watch::Sender<bool>,
     /// What this worker does now.
     pub(crate) state: watch::Sender<WorkerState>,
+    /// What the line to the vault has to say.
+    pub(crate) news: News,
     /// Set when everything has ended: send the last report and hang up.
     pub(crate) leaving: watch::Sender<bool>,
 }
@@ -89,7 +91,7 @@ impl Backoff {
     /// First pause: a supervisor that re-executes itself is back within this.
     const LEAST: Duration = Duration::from_millis(50);
     /// Longest pause: how stale a worker may be after a long outage.
-    const MOST: Duration = Duration::from_secs(2);
+    pub(crate) const MOST: Duration = Duration::from_secs(2);
 
     pub(crate) fn new() -> Self {
         Self(Self::LEAST)
@@ -100,6 +102,11 @@ impl Backoff {
         let pause = self.0;
         self.0 = pause.saturating_mul(2).min(Self::MOST);
         pause
+    }
+
+    /// Whether the longest pause has come: for those who cannot wait for ever.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.0 >= Self::MOST
     }
 
     /// After something worked.
@@ -115,6 +122,10 @@ impl Default for Duties {
         Self {
             serve: watch::Sender::new(false),
             state: watch::Sender::new(WorkerState::Starting),
+            news: News {
+                handed_over: watch::Sender::new(false),
+                settled: watch::Sender::new(false),
+            },
             leaving: watch::Sender::new(false),
         }
     }
@@ -211,6 +222,8 @@ impl Control {
         let mut state = self.duties.state.subscribe();
         let standing = *state.borrow_and_update();
         say(&events, Event::State(StateChange { state: standing.into() })).await?;
+        let mut handed_over = self.duties.news.handed_over.subscribe();
+        handed_over.mark_changed();
         let outbox = ReceiverStream::new(outbox);
         let mut directives = client.session(outbox).await.map_err(Box::new)?.into_inner();
 
@@ -231,6 +244,12 @@ impl Control {
                 Ok(()) = state.changed() => {
                     let state = (*state.borrow_and_update()).into();
                     say(&events, Event::State(StateChange { state })).await?;
+                }
+                Ok(()) = handed_over.changed() => {
+                    if *handed_over.borrow_and_update() {
+                        let tunnels_left = self.shared.tunnels.active();
+                        say(&events, Event::HandedOver(HandedOver { tunnels_left })).await?;
+                    }
                 }
                 _ = reports.tick() => {
                     // A supervisor that is behind gets the next one: totals lose nothing by it.

@@ -1,7 +1,7 @@
 //! One process of one Holdfast listener: everything between `accept()` and the backend.
 //!
 //! In the order in which a connection travels: [`mod@run`] wires the process and ends it; `control` is its line to
-//! the supervisor, by which [`snapshot`]s, health and orders arrive. `accept` takes connections, `tls` opens their
+//! the supervisor, by which [`snapshot`]s, health and orders arrive; `vault` is the other one, for descriptors. `accept` takes connections, `tls` opens their
 //! sessions, `http` serves their requests: [`route`] chooses, [`pool`] reaches a backend, [`headers`] and
 //! [`respond`] keep HTTP honest, [`fault`] says who is to blame. An opening handshake goes by [`websocket`] through
 //! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `drain` the one signal to stop, `metrics`
@@ -25,6 +25,7 @@ pub mod run;
 pub mod snapshot;
 mod tls;
 pub mod tunnel;
+mod vault;
 pub mod websocket;
 
 pub use run::{RunError, run};

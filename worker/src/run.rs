@@ -21,13 +21,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::accept;
-use crate::control::{Control, Duties, socket};
+use crate::control::{Backoff, Control, Duties};
 use crate::drain::{Drain, Order};
 use crate::http::Shared;
 use crate::metrics::Metrics;
 use crate::snapshot::Current;
 use crate::tls::{Acceptor, TlsError};
-use crate::tunnel::{Cause, Tunnels};
+use crate::tunnel::{self, Cause, StartError, Tunnels};
+use crate::vault::{self, Attached, Line};
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,9 @@ mod tests;
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Between two looks at the tunnels of a draining process: it has nothing else to do.
 const TUNNELS_EVERY: Duration = Duration::from_millis(50);
+/// How long a draining process waits for what the vault holds for it: it comes within milliseconds, unless the supervisor
+/// is gone.
+const SETTLED: Duration = Duration::from_secs(10);
 /// What may still run when everything has ended: a blocking name look-up, nothing else.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
@@ -53,7 +57,10 @@ pub enum RunError {
     Signals(#[source] io::Error),
     /// No relay threads.
     #[error("cannot start the tunnels' threads")]
-    Tunnels(#[source] io::Error),
+    Tunnels(#[source] StartError),
+    /// The supervisor does not take this process.
+    #[error("no line to the vault")]
+    Vault(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -89,23 +96,35 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
     let signals = Signals::new().map_err(RunError::Signals)?;
     let me = ProcessId::me().map_err(RunError::Identity)?;
     let hello = bootstrap.hello(me);
+    let drain = Drain::default();
+    let slot = vault::Slot::new(None);
+    let duties = Arc::new(Duties::default());
+    let vault = Line::new(
+        bootstrap.fd_socket(),
+        hello.clone(),
+        bootstrap.deaths.clone(),
+        slot.clone(),
+        drain.clone(),
+        duties.news.clone(),
+    );
+    let (attached, tunnels) = take_up(&vault, threads, bootstrap.generation).await?;
     let shared = Arc::new(Shared {
         current: Arc::new(Current::default()),
-        drain: Drain::default(),
+        drain,
         metrics: Arc::new(Metrics::default()),
         idle: Arc::default(),
-        tunnels: Tunnels::start(threads, bootstrap.generation).map_err(RunError::Tunnels)?,
+        tunnels: tunnels.clone(),
     });
-    let duties = Arc::new(Duties::default());
-    let slot = socket::Slot::new(None);
 
     let mut core = JoinSet::new();
     core.spawn(signals.obey(shared.clone()));
     core.spawn(end_tunnels(shared.clone()));
     let idle = shared.idle.clone();
     core.spawn(async move { idle.tend().await });
-    let fd_socket = bootstrap.fd_socket();
-    core.spawn(socket::keep(fd_socket, hello.clone(), slot.clone(), shared.drain.clone()));
+    if attached.is_none() {
+        duties.news.settled.send_replace(true);
+    }
+    core.spawn(vault.keep(attached, tunnels));
     let mut line = JoinSet::new();
     line.spawn(Control::new(bootstrap, hello, shared.clone(), duties.clone()).keep());
 
@@ -136,8 +155,43 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Attaches to the vault, and starts the engine on what the listener's earlier processes have left.
+async fn take_up(
+    vault: &Line,
+    threads: usize,
+    generation: u64,
+) -> Result<(Option<Attached>, Arc<Tunnels>), RunError> {
+    let mut backoff = Backoff::new();
+    let mut attached = loop {
+        match vault.first(Tunnels::ARENA_VERSION).await {
+            Ok(attached) => break attached,
+            Err(error) if backoff.is_exhausted() => return Err(RunError::Vault(error.into())),
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the vault does not answer yet"
+                );
+                sleep(backoff.next()).await;
+            }
+        }
+    };
+    let (arena, tally) = (attached.arena.take(), attached.tally.take());
+    let taken_up =
+        tunnel::Shared::take_up(arena, tally).and_then(|shared| shared.start(threads, generation));
+    match taken_up {
+        Ok(tunnels) => Ok((Some(attached), tunnels)),
+        Err(error) => {
+            // Serving comes first: what is in there stays with its owner, which drains.
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "tunnels of earlier processes cannot be taken over");
+            let tunnels = Tunnels::start(threads, generation).map_err(RunError::Tunnels)?;
+            Ok((None, tunnels))
+        }
+    }
+}
+
 /// Everything between `StartServing` and the last tunnel's end.
-async fn serve(shared: &Arc<Shared>, duties: &Duties, slot: &socket::Slot) -> Result<(), RunError> {
+async fn serve(shared: &Arc<Shared>, duties: &Duties, slot: &vault::Slot) -> Result<(), RunError> {
     let mut told = duties.serve.subscribe();
     let mut filled = slot.subscribe();
     let ready = async {
@@ -167,6 +221,11 @@ async fn serve(shared: &Arc<Shared>, duties: &Duties, slot: &socket::Slot) -> Re
         }
     } else {
         duties.state.send_replace(WorkerState::Draining);
+    }
+    // A worker that was born to look after tunnels has to have them first.
+    let mut settled = duties.news.settled.subscribe();
+    if timeout(SETTLED, settled.wait_for(|settled| *settled)).await.is_err() {
+        tracing::warn!("the vault has not handed everything in; not waiting any longer");
     }
     // Nothing opens tunnels any more, so a count of zero is final.
     while shared.tunnels.active() != 0 {

@@ -20,28 +20,32 @@ use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
-#[allow(dead_code, unused_imports, reason = "built and tested before its user, the engine")]
+mod adopt;
 mod arena;
-#[allow(dead_code, unused_imports, reason = "built and tested before its user, the engine")]
 mod counters;
 mod engine;
 mod front;
 mod leg;
+mod let_go;
 mod mapping;
 mod memfd;
+mod outbox;
 mod poll;
 mod record;
 mod registry;
 mod relay;
+mod slot;
 mod sys;
-#[allow(dead_code, unused_imports, reason = "built and tested before its user, the engine")]
 mod tally;
 #[cfg(test)]
 mod tests;
 mod totals;
 
+pub use adopt::{Handed, HandedIn};
 pub use front::Tunnels;
 pub use leg::Leg;
+pub use let_go::Shared;
+pub(crate) use outbox::Deposit;
 pub use totals::{DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals};
 
 /// Names a tunnel for as long as its listener lives: `generation << 40 | counter`.
@@ -109,9 +113,32 @@ pub enum Cause {
     Lost,
 }
 
+/// Why the engine cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// No arena, or none of ours.
+    #[error("the tunnels' arena cannot be used")]
+    Arena(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No tally, or none of ours.
+    #[error("the tunnels' tally cannot be used")]
+    Tally(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Too many processes share the arena.
+    #[error("the tunnels' arena takes no further process")]
+    Crowded,
+    /// No thread, or no name for this process.
+    #[error("the tunnels' threads cannot start")]
+    Thread(#[source] io::Error),
+}
+
 /// Why a tunnel could not be opened. Both connections are closed.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// Every record of the arena is taken.
+    #[error("there are more tunnels than records for them")]
+    Full,
+    /// It could not be written down.
+    #[error("the tunnel could not be written down")]
+    Arena(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A socket option was refused.
     #[error("a leg could not be prepared")]
     Prepare(#[source] io::Error),
@@ -137,6 +164,12 @@ impl Cause {
         Self::ProtocolError,
         Self::Lost,
     ];
+
+    /// The cause of that number, as records and deadlines hold it; one that is none was no fault of the peers.
+    fn from_code(code: u64) -> Self {
+        let code = usize::try_from(code).unwrap_or(usize::MAX);
+        Self::ALL.get(code).copied().unwrap_or(Self::Lost)
+    }
 
     /// The word that metrics and logs use.
     pub fn as_str(self) -> &'static str {

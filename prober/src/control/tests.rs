@@ -66,6 +66,7 @@ fn bootstrap(dir: &Path) -> Bootstrap {
         listener: String::new(),
         generation: 0,
         threads: 1,
+        deaths: Vec::new(),
     }
 }
 

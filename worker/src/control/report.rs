@@ -4,18 +4,22 @@ use holdfast_proto::control::{Sample, WorkerReport};
 
 use crate::http::Shared;
 use crate::metrics::{counter, gauge, histogram};
-use crate::tunnel::{Cause, DURATION_BOUNDS_S, Totals};
+use crate::tunnel::{Cause, DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals};
 
 /// Everything that the supervisor is told about this process's work.
 pub(super) fn report(shared: &Shared) -> WorkerReport {
     let mut samples = shared.metrics.samples();
     let tunnels_active = shared.tunnels.active();
+    let tunnels_protected = shared.tunnels.protected();
     samples.push(gauge("holdfast_tunnels_active", tunnels_active));
-    samples.extend(tunnel_samples(&shared.tunnels.totals()));
+    let unprotected = tunnels_active.saturating_sub(tunnels_protected);
+    samples.push(gauge("holdfast_tunnels_unprotected", unprotected));
     WorkerReport {
         tunnels_active,
+        tunnels_protected,
         connections_active: shared.metrics.connections_active(),
         samples,
+        listener_samples: tunnel_samples(&shared.tunnels.totals()),
     }
 }
 
@@ -30,7 +34,18 @@ fn tunnel_samples(totals: &Totals) -> Vec<Sample> {
             totals.durations.to_vec(),
             totals.duration_sum_s,
         ),
+        histogram(
+            "holdfast_handover_pause_seconds",
+            PAUSE_BOUNDS_S.to_vec(),
+            totals.pauses.to_vec(),
+            totals.pause_sum_s,
+        ),
+        counter("holdfast_tunnels_lost_total", &[], totals.lost),
     ];
+    samples.extend(Handover::ALL.into_iter().map(|handover| {
+        let labels = [("cause", handover.as_str())];
+        counter("holdfast_tunnels_handed_over_total", &labels, totals.handed_over_by(handover))
+    }));
     samples.extend(Cause::ALL.into_iter().map(|cause| {
         let labels = [("cause", cause.as_str())];
         counter("holdfast_tunnels_closed_total", &labels, totals.closed_by(cause))

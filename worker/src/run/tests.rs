@@ -122,6 +122,7 @@ async fn a_worker_is_born_serves_refuses_drains_and_leaves() {
         listener: address.to_string(),
         generation: 4,
         threads: 1,
+        deaths: Vec::new(),
     };
     let mut worker = JoinSet::new();
     worker.spawn(work(bootstrap, 1));

@@ -84,9 +84,6 @@ pub(super) enum ArenaError {
 // === impl Arena ===
 
 impl Arena {
-    /// The version of the layout.
-    pub(super) const VERSION: u32 = VERSION;
-
     /// Makes an empty arena.
     pub(super) fn create() -> Result<Self, ArenaError> {
         let fd = KIND.create()?;
@@ -116,12 +113,6 @@ impl Arena {
     /// For other processes.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-
-    /// How many records there can be.
-    #[expect(clippy::unused_self, reason = "a property of an arena, constant in this version")]
-    pub(super) fn capacity(&self) -> u32 {
-        CAPACITY
     }
 
     /// Makes a process known as a generation. False: the table is full, or the generation is another process's.

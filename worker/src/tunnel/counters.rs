@@ -16,7 +16,7 @@ mod kernel;
 mod tests;
 mod trial;
 
-pub(super) use trial::{SelfTestError, self_test};
+pub(super) use trial::self_test;
 
 use kernel::Queue;
 
@@ -25,14 +25,14 @@ use kernel::Queue;
 const LOOKS: u32 = 1000;
 
 /// States of `include/net/tcp_states.h`.
-mod state {
-    pub(super) const FIN_WAIT1: u8 = 4;
-    pub(super) const FIN_WAIT2: u8 = 5;
-    pub(super) const TIME_WAIT: u8 = 6;
-    pub(super) const CLOSE: u8 = 7;
-    pub(super) const CLOSE_WAIT: u8 = 8;
-    pub(super) const LAST_ACK: u8 = 9;
-    pub(super) const CLOSING: u8 = 11;
+pub(super) mod state {
+    pub(in crate::tunnel) const FIN_WAIT1: u8 = 4;
+    pub(in crate::tunnel) const FIN_WAIT2: u8 = 5;
+    pub(in crate::tunnel) const TIME_WAIT: u8 = 6;
+    pub(in crate::tunnel) const CLOSE: u8 = 7;
+    pub(in crate::tunnel) const CLOSE_WAIT: u8 = 8;
+    pub(in crate::tunnel) const LAST_ACK: u8 = 9;
+    pub(in crate::tunnel) const CLOSING: u8 = 11;
 }
 
 /// The counters of one socket at one instant.

@@ -1,49 +1,47 @@
 //! The engine's threads: each waits for its tunnels' legs and gives every ready tunnel its turn.
 //!
 //! A thread owns its tunnels, one epoll instance and one scratch buffer, and shares nothing that it waits for. It
-//! must never block but in epoll, and never run one tunnel beyond its turn while others are ready.
+//! must never block but in epoll, and never run one tunnel beyond its turn while others are ready. `frozen` is what it
+//! has let go of on the way to a successor.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use holdfast_proto::failpoint;
 use slab::Slab;
 
-use super::leg::Leg;
-use super::poll::{Change, Poll, Waker};
-use super::record::Record;
+use self::frozen::Frozen;
+use super::arena::Owner;
+use super::poll::{Change, Poll};
 use super::registry::Registry;
 use super::relay::{Next, Over, Side, Tunnel};
-use super::{Cause, Preludes};
+use super::{Cause, TunnelId};
+
+mod frozen;
+mod thread;
+
+pub(super) use thread::Thread;
 
 /// What one peek may show.
 const SCRATCH: usize = 64 * 1024;
-/// Tunnels on their way to a thread. A thread takes them between two rounds, within milliseconds; when so many wait
-/// it is stuck, and refusing is better than hiding it.
-const INBOX: usize = 4096;
 /// Deadlines are looked at this often at most.
 const TICK_MS: u64 = 200;
 
-/// Everything that a thread needs to run a tunnel.
-#[derive(Debug)]
-pub(super) struct Adoption {
-    pub(super) client: Leg,
-    pub(super) backend: Leg,
-    pub(super) preludes: Preludes,
-    pub(super) record: Arc<Record>,
-}
+/// After that a predecessor knows which tunnels it has lost.
+const SETTLING_MS: u64 = 2000;
 
-/// A handle on one of the engine's threads.
-#[derive(Debug)]
-pub(super) struct Thread {
-    inbox: SyncSender<Adoption>,
-    signals: Arc<Signals>,
-    waker: Waker,
-    join: Option<JoinHandle<()>>,
+/// What a thread is told.
+pub(super) enum Order {
+    /// Run these tunnels.
+    Adopt(Vec<Tunnel>),
+    /// Let go of so many tunnels that can move, and tell which.
+    Freeze { most: usize, reply: tokio::sync::oneshot::Sender<Vec<TunnelId>> },
+    /// The successor has these.
+    Forget(Vec<TunnelId>),
+    /// The successor is gone: take back what was let go of.
+    Thaw,
 }
 
 #[derive(Debug, Default)]
@@ -53,84 +51,21 @@ struct Signals {
 }
 
 struct Engine {
+    index: usize,
     poll: Poll,
     registry: Arc<Registry>,
-    inbox: Receiver<Adoption>,
+    inbox: std::sync::mpsc::Receiver<Order>,
     signals: Arc<Signals>,
     tunnels: Slab<Tunnel>,
+    frozen: Frozen,
+    /// Where the next freeze goes on looking.
+    freeze_from: usize,
     /// Keys of tunnels with `queued` set.
     ready: VecDeque<usize>,
     scratch: Box<[u8]>,
     now_ms: u64,
     /// No deadline comes earlier.
     due_ms: u64,
-}
-
-/// A thread that panics has lost its tunnels without a word to anybody: then the whole process goes, and is replaced.
-struct Sentinel;
-
-// === impl Thread ===
-
-impl Thread {
-    pub(super) fn spawn(index: usize, registry: &Arc<Registry>) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = poll.waker();
-        let signals = Arc::new(Signals::default());
-        let (sender, inbox) = sync_channel(INBOX);
-        let engine = Engine {
-            poll,
-            registry: Arc::clone(registry),
-            inbox,
-            signals: Arc::clone(&signals),
-            tunnels: Slab::new(),
-            ready: VecDeque::new(),
-            scratch: vec![0; SCRATCH].into_boxed_slice(),
-            now_ms: 0,
-            due_ms: u64::MAX,
-        };
-        let join =
-            std::thread::Builder::new().name(format!("tunnels-{index}")).spawn(move || {
-                let sentinel = Sentinel;
-                engine.run();
-                drop(sentinel);
-            })?;
-        Ok(Self { inbox: sender, signals, waker, join: Some(join) })
-    }
-
-    /// Hands a tunnel over. False: the thread does not take it, and it is dropped.
-    pub(super) fn adopt(&self, adoption: Adoption) -> bool {
-        let taken = self.inbox.try_send(adoption).is_ok();
-        self.waker.wake();
-        taken
-    }
-
-    /// Makes the thread look at all deadlines.
-    pub(super) fn recheck(&self) {
-        self.signals.recheck.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    pub(super) fn stop(&self) {
-        self.signals.stop.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    pub(super) fn join(&mut self) {
-        if let Some(join) = self.join.take()
-            && join.join().is_err()
-        {
-            tracing::error!("a tunnel thread panicked");
-        }
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a tunnel thread panicked; giving up the process");
-            std::process::abort();
-        }
-    }
 }
 
 // === impl Engine ===
@@ -155,8 +90,8 @@ impl Engine {
                 if self.signals.stop.load(Ordering::Acquire) {
                     return self.end_all(Cause::Shutdown);
                 }
-                while let Ok(adoption) = self.inbox.try_recv() {
-                    self.adopt(adoption);
+                while let Ok(order) = self.inbox.try_recv() {
+                    self.obey(order);
                 }
                 if self.signals.recheck.swap(false, Ordering::AcqRel) {
                     self.due_ms = 0;
@@ -166,6 +101,9 @@ impl Engine {
                 if let Some(key) = self.ready.pop_front() {
                     self.give_turn(key);
                 }
+            }
+            if self.now_ms >= self.frozen.due_ms() {
+                self.thaw();
             }
             if self.now_ms >= self.due_ms {
                 self.end_due();
@@ -177,30 +115,47 @@ impl Engine {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let left_ms = || self.due_ms.saturating_sub(self.registry.clock.now_ms());
-        (self.due_ms != u64::MAX).then(|| Duration::from_millis(left_ms()))
+        let due_ms = self.due_ms.min(self.frozen.due_ms());
+        let left_ms = || due_ms.saturating_sub(self.registry.clock.now_ms());
+        (due_ms != u64::MAX).then(|| Duration::from_millis(left_ms()))
     }
 
     fn note(&mut self, Change { token, flags }: Change) {
         let (key, side) = split(token);
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        match side {
-            Side::Client => tunnel.client.note(flags),
-            Side::Backend => tunnel.backend.note(flags),
-        }
-        if !tunnel.queued {
+        if tunnel.note(side, flags) && !tunnel.queued {
             tunnel.queued = true;
             self.ready.push_back(key);
         }
     }
 
-    /// Takes a tunnel over and gives it a turn at once: its sessions may hold bytes that no event will announce.
-    fn adopt(&mut self, Adoption { client, backend, preludes, record }: Adoption) {
-        self.due_ms = self.due_ms.min(record.due().0);
-        let mut tunnel = Tunnel::new(client, backend, preludes, record);
-        tunnel.queued = true;
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Adopt(tunnels) => tunnels.into_iter().for_each(|tunnel| self.adopt(tunnel)),
+            Order::Freeze { most, reply } => {
+                // Who asked may have lost its line meanwhile; then they thaw.
+                drop(reply.send(self.freeze(most)));
+            }
+            Order::Forget(ids) => {
+                for record in ids.into_iter().filter_map(|id| self.frozen.forget(id)) {
+                    self.registry.forget(&record);
+                }
+            }
+            Order::Thaw => self.thaw(),
+        }
+    }
+
+    /// Takes a tunnel over. One that it opened gets a turn at once: its sessions may hold bytes that no event will
+    /// announce.
+    fn adopt(&mut self, tunnel: Tunnel) {
+        // A predecessor that has not heard yet that it is gone may still give it a deadline.
+        let settled_ms = self.now_ms + SETTLING_MS;
+        self.due_ms = self.due_ms.min(tunnel.record.due().0).min(settled_ms);
+        let ready = tunnel.queued;
         let key = self.tunnels.insert(tunnel);
-        self.ready.push_back(key);
+        if ready {
+            self.ready.push_back(key);
+        }
         let Some(tunnel) = self.tunnels.get(key) else { return };
         let watched = self
             .poll
@@ -217,10 +172,12 @@ impl Engine {
         let Some(tunnel) = self.tunnels.get_mut(key).filter(|tunnel| tunnel.queued) else { return };
         tunnel.queued = false;
         self.registry.turns.fetch_add(1, Ordering::Relaxed);
+        self.registry.take_in_hand(self.index, Some(&tunnel.record));
+        failpoint!("turn.begun");
         let turn = tunnel.turn(&mut self.scratch);
         if turn.moved != [0, 0] {
-            tunnel.record.moved_ms.store(self.now_ms, Ordering::Relaxed);
-            self.registry.count_bytes(turn.moved);
+            tunnel.record.count_moved(turn.moved, self.now_ms);
+            self.registry.tally.count_bytes(turn.moved);
         }
         match turn.next {
             Next::Wait => {}
@@ -230,6 +187,7 @@ impl Engine {
             }
             Next::End(over) => self.end(key, over),
         }
+        self.registry.take_in_hand(self.index, None);
     }
 
     fn end_due(&mut self) {
@@ -252,22 +210,84 @@ impl Engine {
     }
 
     fn end(&mut self, key: usize, over: Over) {
-        let Some(mut tunnel) = self.tunnels.try_remove(key) else { return };
-        self.poll.remove(tunnel.client.fd());
-        self.poll.remove(tunnel.backend.fd());
-        tunnel.end(over, &mut self.scratch);
+        let Some(mut tunnel) = self.unwatch(key) else { return };
         let record = Arc::clone(&tunnel.record);
+        // On record first: a successor that finds it ends it the same way.
+        if !self.registry.begin_end(&record, over) {
+            tracing::error!(tunnel = record.id, "a tunnel of ours has another owner");
+            return self.registry.forget(&record);
+        }
+        failpoint!("end.marked");
+        tunnel.end(over, &mut self.scratch);
+        failpoint!("end.shut");
         drop(tunnel);
         self.registry.end(&record, over.cause);
     }
 
+    /// Takes a tunnel out of the slab and the epoll instance: a duplicate elsewhere would keep it firing.
+    fn unwatch(&mut self, key: usize) -> Option<Tunnel> {
+        let tunnel = self.tunnels.try_remove(key)?;
+        self.poll.remove(tunnel.client.fd());
+        self.poll.remove(tunnel.backend.fd());
+        Some(tunnel)
+    }
+
     fn end_all(&mut self, cause: Cause) {
-        while let Ok(adoption) = self.inbox.try_recv() {
-            self.adopt(adoption);
+        while let Ok(order) = self.inbox.try_recv() {
+            self.obey(order);
         }
-        let keys: Vec<usize> = self.tunnels.iter().map(|(key, _)| key).collect();
+        self.thaw();
+        // What the vault holds is left as it is: a successor takes it, as after a crash.
+        let mine = self.tunnels.iter().filter(|(_, tunnel)| !tunnel.record.is_protected());
+        let keys: Vec<usize> = mine.map(|(key, _)| key).collect();
         for key in keys {
             self.end(key, Over::orderly(cause));
+        }
+    }
+
+    /// Lets go of tunnels for the successor: from here on nothing of this process touches them, unless they thaw.
+    fn freeze(&mut self, most: usize) -> Vec<TunnelId> {
+        let generation = self.registry.generation;
+        let (owned, frozen) = (Owner::owned(generation), Owner::frozen(generation));
+        let movable = |tunnel: &Tunnel| tunnel.record.portable && tunnel.record.is_protected();
+        let mut ids = Vec::new();
+        let begin = self.freeze_from;
+        // A slab's keys stay; a freeze goes on where the last one stopped, and at its end starts over.
+        let keys: Vec<usize> = (self.tunnels.iter())
+            .filter(|(key, tunnel)| *key >= begin && movable(tunnel))
+            .map(|(key, _)| key)
+            .take(most)
+            .collect();
+        self.freeze_from = keys.last().filter(|_| keys.len() == most).map_or(0, |key| key + 1);
+        for key in keys {
+            let Some(tunnel) = self.unwatch(key) else { continue };
+            let record = Arc::clone(&tunnel.record);
+            record.cell().frozen_at_us.store(self.registry.clock.now_us(), Ordering::Relaxed);
+            failpoint!("freeze.before");
+            if record.cell().swap_owner(owned, frozen) {
+                failpoint!("freeze.frozen");
+                ids.push(record.id);
+                self.frozen.keep(tunnel, self.now_ms);
+            } else {
+                tracing::error!(tunnel = record.id, "a tunnel of ours has another owner");
+                self.registry.forget(&record);
+            }
+        }
+        ids
+    }
+
+    /// Takes back what no successor has taken; what one has taken is its own.
+    fn thaw(&mut self) {
+        let generation = self.registry.generation;
+        let (owned, frozen) = (Owner::owned(generation), Owner::frozen(generation));
+        for tunnel in self.frozen.take_all() {
+            if tunnel.record.cell().swap_owner(frozen, owned) {
+                self.adopt(tunnel);
+            } else {
+                let record = Arc::clone(&tunnel.record);
+                drop(tunnel);
+                self.registry.forget(&record);
+            }
         }
     }
 }

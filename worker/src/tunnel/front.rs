@@ -3,55 +3,103 @@
 //! Closing is setting a deadline that has come: the tunnel's thread ends it. So nothing here waits for a thread, and
 //! no close can be lost to a full queue.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use holdfast_proto::control;
+use holdfast_proto::process::{self, ProcessId};
+use holdfast_proto::{control, failpoint};
 
-use super::engine::{Adoption, Thread};
+use super::adopt::Waiting;
+use super::arena::{Arena, Owner, Texts, ends};
+use super::counters::{self, Snapshot};
+use super::engine::{Order, Thread};
 use super::leg::Leg;
-use super::record::Record;
+use super::record::{NEVER, Record, unix_ms};
 use super::registry::Registry;
+use super::relay::Tunnel;
+use super::slot::Slot;
+use super::tally::Tally;
 use super::totals::Totals;
-use super::{Cause, OpenError, Preludes, TunnelFacts, TunnelId, sys};
+use super::{Cause, OpenError, Preludes, StartError, TunnelFacts, TunnelId, sys};
 
 /// Ids of a generation; a worker that opens a million tunnels a second lives twelve days on them.
 const COUNTER_BITS: u32 = 40;
+/// How long a tunnel waits for the vault before it opens unprotected: no client notices it, and a vault that is so late
+/// is stopped, not slow.
+const DEPOSIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Opens, lists and ends the tunnels of a process. Dropping it ends them all and stops the threads.
-#[derive(Debug)]
 pub struct Tunnels {
-    registry: Arc<Registry>,
-    threads: Vec<Thread>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) threads: Vec<Thread>,
+    pub(super) waiting: Waiting,
     next_thread: AtomicUsize,
     first_id: TunnelId,
     counter: AtomicU64,
+    /// This kernel's counters can be trusted: tunnels may move.
+    portable: bool,
+}
+
+/// A tunnel that is not open yet; one that does not come about leaves nothing behind.
+struct Opening<'a> {
+    registry: &'a Registry,
+    record: Option<Arc<Record>>,
 }
 
 // === impl Tunnels ===
 
 impl Tunnels {
-    /// Starts the engine with this many threads, at least one. Ids are unique across generations of a listener.
-    pub fn start(threads: usize, generation: u64) -> io::Result<Arc<Self>> {
-        let registry = Arc::new(Registry::new());
+    /// Starts the engine with this many threads, at least one, on an arena and a tally of its own. Ids are unique across
+    /// generations of a listener.
+    pub fn start(threads: usize, generation: u64) -> Result<Arc<Self>, StartError> {
+        let arena = Arena::create().map_err(|error| StartError::Arena(error.into()))?;
+        let tally = Tally::create().map_err(|error| StartError::Tally(error.into()))?;
+        Self::start_on(threads, generation, arena, tally)
+    }
+
+    pub(super) fn start_on(
+        threads: usize,
+        generation: u64,
+        arena: Arena,
+        tally: Tally,
+    ) -> Result<Arc<Self>, StartError> {
+        clear_table(&arena, generation);
+        let me = ProcessId::me().map_err(StartError::Thread)?;
+        if !arena.enrol(generation, me) {
+            return Err(StartError::Crowded);
+        }
+        let portable = counters::self_test()
+            .inspect_err(|error| {
+                let error: &dyn std::error::Error = error;
+                tracing::error!(
+                    error,
+                    "this kernel's counters do not behave: tunnels drain, they do not move"
+                );
+            })
+            .is_ok();
+        let registry = Arc::new(Registry::new(generation, Arc::new(arena), Arc::new(tally)));
         let threads = (0..threads.max(1))
             .map(|index| Thread::spawn(index, &registry))
-            .collect::<io::Result<Vec<_>>>()?;
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(StartError::Thread)?;
         Ok(Arc::new(Self {
             registry,
             threads,
+            waiting: Waiting::default(),
             next_thread: AtomicUsize::new(0),
             first_id: generation << COUNTER_BITS,
             counter: AtomicU64::new(1),
+            portable,
         }))
     }
 
-    /// Begins a tunnel: registers it, then lets its thread say the 101 and relay.
+    /// Begins a tunnel: writes it down, has the vault hold its sockets, then lets its thread say the 101 and relay.
     ///
-    /// The two steps are apart on purpose: between them nothing has been said to the client.
-    pub fn open(
+    /// Killed before the vault has answered: nothing has been said to the client. Killed after: a successor says it.
+    pub async fn open(
         &self,
         client: Leg,
         backend: Leg,
@@ -61,30 +109,86 @@ impl Tunnels {
         for leg in [&client, &backend] {
             sys::prepare(leg.fd()).map_err(OpenError::Prepare)?;
         }
-        let record = self.register(facts);
+        let record = self.write_down(&client, &backend, &preludes, facts)?;
         let id = record.id;
-        self.launch(Adoption { client, backend, preludes, record })?;
+        let mut opening = Opening { registry: &self.registry, record: Some(record.clone()) };
+        failpoint!("open.published");
+        if record.portable {
+            let stored = self.registry.outbox.deposit(record.clone());
+            let held = tokio::time::timeout(DEPOSIT_PATIENCE, stored).await;
+            if !matches!(held, Ok(Ok(true))) {
+                tracing::debug!(tunnel = id, "opened unprotected");
+            }
+        }
+        failpoint!("open.deposited");
+        record.mark(ends::OPENED);
+        let mut tunnel = Tunnel::new(client, backend, preludes, record.clone());
+        tunnel.queued = true;
+        // Before a byte can go out: what a client has seen is counted.
+        self.registry.tally.count_opened();
+        let thread = self.threads.get(record.thread).ok_or(OpenError::Refused)?;
+        if !thread.tell(Order::Adopt(vec![tunnel])) {
+            return Err(OpenError::Refused);
+        }
+        opening.record = None;
         Ok(id)
     }
 
-    fn register(&self, facts: TunnelFacts) -> Arc<Record> {
+    /// Claims a cell and publishes it whole: from then on a successor can make a tunnel of it.
+    fn write_down(
+        &self,
+        client: &Leg,
+        backend: &Leg,
+        preludes: &Preludes,
+        facts: TunnelFacts,
+    ) -> Result<Arc<Record>, OpenError> {
+        let generation = self.registry.generation;
+        let slot = Slot::claim(&self.registry.arena, generation).ok_or(OpenError::Full)?;
         let id = self.first_id | self.counter.fetch_add(1, Ordering::Relaxed);
-        let turn = self.next_thread.fetch_add(1, Ordering::Relaxed);
-        let thread = turn % self.threads.len();
-        let record = Arc::new(Record::new(id, facts, thread, self.registry.clock.now_ms()));
+        let to_client = [preludes.head.as_slice(), preludes.to_client.as_slice()];
+        let texts = Texts::from(&facts);
+        if let Err(error) = slot.write_heap(&texts, &to_client, &preludes.to_backend) {
+            slot.free();
+            return Err(OpenError::Arena(error.into()));
+        }
+        let plain = |leg: &Leg| !leg.is_tls() && counters::is_plain_tcp(leg.fd()).unwrap_or(false);
+        let mut portable = self.portable && plain(client) && plain(backend);
+        if portable {
+            match (Snapshot::read(client.fd()), Snapshot::read(backend.fd())) {
+                (Ok(client), Ok(backend)) => {
+                    slot.set_baselines(client.baseline(), backend.baseline());
+                }
+                _ => portable = false,
+            }
+        }
+        let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+        let now_ms = self.registry.clock.now_ms();
+        store(&slot.id, id);
+        store(&slot.opened_unix_ms, unix_ms(facts.opened));
+        store(&slot.opened_mono_ms, now_ms);
+        let idle_ms = u64::try_from(facts.idle_timeout.as_millis()).unwrap_or(NEVER);
+        store(&slot.idle_timeout_ms, idle_ms);
+        store(&slot.moved_ms, now_ms);
+        store(&slot.stop, NEVER);
+        store(&slot.retire_ms, NEVER);
+        let head = u32::try_from(preludes.head.len()).unwrap_or(0);
+        slot.prelude_uncounted.store(head, Ordering::Relaxed);
+        slot.set_client(facts.client);
+        slot.backend_port.store(facts.backend_port, Ordering::Relaxed);
+        let sockets = [client.socket(), backend.socket()];
+        let (opening, owned) = (Owner::opening(generation), Owner::owned(generation));
+        let thread = self.next_thread();
+        let record = Arc::new(Record::new(id, facts, thread, portable, slot, sockets));
         self.registry.live().insert(id, Arc::clone(&record));
-        record
+        if !record.cell().swap_owner(opening, owned) {
+            self.registry.forget(&record);
+            return Err(OpenError::Refused);
+        }
+        Ok(record)
     }
 
-    fn launch(&self, adoption: Adoption) -> Result<(), OpenError> {
-        let record = Arc::clone(&adoption.record);
-        let taken = self.threads.get(record.thread).is_some_and(|thread| thread.adopt(adoption));
-        if taken {
-            self.registry.count_opened();
-            return Ok(());
-        }
-        self.registry.live().remove(&record.id);
-        Err(OpenError::Refused)
+    pub(super) fn next_thread(&self) -> usize {
+        self.next_thread.fetch_add(1, Ordering::Relaxed) % self.threads.len().max(1)
     }
 
     /// The live tunnels, by id.
@@ -151,6 +255,11 @@ impl Tunnels {
         self.registry.live().len() as u64
     }
 
+    /// How many live tunnels the vault holds: they outlive this process.
+    pub fn protected(&self) -> u64 {
+        self.registry.live().values().filter(|record| record.is_protected()).count() as u64
+    }
+
     /// Waits until no tunnel is live. Cancel-safe.
     pub async fn emptied(&self) {
         loop {
@@ -163,9 +272,9 @@ impl Tunnels {
         }
     }
 
-    /// Figures since the start.
+    /// Figures of the listener's life, all its processes added up.
     pub fn totals(&self) -> Totals {
-        self.registry.totals()
+        self.registry.tally.totals()
     }
 
     /// Turns given to tunnels so far: what the engine has worked, to tell a tunnel that waits from one that spins.
@@ -173,10 +282,29 @@ impl Tunnels {
         self.registry.turns.load(Ordering::Relaxed)
     }
 
-    fn recheck(&self) {
+    pub(super) fn recheck(&self) {
         for thread in &self.threads {
             thread.recheck();
         }
+    }
+}
+
+/// Takes processes that are gone and have left nothing out of the arena's table. One that was never written down whole
+/// was killed in the middle: a generation starts only when the one before it has.
+fn clear_table(arena: &Arena, generation: u64) {
+    let owners: BTreeSet<_> =
+        arena.occupied().filter_map(|(_, cell)| cell.owner()).map(|it| it.generation).collect();
+    for (earlier, process) in arena.processes() {
+        let gone = process.map_or(earlier < generation, |process| !process::runs(process));
+        if gone && !owners.contains(&earlier) {
+            arena.leave(earlier);
+        }
+    }
+}
+
+impl std::fmt::Debug for Tunnels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnels").field("active", &self.active()).finish_non_exhaustive()
     }
 }
 
@@ -187,6 +315,20 @@ impl Drop for Tunnels {
         }
         for thread in &mut self.threads {
             thread.join();
+        }
+        let (arena, generation) = (&self.registry.arena, self.registry.generation);
+        let mut owners = arena.occupied().filter_map(|(_, cell)| cell.owner());
+        // What is left is a successor's to take, and to clear away.
+        if !owners.any(|owner| owner.generation == generation) {
+            arena.leave(generation);
+        }
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.registry.leave(&record);
         }
     }
 }

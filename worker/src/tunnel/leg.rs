@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io::{self, BufRead as _, IoSlice, Read, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -21,7 +22,7 @@ const SEALED_AHEAD: usize = 32 * 1024;
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, as epoll tells them")]
 pub struct Leg {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     session: Option<Box<Session>>,
     readable: bool,
     writable: bool,
@@ -62,6 +63,11 @@ pub(super) enum Broken {
 impl Leg {
     /// A TCP connection without TLS.
     pub fn plain(fd: OwnedFd) -> Self {
+        Self::over(Arc::new(fd))
+    }
+
+    /// A leg over a socket that the tunnel's record holds too.
+    pub(super) fn over(fd: Arc<OwnedFd>) -> Self {
         Self {
             fd,
             session: None,
@@ -79,6 +85,30 @@ impl Leg {
         tls.set_buffer_limit(Some(2 * SEALED_AHEAD));
         let session = Some(Box::new(Session { tls, close_notified: false }));
         Self { session, ..Self::plain(fd) }
+    }
+
+    /// One that was taken over: what it is ready for, epoll will say.
+    pub(super) fn resumed(fd: Arc<OwnedFd>) -> Self {
+        Self { readable: false, writable: false, ..Self::over(fd) }
+    }
+
+    pub(super) fn socket(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// Whether TLS runs over it.
+    pub(super) fn is_tls(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Poll has reported an error, or an earlier process has seen a reset.
+    pub(super) fn is_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// Notes a reset that poll no longer reports.
+    pub(super) fn note_reset(&mut self) {
+        self.reset = true;
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -165,6 +195,9 @@ impl Leg {
         if count == 0 {
             return Ok(());
         }
+        if holdfast_proto::planted!("skip-discard") {
+            return Ok(());
+        }
         let seen = scratch.get_mut(..count).unwrap_or_default();
         sys::discard(self.fd.as_fd(), seen)?;
         // Only now: what the other leg has not taken is still here, and no event will say so again.
@@ -172,6 +205,11 @@ impl Leg {
             self.readable = false;
         }
         Ok(())
+    }
+
+    /// Discards bytes that the other leg has had from an earlier process; a plain leg's only.
+    pub(super) fn discard(&self, count: usize, scratch: &mut [u8]) -> Result<usize, Errno> {
+        sys::discard(self.fd.as_fd(), scratch.get_mut(..count).unwrap_or_default())
     }
 
     /// Whether `put` would take anything now.

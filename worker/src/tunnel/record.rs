@@ -1,20 +1,27 @@
-//! What a tunnel's thread and everybody else share about it: its facts, its counters and its deadlines.
+//! One live tunnel as this process knows it: its facts, its two sockets, and its cell in the arena, which holds all
+//! that a successor needs.
 //!
-//! All of it is atomic; the thread never waits for those who list or close.
+//! Counters, deadlines and marks live in the cell, as atomics; the tunnel's thread never waits for those who list or
+//! close. Nothing here moves a byte.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_proto::control;
 
+use super::arena::{Cell, ends};
+use super::relay::Side;
+use super::slot::Slot;
 use super::{Cause, TunnelFacts, TunnelId};
 
 /// No deadline. Later than any other.
-const NEVER: u64 = u64::MAX;
+pub(super) const NEVER: u64 = u64::MAX;
 
-/// Milliseconds since the engine started.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock(Instant);
+/// The kernel's monotonic clock: the same for every process, so that deadlines outlive the one that set them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Clock;
 
 /// One live tunnel.
 #[derive(Debug)]
@@ -23,71 +30,147 @@ pub(super) struct Record {
     pub(super) facts: TunnelFacts,
     /// Index of the thread that runs it.
     pub(super) thread: usize,
-    pub(super) opened_ms: u64,
-    pub(super) bytes_in: AtomicU64,
-    pub(super) bytes_out: AtomicU64,
-    /// When a byte moved last.
-    pub(super) moved_ms: AtomicU64,
-    /// `ms << 8 | cause`, so that the least is the earliest. Never taken back.
-    stop: AtomicU64,
-    /// Set while the backend is not configured.
-    retire_ms: AtomicU64,
+    /// Both legs are plain TCP with counters that can be trusted: it can move to another process.
+    pub(super) portable: bool,
+    pub(super) slot: Slot,
+    client: Arc<OwnedFd>,
+    backend: Arc<OwnedFd>,
+    /// The vault holds its sockets.
+    protected: AtomicBool,
 }
+
+// === impl Clock ===
 
 impl Clock {
-    pub(super) fn start() -> Self {
-        Self(Instant::now())
-    }
-
     pub(super) fn now_ms(self) -> u64 {
-        self.at_ms(Instant::now())
+        self.now_us() / 1000
     }
 
-    /// An instant on this clock; what lies before its start is its start.
+    #[expect(
+        clippy::unused_self,
+        reason = "there is one such clock, and it is asked for by its name"
+    )]
+    pub(super) fn now_us(self) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let (seconds, nanos) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+        seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000)
+    }
+
+    /// An instant on this clock; what is past is now.
     pub(super) fn at_ms(self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.0).as_millis()).unwrap_or(NEVER)
+        let left = at.saturating_duration_since(Instant::now()).as_millis();
+        self.now_ms().saturating_add(u64::try_from(left).unwrap_or(NEVER))
     }
 }
 
+// === impl Record ===
+
 impl Record {
-    pub(super) fn new(id: TunnelId, facts: TunnelFacts, thread: usize, now_ms: u64) -> Self {
-        Self {
-            id,
-            facts,
-            thread,
-            opened_ms: now_ms,
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            moved_ms: AtomicU64::new(now_ms),
-            stop: AtomicU64::new(NEVER),
-            retire_ms: AtomicU64::new(NEVER),
+    pub(super) fn new(
+        id: TunnelId,
+        facts: TunnelFacts,
+        thread: usize,
+        portable: bool,
+        slot: Slot,
+        [client, backend]: [Arc<OwnedFd>; 2],
+    ) -> Self {
+        let protected = AtomicBool::new(false);
+        Self { id, facts, thread, portable, slot, client, backend, protected }
+    }
+
+    pub(super) fn cell(&self) -> &Cell {
+        &self.slot
+    }
+
+    /// The sockets, client's first.
+    pub(super) fn sockets(&self) -> [&Arc<OwnedFd>; 2] {
+        [&self.client, &self.backend]
+    }
+
+    pub(super) fn is_protected(&self) -> bool {
+        self.protected.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the vault holds it.
+    pub(super) fn protect(&self, held: bool) {
+        self.protected.store(held, Ordering::Relaxed);
+        if held {
+            self.mark(ends::PROTECTED);
         }
+    }
+
+    pub(super) fn mark(&self, flag: u64) {
+        self.cell().set_ends(flag);
+    }
+
+    pub(super) fn is_marked(&self, flag: u64) -> bool {
+        self.cell().has_ends(flag)
+    }
+
+    /// Which side ended first, as a cause.
+    pub(super) fn first_end(&self) -> Option<Cause> {
+        if self.is_marked(ends::FIRST_END_CLIENT) {
+            let truncated = self.is_marked(ends::CLIENT_TRUNCATED);
+            Some(if truncated { Cause::Truncated } else { Cause::Client })
+        } else if self.is_marked(ends::FIRST_END_BACKEND) {
+            let truncated = self.is_marked(ends::BACKEND_TRUNCATED);
+            Some(if truncated { Cause::Truncated } else { Cause::Backend })
+        } else {
+            None
+        }
+    }
+
+    /// Notes that a side has ended; the first one is the cause of the tunnel's end.
+    pub(super) fn note_end(&self, side: Side, truncated: bool) {
+        let (end, cut) = match side {
+            Side::Client => (ends::FIRST_END_CLIENT, ends::CLIENT_TRUNCATED),
+            Side::Backend => (ends::FIRST_END_BACKEND, ends::BACKEND_TRUNCATED),
+        };
+        if truncated {
+            self.mark(cut);
+        }
+        if self.first_end().is_none() {
+            self.mark(end);
+        }
+    }
+
+    pub(super) fn count_moved(&self, [inward, outward]: [u64; 2], now_ms: u64) {
+        let cell = self.cell();
+        if inward != 0 {
+            cell.bytes_in.fetch_add(inward, Ordering::Relaxed);
+        }
+        if outward != 0 {
+            cell.bytes_out.fetch_add(outward, Ordering::Relaxed);
+        }
+        cell.moved_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// Sets a deadline; an earlier one stays.
     pub(super) fn stop_at(&self, at_ms: u64, cause: Cause) {
         // 2^56 milliseconds are two million years.
-        self.stop.fetch_min((at_ms.min(NEVER >> 9) << 8) | cause as u64, Ordering::Relaxed);
+        let stop = (at_ms.min(NEVER >> 9) << 8) | cause as u64;
+        self.cell().stop.fetch_min(stop, Ordering::Relaxed);
     }
 
     /// Starts the time that is left without the backend, unless it runs already; or stops it.
     pub(super) fn retire_at(&self, at_ms: Option<u64>) {
+        let retire = &self.cell().retire_ms;
         match at_ms {
-            Some(at_ms) => self.retire_ms.fetch_min(at_ms, Ordering::Relaxed),
-            None => self.retire_ms.swap(NEVER, Ordering::Relaxed),
+            Some(at_ms) => retire.fetch_min(at_ms, Ordering::Relaxed),
+            None => retire.swap(NEVER, Ordering::Relaxed),
         };
     }
 
     /// The next deadline as of now, and what it means.
     pub(super) fn due(&self) -> (u64, Cause) {
-        let stop = self.stop.load(Ordering::Relaxed);
-        let code = usize::try_from(stop & 0xff).unwrap_or_default();
-        let cause = Cause::ALL.get(code).copied().unwrap_or(Cause::Lost);
+        let cell = self.cell();
+        let stop = cell.stop.load(Ordering::Relaxed);
+        let cause = Cause::from_code(stop & 0xff);
         let stop = if stop == NEVER { NEVER } else { stop >> 8 };
-        let retire = self.retire_ms.load(Ordering::Relaxed);
-        let idle = match u64::try_from(self.facts.idle_timeout.as_millis()) {
-            Ok(limit @ 1..) => self.moved_ms.load(Ordering::Relaxed).saturating_add(limit),
-            Ok(0) | Err(_) => NEVER,
+        let retire = cell.retire_ms.load(Ordering::Relaxed);
+        let idle = match cell.idle_timeout_ms.load(Ordering::Relaxed) {
+            0 => NEVER,
+            limit => cell.moved_ms.load(Ordering::Relaxed).saturating_add(limit),
         };
         let mut due = (stop, cause);
         for other in [(retire, Cause::BackendRemoved), (idle, Cause::Idle)] {
@@ -96,6 +179,12 @@ impl Record {
             }
         }
         due
+    }
+
+    /// How long it has been open.
+    pub(super) fn age(&self, now_ms: u64) -> Duration {
+        let opened_ms = self.cell().opened_mono_ms.load(Ordering::Relaxed);
+        Duration::from_millis(now_ms.saturating_sub(opened_ms))
     }
 
     pub(super) fn backend(&self) -> String {
@@ -109,7 +198,7 @@ impl Record {
 
     /// The tunnel as operators see it.
     pub(super) fn describe(&self, now_ms: u64) -> control::Tunnel {
-        let facts = &self.facts;
+        let (facts, cell) = (&self.facts, self.cell());
         control::Tunnel {
             id: self.id,
             site: facts.site.to_string(),
@@ -118,15 +207,16 @@ impl Record {
             backend: self.backend(),
             client: facts.client.to_string(),
             opened_unix_ms: unix_ms(facts.opened),
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
-            idle_ms: now_ms.saturating_sub(self.moved_ms.load(Ordering::Relaxed)),
+            bytes_in: cell.bytes_in.load(Ordering::Relaxed),
+            bytes_out: cell.bytes_out.load(Ordering::Relaxed),
+            idle_ms: now_ms.saturating_sub(cell.moved_ms.load(Ordering::Relaxed)),
             trace_id: facts.trace_id.to_string(),
         }
     }
 }
 
-fn unix_ms(at: SystemTime) -> u64 {
+/// A wall-clock time as the arena keeps it.
+pub(super) fn unix_ms(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,95 +1,119 @@
-//! The live tunnels of a worker, by id, and what they add up to: shared by the engine's threads and their front.
+//! The live tunnels of a worker, by id, and what they share: the arena, the tally, what goes to the vault.
 //!
 //! Nothing here waits; no code that can panic runs under a lock.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use holdfast_proto::failpoint;
 use tokio::sync::Notify;
 
+use super::arena::{Arena, Owner, ends};
+use super::outbox::Outbox;
 use super::record::{Clock, Record};
-use super::totals::Totals;
+use super::relay::Over;
+use super::tally::Tally;
 use super::{Cause, TunnelId};
 
 /// What the threads share.
 #[derive(Debug)]
 pub(super) struct Registry {
+    pub(super) generation: u64,
     pub(super) clock: Clock,
+    pub(super) arena: Arc<Arena>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) outbox: Outbox,
     live: Mutex<HashMap<TunnelId, Arc<Record>>>,
-    totals: Mutex<Totals>,
     /// Notified when the last live tunnel has ended.
     pub(super) emptied: Notify,
-    opened: AtomicU64,
     pub(super) turns: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
 }
 
 // === impl Registry ===
 
 impl Registry {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(generation: u64, arena: Arc<Arena>, tally: Arc<Tally>) -> Self {
         Self {
-            clock: Clock::start(),
+            generation,
+            clock: Clock,
+            arena,
+            tally,
+            outbox: Outbox::default(),
             live: Mutex::default(),
-            totals: Mutex::default(),
             emptied: Notify::new(),
-            opened: AtomicU64::new(0),
             turns: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn count_bytes(&self, [inward, outward]: [u64; 2]) {
-        self.bytes_in.fetch_add(inward, Ordering::Relaxed);
-        self.bytes_out.fetch_add(outward, Ordering::Relaxed);
+    /// Says which tunnel a thread has in hand: should the process die of it, its successor knows which it was.
+    pub(super) fn take_in_hand(&self, thread: usize, record: Option<&Record>) {
+        if let Some(hand) = self.arena.hand(self.generation, thread) {
+            let index = record.map_or(0, |record| record.slot.index() + 1);
+            hand.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes down that a tunnel ends, and how. False: it is another process's.
+    pub(super) fn begin_end(&self, record: &Record, over: Over) -> bool {
+        let (owned, ending) = (Owner::owned(self.generation), Owner::ending(self.generation));
+        record.cell().decide(over.cause);
+        if !over.is_orderly() {
+            record.mark(ends::ABRUPT);
+        }
+        record.cell().swap_owner(owned, ending)
     }
 
     /// Takes an ended tunnel out, counts it and says so.
     pub(super) fn end(&self, record: &Record, cause: Cause) {
-        let duration_ms = self.clock.now_ms().saturating_sub(record.opened_ms);
-        let duration = Duration::from_millis(duration_ms);
-        tracing::info!(
-            tunnel = record.id,
-            cause = cause.as_str(),
-            bytes_in = record.bytes_in.load(Ordering::Relaxed),
-            bytes_out = record.bytes_out.load(Ordering::Relaxed),
-            duration_ms,
-            site = &*record.facts.site,
-            pool = &*record.facts.pool,
-            backend = record.backend(),
-            client = %record.facts.client,
-            trace_id = &*record.facts.trace_id,
-            "tunnel ended"
-        );
-        // Counted before it is gone, so that who has seen it go also sees it counted.
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).count_end(cause, duration);
+        let cell = record.cell();
+        if !record.is_marked(ends::COUNTED) {
+            let duration = record.age(self.clock.now_ms());
+            tracing::info!(
+                tunnel = record.id,
+                cause = cause.as_str(),
+                bytes_in = cell.bytes_in.load(Ordering::Relaxed),
+                bytes_out = cell.bytes_out.load(Ordering::Relaxed),
+                duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+                site = &*record.facts.site,
+                pool = &*record.facts.pool,
+                backend = record.backend(),
+                client = %record.facts.client,
+                trace_id = &*record.facts.trace_id,
+                "tunnel ended"
+            );
+            failpoint!("end.told");
+            // Marked first: one that dies in between leaves a count too few, never one too many.
+            record.mark(ends::COUNTED);
+            // Counted before it is gone, so that who has seen it go also sees it counted.
+            self.tally.count_end(cause, duration);
+        }
+        failpoint!("end.counted");
+        self.leave(record);
+    }
+
+    /// Takes out a tunnel that never came about, or has ended: the vault lets go of it, its cell is free.
+    pub(super) fn leave(&self, record: &Record) {
+        self.take_out(record.id);
+        record.slot.free();
+        failpoint!("end.freed");
+        self.outbox.release(record.id);
+    }
+
+    /// Takes out a tunnel that is another process's now: nothing of it is touched.
+    pub(super) fn forget(&self, record: &Record) {
+        self.take_out(record.id);
+    }
+
+    fn take_out(&self, id: TunnelId) {
         let empty = {
             let mut live = self.live();
-            live.remove(&record.id);
+            live.remove(&id);
             live.is_empty()
         };
         if empty {
             self.emptied.notify_waiters();
         }
-    }
-
-    /// Figures since the start.
-    pub(super) fn totals(&self) -> Totals {
-        let closed = self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Totals {
-            opened: self.opened.load(Ordering::Relaxed),
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
-            ..closed
-        }
-    }
-
-    pub(super) fn count_opened(&self) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn live(&self) -> MutexGuard<'_, HashMap<TunnelId, Arc<Record>>> {

@@ -7,13 +7,21 @@
 //! ```
 //! Each direction waits only for what it lacks. A tunnel in which nothing can move costs nothing, yet a reset of
 //! either leg ends it at once. Here no byte is looked at.
+//!
+//! Between any two calls the process may die: what a successor must know of a tunnel is in the kernel, or in its
+//! record before the call that changes it (`resume` is the successor's side).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use holdfast_proto::{failpoint, planted};
+use rustix::event::epoll::EventFlags;
+
+use super::arena::ends;
 use super::leg::{Broken, Leg, Look};
 use super::record::Record;
 use super::{Cause, Preludes};
+
+mod resume;
 
 /// What one direction may move before the other tunnels of the thread get their turn.
 const TURN: u64 = 256 * 1024;
@@ -26,13 +34,16 @@ pub(super) struct Tunnel {
     pub(super) record: Arc<Record>,
     /// Waits for its turn.
     pub(super) queued: bool,
+    /// Taken over, and how far its directions have come is not known yet.
+    fresh: bool,
     to_backend: Direction,
     to_client: Direction,
-    first_end: Option<Cause>,
 }
 
 #[derive(Debug)]
 struct Direction {
+    /// Where its bytes go.
+    towards: Side,
     prelude: Option<Box<Prelude>>,
     source_end: Option<End>,
     done: bool,
@@ -118,31 +129,46 @@ impl Tunnel {
             backend,
             record,
             queued: false,
-            to_backend: Direction::new(to_backend, 0),
-            to_client: Direction::new(towards_client, uncounted),
-            first_end: None,
+            fresh: false,
+            to_backend: Direction::new(Side::Backend, to_backend, 0),
+            to_client: Direction::new(Side::Client, towards_client, uncounted),
         }
+    }
+
+    /// Whether what epoll has reported is worth a turn. A tunnel that was just taken over is told of every leg that
+    /// can be written to, and has no use for it unless its first bytes are still to go.
+    pub(super) fn note(&mut self, side: Side, flags: EventFlags) -> bool {
+        let leg = match side {
+            Side::Client => &mut self.client,
+            Side::Backend => &mut self.backend,
+        };
+        leg.note(flags);
+        !self.fresh || flags != EventFlags::OUT || self.owes_prelude()
     }
 
     /// Moves what can be moved, within a turn's bound.
     pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
-        let inward = self.to_backend.pump(&mut self.client, &mut self.backend, scratch);
-        self.note_end(Side::Client);
+        if std::mem::take(&mut self.fresh)
+            && let Err(over) = self.resume(scratch)
+        {
+            return Turn { moved: [0, 0], next: Next::End(over) };
+        }
+        self.note_resets();
+        let inward =
+            self.to_backend.pump(&mut self.client, &mut self.backend, &self.record, scratch);
         // A call that reports a reset consumes it, and a further look would take it for an end: so none is made.
         let outward = if inward.broken.is_some() {
             Flow::default()
         } else {
-            self.to_client.pump(&mut self.backend, &mut self.client, scratch)
+            self.to_client.pump(&mut self.backend, &mut self.client, &self.record, scratch)
         };
-        self.note_end(Side::Backend);
         let moved = [inward.moved, outward.moved];
-        self.record.bytes_in.fetch_add(inward.moved, Ordering::Relaxed);
-        self.record.bytes_out.fetch_add(outward.moved, Ordering::Relaxed);
 
         let next = if let Some((side, broken)) = self.find_break(&inward, &outward) {
+            self.record.mark(reset_mark(side));
             Next::End(self.break_up(side, broken))
         } else if self.to_backend.done && self.to_client.done {
-            Next::End(Over::orderly(self.first_end.unwrap_or(Cause::Lost)))
+            Next::End(Over::orderly(self.record.first_end().unwrap_or(Cause::Lost)))
         } else if inward.more || outward.more {
             Next::Again
         } else {
@@ -195,20 +221,26 @@ impl Tunnel {
         let cause = match (broken, side) {
             (Broken::Protocol, _) => Cause::ProtocolError,
             (Broken::PeerLost, _) => Cause::PeerLost,
-            (Broken::Reset, Side::Client) => self.first_end.unwrap_or(Cause::Client),
-            (Broken::Reset, Side::Backend) => self.first_end.unwrap_or(Cause::Backend),
+            (Broken::Reset, Side::Client) => self.record.first_end().unwrap_or(Cause::Client),
+            (Broken::Reset, Side::Backend) => self.record.first_end().unwrap_or(Cause::Backend),
         };
         Over { cause, manner: Manner::Broken(side, broken) }
     }
 
-    fn note_end(&mut self, side: Side) {
-        let (direction, cause) = match side {
-            Side::Client => (&self.to_backend, Cause::Client),
-            Side::Backend => (&self.to_client, Cause::Backend),
-        };
-        if let (None, Some(end)) = (self.first_end, direction.source_end) {
-            self.first_end = Some(if end.truncated { Cause::Truncated } else { cause });
+    /// A reset is on record before a call can consume it.
+    fn note_resets(&self) {
+        for (leg, side) in [(&self.client, Side::Client), (&self.backend, Side::Backend)] {
+            if leg.is_reset() {
+                self.record.mark(reset_mark(side));
+            }
         }
+    }
+}
+
+fn reset_mark(side: Side) -> u64 {
+    match side {
+        Side::Client => ends::CLIENT_RESET,
+        Side::Backend => ends::BACKEND_RESET,
     }
 }
 
@@ -219,19 +251,34 @@ impl Over {
     pub(super) fn orderly(cause: Cause) -> Self {
         Self { cause, manner: Manner::Orderly }
     }
+
+    /// An end for which nobody may take a FIN for the end of the bytes: both legs are reset.
+    pub(super) fn abrupt(cause: Cause) -> Self {
+        Self { cause, manner: Manner::Broken(Side::Client, Broken::Reset) }
+    }
+
+    pub(super) fn is_orderly(self) -> bool {
+        self.manner == Manner::Orderly
+    }
 }
 
 // === impl Direction ===
 
 impl Direction {
-    fn new(bytes: Vec<u8>, uncounted: usize) -> Self {
+    fn new(towards: Side, bytes: Vec<u8>, uncounted: usize) -> Self {
         let prelude = (!bytes.is_empty()).then(|| Box::new(Prelude { bytes, sent: 0, uncounted }));
-        Self { prelude, source_end: None, done: false }
+        Self { towards, prelude, source_end: None, done: false }
     }
 
-    fn pump(&mut self, source: &mut Leg, target: &mut Leg, scratch: &mut [u8]) -> Flow {
+    fn pump(
+        &mut self,
+        source: &mut Leg,
+        target: &mut Leg,
+        record: &Record,
+        scratch: &mut [u8],
+    ) -> Flow {
         let mut flow = Flow::default();
-        if let Err(broken) = self.advance(source, target, scratch, &mut flow) {
+        if let Err(broken) = self.advance(source, target, record, scratch, &mut flow) {
             flow.broken = Some(broken);
         }
         flow
@@ -241,12 +288,13 @@ impl Direction {
         &mut self,
         source: &mut Leg,
         target: &mut Leg,
+        record: &Record,
         scratch: &mut [u8],
         flow: &mut Flow,
     ) -> Result<(), (Role, Broken)> {
         let at_source = |broken| (Role::Source, broken);
         let at_target = |broken| (Role::Target, broken);
-        if self.done || !self.send_prelude(target, flow).map_err(at_target)? {
+        if self.done || !self.send_prelude(target, record, flow).map_err(at_target)? {
             return Ok(());
         }
         while self.source_end.is_none() {
@@ -258,31 +306,75 @@ impl Direction {
                 return Ok(());
             }
             let moved = match source.look(scratch).map_err(at_source)? {
-                Look::Data(bytes) => target.put(bytes).map_err(at_target)?,
+                Look::Data(bytes) => {
+                    failpoint!("relay.peeked");
+                    let moved = target.put(bytes).map_err(at_target)?;
+                    if planted!("send-twice") {
+                        target.put(bytes).map_err(at_target)?;
+                    }
+                    failpoint!("relay.sent");
+                    moved
+                }
                 Look::Dry => return Ok(()),
                 Look::End { truncated } => {
                     self.source_end = Some(End { truncated });
+                    record.note_end(self.source(), truncated);
+                    failpoint!("relay.end_seen");
                     break;
                 }
             };
             source.take(moved, scratch).map_err(at_source)?;
+            failpoint!("relay.discarded");
             flow.moved += moved as u64;
         }
         if let Some(end) = self.source_end {
+            record.mark(self.fin_mark());
+            failpoint!("relay.fin_marked");
             self.done = target.finish(end.truncated).map_err(at_target)?;
+            failpoint!("relay.fin_sent");
         }
         Ok(())
     }
 
+    fn source(&self) -> Side {
+        match self.towards {
+            Side::Client => Side::Backend,
+            Side::Backend => Side::Client,
+        }
+    }
+
+    fn fin_mark(&self) -> u64 {
+        match self.towards {
+            Side::Client => ends::CLIENT_FIN_SENT,
+            Side::Backend => ends::BACKEND_FIN_SENT,
+        }
+    }
+
+    fn prelude_mark(&self) -> u64 {
+        match self.towards {
+            Side::Client => ends::TO_CLIENT_PRELUDE_DONE,
+            Side::Backend => ends::TO_BACKEND_PRELUDE_DONE,
+        }
+    }
+
     /// True: there is none, or none any more.
-    fn send_prelude(&mut self, target: &mut Leg, flow: &mut Flow) -> Result<bool, Broken> {
+    fn send_prelude(
+        &mut self,
+        target: &mut Leg,
+        record: &Record,
+        flow: &mut Flow,
+    ) -> Result<bool, Broken> {
         while let Some(prelude) = self.prelude.as_mut() {
             let rest = prelude.bytes.get(prelude.sent..).unwrap_or_default();
             if rest.is_empty() {
                 self.prelude = None;
+                record.mark(self.prelude_mark());
+                record.slot.drop_preludes();
                 break;
             }
+            failpoint!("prelude.before");
             let sent = target.put(rest)?;
+            failpoint!("prelude.sent");
             if sent == 0 {
                 return Ok(false);
             }

@@ -86,9 +86,6 @@ pub(super) enum TallyError {
 // === impl Tally ===
 
 impl Tally {
-    /// The version of the layout.
-    pub(super) const VERSION: u32 = VERSION;
-
     /// Makes a tally with nothing counted.
     pub(super) fn create() -> Result<Self, TallyError> {
         Self::map(KIND.create()?)

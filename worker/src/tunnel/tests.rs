@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::*;
 
 mod ends;
+mod moves;
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -126,7 +127,7 @@ impl Rig {
         let (client, client_leg) = client_end(shape.client_tls).await;
         let (backend, backend_leg) = backend_end(shape.backend_tls).await;
         let tunnels = Tunnels::start(1, 3).unwrap();
-        let id = tunnels.open(client_leg, backend_leg, preludes, facts(idle)).unwrap();
+        let id = tunnels.open(client_leg, backend_leg, preludes, facts(idle)).await.unwrap();
         Self { tunnels, id, client, backend }
     }
 

@@ -57,16 +57,6 @@ impl Totals {
     pub fn handed_over_by(&self, handover: Handover) -> u64 {
         self.handed_over.get(handover as usize).copied().unwrap_or_default()
     }
-
-    pub(super) fn count_end(&mut self, cause: Cause, duration: Duration) {
-        if let Some(count) = self.closed.get_mut(cause as usize) {
-            *count += 1;
-        }
-        if let Some(count) = self.durations.get_mut(bucket(&DURATION_BOUNDS_S, duration)) {
-            *count += 1;
-        }
-        self.duration_sum_s += duration.as_secs_f64();
-    }
 }
 
 impl Handover {

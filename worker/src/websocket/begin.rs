@@ -63,7 +63,7 @@ pub async fn begin(
     let (client, head, from_client) = take_client(client)?;
     let (backend, from_backend) = take_backend(backend)?;
     let preludes = Preludes { head, to_client: from_backend, to_backend: from_client };
-    tunnels.open(client, backend, preludes, facts).map_err(BeginError::Open)
+    tunnels.open(client, backend, preludes, facts).await.map_err(BeginError::Open)
 }
 
 fn take_client(upgraded: Upgraded) -> Result<(Leg, Vec<u8>, Vec<u8>), BeginError> {

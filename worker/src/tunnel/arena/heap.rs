@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::layout::{Cell, INLINE, OVERFLOW, OVERFLOW_EACH, OVERFLOW_HEAP};
 use super::{Arena, ArenaError, Towards};
+use crate::tunnel::TunnelFacts;
 use crate::tunnel::memfd;
 
 /// Values of a record's `heap`.
@@ -173,6 +174,15 @@ impl Arena {
                 bytes
             }
         }
+    }
+}
+
+impl From<&TunnelFacts> for Texts {
+    fn from(facts: &TunnelFacts) -> Self {
+        let TunnelFacts { site, pool, settings, backend, trace_id, .. } = facts;
+        let [site, pool, settings, backend, trace_id] =
+            [site, pool, settings, backend, trace_id].map(Arc::clone);
+        Self { site, pool, settings, backend, trace_id }
     }
 }
 

@@ -55,6 +55,10 @@ pub(in crate::tunnel) mod ends {
     pub(in crate::tunnel) const PROTECTED: u64 = 1 << 10;
     /// The end has been counted.
     pub(in crate::tunnel) const COUNTED: u64 = 1 << 11;
+    /// The client may have heard of it: it counts as opened.
+    pub(in crate::tunnel) const OPENED: u64 = 1 << 12;
+    /// It ends by resets, not by FINs.
+    pub(in crate::tunnel) const ABRUPT: u64 = 1 << 13;
 
     pub(super) const CAUSE_SHIFT: u32 = 56;
 }

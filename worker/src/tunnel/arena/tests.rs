@@ -99,7 +99,7 @@ fn what_could_change_its_size_is_refused() {
 #[test]
 fn an_empty_arena_takes_next_to_no_memory() {
     let arena = Arena::create().unwrap();
-    assert_eq!((arena.occupied().count(), arena.capacity()), (0, 131_072));
+    assert_eq!(arena.occupied().count(), 0);
     assert!(memory(&arena) <= 4 * 4096, "{}", memory(&arena));
     arena.claim(1).unwrap();
     assert!(memory(&arena) <= 40 * 4096, "{}", memory(&arena));

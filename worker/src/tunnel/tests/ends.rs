@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn abort(stream: TcpStream) {
+pub(super) fn abort(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
 }
@@ -11,9 +11,9 @@ fn abort(stream: TcpStream) {
 async fn sockets() -> (Arc<Tunnels>, TcpStream, TcpStream) {
     let (client, client_leg) = tcp_pair().await;
     let (backend_leg, backend) = tcp_pair().await;
-    let tunnels = Tunnels::start(1, 0).unwrap();
+    let tunnels = Tunnels::start(1, 1).unwrap();
     let facts = facts(Duration::ZERO);
-    tunnels.open(plain(client_leg), plain(backend_leg), Preludes::default(), facts).unwrap();
+    tunnels.open(plain(client_leg), plain(backend_leg), Preludes::default(), facts).await.unwrap();
     (tunnels, client, backend)
 }
 
@@ -22,7 +22,7 @@ async fn fill(stream: &mut TcpStream) {
     while tokio::time::timeout(Duration::from_millis(300), stream.write(&bytes)).await.is_ok() {}
 }
 
-async fn read_error(stream: &mut TcpStream) -> io::ErrorKind {
+pub(super) async fn read_error(stream: &mut TcpStream) -> io::ErrorKind {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match patient(stream.read(&mut buffer)).await {
@@ -129,8 +129,8 @@ async fn silence_ends_a_tunnel_and_bytes_put_it_off() {
 async fn a_tls_end_without_close_notify_is_called_truncated() {
     let (mut far, leg) = bared_client().await;
     let (mut backend, backend_leg) = backend_end(false).await;
-    let tunnels = Tunnels::start(1, 0).unwrap();
-    tunnels.open(leg, backend_leg, Preludes::default(), facts(Duration::ZERO)).unwrap();
+    let tunnels = Tunnels::start(1, 1).unwrap();
+    tunnels.open(leg, backend_leg, Preludes::default(), facts(Duration::ZERO)).await.unwrap();
     far.shutdown().await.unwrap();
     patient(backend.read_to_end(&mut Vec::new())).await.unwrap();
     backend.shutdown().await.unwrap();
@@ -155,8 +155,11 @@ async fn bared_client() -> (TcpStream, Leg) {
 async fn garbage_on_a_tls_leg_is_a_protocol_error_and_resets_the_other() {
     let (mut far, leg) = bared_client().await;
     let (backend_leg, mut backend) = tcp_pair().await;
-    let tunnels = Tunnels::start(1, 0).unwrap();
-    tunnels.open(leg, plain(backend_leg), Preludes::default(), facts(Duration::ZERO)).unwrap();
+    let tunnels = Tunnels::start(1, 1).unwrap();
+    tunnels
+        .open(leg, plain(backend_leg), Preludes::default(), facts(Duration::ZERO))
+        .await
+        .unwrap();
     far.write_all(&noise(8, 4000)).await.unwrap();
     assert_eq!(read_error(&mut backend).await, io::ErrorKind::ConnectionReset);
     patient(tunnels.emptied()).await;
@@ -210,13 +213,16 @@ async fn urgent_bytes_stay_in_line() {
 
 #[tokio::test]
 async fn many_blocked_tunnels_keep_their_thread_asleep() {
-    let tunnels = Tunnels::start(1, 0).unwrap();
+    let tunnels = Tunnels::start(1, 1).unwrap();
     let mut far = Vec::new();
     for _ in 0..40 {
         let (client, client_leg) = tcp_pair().await;
         let (backend_leg, backend) = tcp_pair().await;
         let facts = facts(Duration::from_secs(60));
-        tunnels.open(plain(client_leg), plain(backend_leg), Preludes::default(), facts).unwrap();
+        tunnels
+            .open(plain(client_leg), plain(backend_leg), Preludes::default(), facts)
+            .await
+            .unwrap();
         far.push((client, backend));
     }
     let bytes = vec![1; 16 << 20];

@@ -1,0 +1,98 @@
+//! A handle on one of the engine's threads.
+//!
+//! Nothing here waits for the thread, but its end.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use slab::Slab;
+
+use super::{Engine, Order, SCRATCH, Signals};
+use crate::tunnel::poll::{Poll, Waker};
+use crate::tunnel::registry::Registry;
+
+/// Orders on their way to a thread. A thread takes them between two rounds, within milliseconds; when so many wait
+/// it is stuck, and refusing is better than hiding it.
+const INBOX: usize = 4096;
+
+/// One thread, from outside.
+pub(in crate::tunnel) struct Thread {
+    inbox: SyncSender<Order>,
+    signals: Arc<Signals>,
+    waker: Waker,
+    join: Option<JoinHandle<()>>,
+}
+
+/// A thread that panics has lost its tunnels without a word to anybody: then the whole process goes, and is replaced.
+struct Sentinel;
+
+// === impl Thread ===
+
+impl Thread {
+    pub(in crate::tunnel) fn spawn(index: usize, registry: &Arc<Registry>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = poll.waker();
+        let signals = Arc::new(Signals::default());
+        let (sender, inbox) = sync_channel(INBOX);
+        let engine = Engine {
+            index,
+            poll,
+            registry: Arc::clone(registry),
+            inbox,
+            signals: Arc::clone(&signals),
+            tunnels: Slab::new(),
+            frozen: super::Frozen::default(),
+            freeze_from: 0,
+            ready: VecDeque::new(),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            now_ms: 0,
+            due_ms: u64::MAX,
+        };
+        let join =
+            std::thread::Builder::new().name(format!("tunnels-{index}")).spawn(move || {
+                let sentinel = Sentinel;
+                engine.run();
+                drop(sentinel);
+            })?;
+        Ok(Self { inbox: sender, signals, waker, join: Some(join) })
+    }
+
+    /// Tells the thread something. False: it does not take it, and what the order holds is dropped.
+    pub(in crate::tunnel) fn tell(&self, order: Order) -> bool {
+        let taken = self.inbox.try_send(order).is_ok();
+        self.waker.wake();
+        taken
+    }
+
+    /// Makes the thread look at all deadlines.
+    pub(in crate::tunnel) fn recheck(&self) {
+        self.signals.recheck.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(in crate::tunnel) fn stop(&self) {
+        self.signals.stop.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(in crate::tunnel) fn join(&mut self) {
+        if let Some(join) = self.join.take()
+            && join.join().is_err()
+        {
+            tracing::error!("a tunnel thread panicked");
+        }
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a tunnel thread panicked; giving up the process");
+            std::process::abort();
+        }
+    }
+}

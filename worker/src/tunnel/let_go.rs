@@ -1,0 +1,150 @@
+//! The predecessor's side of a planned handover, and what the worker's line to the vault asks of the tunnels.
+//!
+//! Batches are frozen, the successor takes them, the next ones follow; what no successor takes thaws by itself.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::TunnelId;
+use super::arena::Arena;
+use super::engine::Order;
+use super::front::Tunnels;
+use super::outbox::{Outbox, Pending};
+use super::record::Record;
+use super::tally::Tally;
+use super::{StartError, arena};
+
+/// The arena and tally of a listener that has neither, to be made once.
+pub struct Shared {
+    arena: Arena,
+    tally: Tally,
+}
+
+impl Shared {
+    /// Takes up what earlier processes of the listener use; what is missing is made.
+    ///
+    /// # Errors
+    /// An arena of another layout, or something that is none.
+    pub fn take_up(
+        arena: Option<std::os::fd::OwnedFd>,
+        tally: Option<std::os::fd::OwnedFd>,
+    ) -> Result<Self, StartError> {
+        let arena = arena.map_or_else(Arena::create, Arena::open);
+        let arena = arena.map_err(|error| StartError::Arena(error.into()))?;
+        let tally = tally.map_or_else(Tally::create, Tally::open);
+        let tally = tally.map_err(|error| StartError::Tally(error.into()))?;
+        Ok(Self { arena, tally })
+    }
+
+    /// The two memories, the arena's first.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.arena.fd(), self.tally.fd()]
+    }
+
+    /// Starts the engine on them.
+    pub fn start(self, threads: usize, generation: u64) -> Result<Arc<Tunnels>, StartError> {
+        Tunnels::start_on(threads, generation, self.arena, self.tally)
+    }
+}
+
+impl Tunnels {
+    /// The layout of the arena: only processes that agree on it share tunnels.
+    pub const ARENA_VERSION: u32 = arena::VERSION;
+
+    /// The arena and the tally, for a vault that does not hold them.
+    pub fn shared_fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.registry.arena.fd(), self.registry.tally.fd()]
+    }
+
+    /// The process that a generation was, as it has enrolled.
+    pub fn process_of(&self, generation: u64) -> Option<holdfast_proto::process::ProcessId> {
+        self.registry.arena.process_of(generation)
+    }
+
+    /// Now, on the clock of [`super::Death`].
+    pub fn now_us(&self) -> u64 {
+        self.registry.clock.now_us()
+    }
+
+    /// A vault answers: everything that can be held is deposited with it.
+    pub fn attach(&self) {
+        let outbox = &self.registry.outbox;
+        outbox.set_attached(true);
+        outbox.deposit_all(self.unprotected().into_iter());
+    }
+
+    /// The vault is gone, and with it what it held.
+    pub fn detach(&self) {
+        self.registry.outbox.set_attached(false);
+        self.registry.snapshot().iter().for_each(|record| record.protect(false));
+    }
+
+    /// Deposits again what the vault could not hold.
+    pub fn deposit_again(&self) {
+        self.registry.outbox.deposit_all(self.unprotected().into_iter());
+    }
+
+    /// Live tunnels that could be held, and are not.
+    fn unprotected(&self) -> Vec<Arc<Record>> {
+        let mut records = self.registry.snapshot();
+        records.retain(|record| record.portable && !record.is_protected());
+        records
+    }
+
+    /// Waits until there is something for the vault. Cancel-safe.
+    pub async fn rung(&self) {
+        self.registry.outbox.rung().await;
+    }
+
+    /// Whether something waits for the vault.
+    pub fn has_pending(&self) -> bool {
+        self.outbox().has_any()
+    }
+
+    /// Takes what is for the vault.
+    pub(crate) fn pending(&self, most: usize) -> Pending {
+        self.outbox().take(most)
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.registry.outbox
+    }
+
+    /// Whether a tunnel lives here that could be handed over, now or once the vault holds it.
+    pub fn has_portable(&self) -> bool {
+        self.registry.live().values().any(|record| record.portable)
+    }
+
+    /// Lets go of about so many tunnels. Answers which.
+    pub async fn freeze(&self, most: usize) -> Vec<TunnelId> {
+        let share = most.div_ceil(self.threads.len().max(1));
+        let mut asked = Vec::new();
+        for thread in &self.threads {
+            let (reply, answer) = oneshot::channel();
+            if thread.tell(Order::Freeze { most: share, reply }) {
+                asked.push(answer);
+            }
+        }
+        let mut ids = Vec::new();
+        for answer in asked {
+            ids.extend(answer.await.unwrap_or_default());
+        }
+        ids
+    }
+
+    /// The successor has these.
+    pub fn forget(&self, ids: &[TunnelId]) {
+        for thread in &self.threads {
+            thread.tell(Order::Forget(ids.to_vec()));
+        }
+    }
+
+    /// The successor is gone: what it has not taken goes on here.
+    pub fn thaw(&self) {
+        for thread in &self.threads {
+            thread.tell(Order::Thaw);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A successor's first look at a tunnel: how far each direction has come, by the kernel's counters.
+//!
+//! Whatever call the predecessor died between, the next byte is found: what the target has taken and the source still
+//! holds is discarded, a first byte that is still owed is sent, an end that was passed on stays passed on. Counters
+//! that make no sense end the tunnel; nothing is guessed.
+
+use std::sync::atomic::Ordering;
+
+use super::{Cause, Direction, Over, Prelude, Record, Side, Tunnel};
+use crate::tunnel::arena::{Towards, ends};
+use crate::tunnel::counters::{Progress, Snapshot, progress, state};
+use crate::tunnel::leg::Leg;
+
+impl Tunnel {
+    /// A tunnel that another process has let go of. Its counters are looked at when its first turn comes.
+    pub(in crate::tunnel) fn resumed(record: std::sync::Arc<Record>) -> Self {
+        let [client, backend] = record.sockets().map(|socket| Leg::resumed(socket.clone()));
+        Self {
+            client,
+            backend,
+            record,
+            queued: false,
+            fresh: true,
+            to_backend: Direction::new(Side::Backend, Vec::new(), 0),
+            to_client: Direction::new(Side::Client, Vec::new(), 0),
+        }
+    }
+
+    /// Whether it must say something before anybody says anything to it.
+    pub(super) fn owes_prelude(&self) -> bool {
+        let cell = self.record.cell();
+        let owed = |towards, done| cell.prelude_len(towards) > 0 && !cell.has_ends(done);
+        owed(Towards::Client, ends::TO_CLIENT_PRELUDE_DONE)
+            || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
+    }
+
+    /// Finds out how far it has come and puts the directions right.
+    pub(super) fn resume(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+        let record = self.record.clone();
+        let lost = |error: &(dyn std::error::Error + 'static)| {
+            tracing::error!(tunnel = record.id, error, "a tunnel cannot be carried on");
+            Over::abrupt(Cause::Lost)
+        };
+        let read = |leg: &Leg| Snapshot::read(leg.fd()).map_err(|error| lost(&error));
+        let (client, backend) = (read(&self.client)?, read(&self.backend)?);
+        self.find_consumed_reset(Side::Client, &client);
+        self.find_consumed_reset(Side::Backend, &backend);
+        if self.client.is_reset() || self.backend.is_reset() {
+            // The turn that follows ends it as what it is; nothing needs computing.
+            return Ok(());
+        }
+        let cell = record.cell();
+        let come = |source, target, towards| {
+            progress(source, target, cell.bases(towards), cell.prelude_len(towards), false)
+                .map_err(|error| lost(&error))
+        };
+        let to_backend = come(&client, &backend, Towards::Backend)?;
+        let to_client = come(&backend, &client, Towards::Client)?;
+        let moved_in = self.to_backend.resume(to_backend, &self.client, &record, scratch);
+        let moved_out = self.to_client.resume(to_client, &self.backend, &record, scratch);
+        // What the counters say is exact; what the predecessor had added up may miss its last turn.
+        if let Some(moved) = moved_in {
+            cell.bytes_in.fetch_max(moved, Ordering::Relaxed);
+        }
+        if let Some(moved) = moved_out {
+            cell.bytes_out.fetch_max(moved, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A reset whose error somebody has consumed: on record, or told by a connection that is closed although we never
+    /// sent our FIN.
+    fn find_consumed_reset(&mut self, side: Side, snapshot: &Snapshot) {
+        let (leg, reset, fin) = match side {
+            Side::Client => (&mut self.client, ends::CLIENT_RESET, ends::CLIENT_FIN_SENT),
+            Side::Backend => (&mut self.backend, ends::BACKEND_RESET, ends::BACKEND_FIN_SENT),
+        };
+        let closed_by_peer = snapshot.state == state::CLOSE && !self.record.is_marked(fin);
+        if self.record.is_marked(reset) || closed_by_peer {
+            leg.note_reset();
+        }
+    }
+}
+
+impl Direction {
+    /// Takes up where the counters say. Answers how many of the peers' bytes have gone this way, where it is known.
+    fn resume(
+        &mut self,
+        progress: Progress,
+        source: &Leg,
+        record: &Record,
+        scratch: &mut [u8],
+    ) -> Option<u64> {
+        let uncounted = record.cell().prelude_uncounted.load(Ordering::Relaxed);
+        let (towards, uncounted) = match self.towards {
+            Side::Client => (Towards::Client, uncounted as usize),
+            Side::Backend => (Towards::Backend, 0),
+        };
+        match progress {
+            Progress::Done => {
+                self.done = true;
+                None
+            }
+            Progress::Prelude { sent } => {
+                let bytes = record.slot.read_prelude(towards);
+                let sent = usize::try_from(sent).unwrap_or(bytes.len());
+                let uncounted_left = uncounted.saturating_sub(sent);
+                self.prelude = Some(Box::new(Prelude { bytes, sent, uncounted: uncounted_left }));
+                Some(sent.saturating_sub(uncounted) as u64)
+            }
+            Progress::Stream { moved, discard } => {
+                record.mark(self.prelude_mark());
+                let mut left = discard;
+                while left > 0 {
+                    let most = usize::try_from(left).unwrap_or(usize::MAX).min(scratch.len());
+                    // It may stop at an urgent byte; a queue that holds less than the counters say breaks the tunnel
+                    // at its next look, not here.
+                    match source.discard(most, scratch) {
+                        Ok(0) | Err(_) => break,
+                        Ok(count) => left = left.saturating_sub(count as u64),
+                    }
+                }
+                let prelude = record.cell().prelude_len(towards);
+                Some(moved + prelude.saturating_sub(uncounted as u64))
+            }
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! The worker's line to the vault: the listening socket comes down, tunnels go both ways.
+//!
+//! The supervisor owns the address; a worker only borrows the socket until its drain begins. After a supervisor's
+//! death the worker dials again and brings all that it holds. What a tunnel is, is decided elsewhere: here packets
+//! become calls, and the order of calls is kept.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_proto::bootstrap::Death;
+use holdfast_proto::control::Hello;
+use holdfast_proto::control::vault_reply::{Granted, Handed, Kind as Reply};
+use holdfast_proto::control::vault_request::{
+    Adopted, Attach, Deposit, Frozen, Keep, Kind as Request, Release, Window,
+};
+use holdfast_proto::failpoint;
+use holdfast_proto::fd_channel::FdChannel;
+use holdfast_proto::vault::{MOST_IDS, MOST_TUNNELS, WorkerEnd};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::control::Backoff;
+use crate::drain::Drain;
+use crate::tunnel::{self, Tunnels};
+
+mod departed;
+mod handover;
+
+use departed::Departed;
+use handover::Handover;
+
+/// The listening socket, once it is here.
+pub(crate) type Slot = watch::Sender<Option<Arc<TcpListener>>>;
+
+/// Handed tunnels that may be on their way at once: a thousand descriptors, far below any limit on those in flight.
+const WINDOW: u32 = 500;
+/// Before what the vault had no room for is offered again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why there is no line.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineError {
+    #[error("cannot dial the supervisor's fd socket")]
+    Dial(#[source] io::Error),
+    #[error("cannot talk on the supervisor's fd socket")]
+    Talk(#[source] io::Error),
+    #[error("the supervisor refused this worker: {0}")]
+    Refused(String),
+    #[error("the supervisor's {what} came with {fds} descriptors")]
+    Manifest { what: &'static str, fds: usize },
+    #[error("the supervisor hung up")]
+    HungUp,
+}
+
+/// One worker's line, across supervisors.
+pub(crate) struct Line {
+    path: PathBuf,
+    hello: Hello,
+    deaths: Vec<Death>,
+    slot: Slot,
+    drain: Drain,
+    news: News,
+}
+
+/// What the rest of the process is told.
+#[derive(Debug, Clone)]
+pub(crate) struct News {
+    /// Every tunnel that can move is a successor's.
+    pub(crate) handed_over: watch::Sender<bool>,
+    /// What earlier processes had left is here: from now on a count of no tunnels means that there are none.
+    pub(crate) settled: watch::Sender<bool>,
+}
+
+/// What the first line has brought.
+pub(crate) struct Attached {
+    channel: WorkerEnd,
+    pub(crate) arena: Option<OwnedFd>,
+    pub(crate) tally: Option<OwnedFd>,
+}
+
+/// One line from its attachment to its end.
+struct Session<'a> {
+    line: &'a Line,
+    channel: WorkerEnd,
+    tunnels: &'a Tunnels,
+    /// On their way to the vault.
+    deposits: HashMap<u64, tunnel::Deposit>,
+    refused: bool,
+    /// It has said that it takes tunnels.
+    open: bool,
+    handover: Handover,
+    departed: Departed,
+}
+
+// === impl Line ===
+
+impl Line {
+    pub(crate) fn new(
+        path: PathBuf,
+        hello: Hello,
+        deaths: Vec<Death>,
+        slot: Slot,
+        drain: Drain,
+        news: News,
+    ) -> Self {
+        Self { path, hello, deaths, slot, drain, news }
+    }
+
+    /// The first attachment of this process: without it there is nothing to serve and nothing to take over.
+    pub(crate) async fn first(&self, arena_version: u32) -> Result<Attached, LineError> {
+        let (channel, granted, fds) = self.attach(arena_version, &[], false).await?;
+        self.taken(channel, &granted, fds)
+    }
+
+    async fn attach(
+        &self,
+        arena_version: u32,
+        shared: &[BorrowedFd<'_>],
+        brings: bool,
+    ) -> Result<(WorkerEnd, Granted, Vec<OwnedFd>), LineError> {
+        let channel: WorkerEnd = FdChannel::connect(&self.path).map_err(LineError::Dial)?;
+        let held = self.slot.borrow().clone();
+        let attach = Attach {
+            hello: Some(self.hello.clone()),
+            listening_socket: held.is_some(),
+            arena: brings,
+            tally: brings,
+            arena_version,
+        };
+        let mut brought: Vec<_> = held.iter().map(AsFd::as_fd).collect();
+        brought.extend(shared);
+        let attach = Request::Attach(attach).into();
+        channel.send(&attach, &brought).await.map_err(LineError::Talk)?;
+        let (reply, fds) =
+            channel.receive().await.map_err(LineError::Talk)?.ok_or(LineError::HungUp)?;
+        let Some(Reply::Granted(granted)) = reply.kind else { return Err(LineError::HungUp) };
+        if !granted.refusal.is_empty() {
+            return Err(LineError::Refused(granted.refusal));
+        }
+        Ok((channel, granted, fds))
+    }
+
+    fn taken(
+        &self,
+        channel: WorkerEnd,
+        granted: &Granted,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Attached, LineError> {
+        let count = fds.len();
+        let announced = [granted.listening_socket, granted.arena, granted.tally];
+        if announced.iter().filter(|flag| **flag).count() != count {
+            return Err(LineError::Manifest { what: "grant", fds: count });
+        }
+        let mut fds = fds.into_iter();
+        let [socket, arena, tally] = announced.map(|flag| if flag { fds.next() } else { None });
+        if let Some(socket) = socket.map(TcpListener::from)
+            && !self.drain.is_begun()
+        {
+            socket.set_nonblocking(true).map_err(LineError::Talk)?;
+            self.slot.send_replace(Some(Arc::new(socket)));
+        }
+        Ok(Attached { channel, arena, tally })
+    }
+
+    /// Keeps the line up for as long as the process lives, and lets go of the socket when the drain begins.
+    pub(crate) async fn keep(self, first: Option<Attached>, tunnels: Arc<Tunnels>) {
+        let draining = async {
+            self.drain.begun().await;
+            self.slot.send_replace(None);
+            std::future::pending::<()>().await;
+        };
+        let attached = async {
+            let mut backoff = Backoff::new();
+            let mut first = first.map(|attached| attached.channel);
+            loop {
+                let begun = Instant::now();
+                let ended = match first.take() {
+                    Some(channel) => self.session(channel, &tunnels, true).await,
+                    None => self.dial_again(&tunnels).await,
+                };
+                tunnels.detach();
+                if let Err(error) = ended {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(error, "no line to the vault; dialling again");
+                }
+                if begun.elapsed() > Backoff::MOST {
+                    backoff.reset();
+                }
+                sleep(backoff.next()).await;
+            }
+        };
+        // Neither ends; cut anywhere, an attachment leaves only a closed channel behind.
+        tokio::join!(draining, attached);
+    }
+
+    async fn dial_again(&self, tunnels: &Tunnels) -> Result<(), LineError> {
+        let version = Tunnels::ARENA_VERSION;
+        let shared = tunnels.shared_fds();
+        let (channel, granted, fds) = self.attach(version, &shared, true).await?;
+        let Attached { channel, arena, tally } = self.taken(channel, &granted, fds)?;
+        if arena.is_some() || tally.is_some() {
+            // Ours could not be brought in: these tunnels stay here and drain.
+            tracing::warn!("the vault holds another arena of this listener");
+        }
+        self.session(channel, tunnels, false).await
+    }
+
+    async fn session(
+        &self,
+        channel: WorkerEnd,
+        tunnels: &Tunnels,
+        made_here: bool,
+    ) -> Result<(), LineError> {
+        let mut session = Session {
+            line: self,
+            channel,
+            tunnels,
+            deposits: HashMap::new(),
+            refused: false,
+            open: false,
+            handover: Handover::default(),
+            departed: Departed::new(self.deaths.clone()),
+        };
+        if made_here {
+            session.offer_shared().await?;
+        }
+        tunnels.attach();
+        session.run().await
+    }
+}
+
+// === impl Session ===
+
+impl Session<'_> {
+    async fn send(&self, kind: Request, fds: &[BorrowedFd<'_>]) -> Result<(), LineError> {
+        self.channel.send(&kind.into(), fds).await.map_err(LineError::Talk)
+    }
+
+    /// Gives the vault the arena and the tally; where it has them already these are the same, and it says so.
+    async fn offer_shared(&mut self) -> Result<(), LineError> {
+        let keep = Request::Keep(Keep { arena: true, tally: true });
+        self.send(keep, &self.tunnels.shared_fds()).await
+    }
+
+    async fn run(&mut self) -> Result<(), LineError> {
+        let mut again = interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut orders = self.line.drain.watch();
+        loop {
+            self.open().await?;
+            self.hand_over().await?;
+            let thaw_at = self.handover.gives_up_at();
+            // Each arm is cancel-safe: a packet comes as a whole, the others wait for a bell, a clock or a process.
+            tokio::select! {
+                received = self.channel.receive() => {
+                    let Some((reply, fds)) = received.map_err(LineError::Talk)? else {
+                        return Err(LineError::HungUp);
+                    };
+                    let Some(kind) = reply.kind else { continue };
+                    self.hear(kind, fds).await?;
+                }
+                () = self.tunnels.rung() => self.flush().await?,
+                death = self.departed.next(self.tunnels) => {
+                    self.departed.note_taken(death.generation);
+                    self.resume(death).await?;
+                    self.sweep();
+                }
+                () = until(thaw_at) => self.handover.give_up(),
+                _ = again.tick(), if self.refused => {
+                    self.refused = false;
+                    self.tunnels.deposit_again();
+                }
+                changed = orders.changed() => if changed.is_err() { std::future::pending().await }
+            }
+        }
+    }
+
+    /// Asks for what others have left, once everything of its own is deposited: the vault is to know first what is whose.
+    async fn open(&mut self) -> Result<(), LineError> {
+        if !self.open && !self.tunnels.has_pending() {
+            self.open = true;
+            self.send(Request::Window(Window { tunnels: WINDOW }), &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what tunnels have for the vault.
+    async fn flush(&mut self) -> Result<(), LineError> {
+        let pending = self.tunnels.pending(MOST_TUNNELS);
+        if !pending.deposits.is_empty() {
+            let held = |one: &tunnel::Deposit| holdfast_proto::control::Held {
+                id: one.id(),
+                index: one.index(),
+            };
+            let tunnels = pending.deposits.iter().map(held).collect();
+            let fds: Vec<_> = pending.deposits.iter().flat_map(tunnel::Deposit::sockets).collect();
+            failpoint!("deposit.before");
+            self.send(Request::Deposit(Deposit { tunnels }), &fds).await?;
+            failpoint!("deposit.sent");
+            drop(fds);
+            self.deposits.extend(pending.deposits.into_iter().map(|one| (one.id(), one)));
+        }
+        for ids in pending.releases.chunks(MOST_IDS) {
+            failpoint!("release.before");
+            self.send(Request::Release(Release { ids: ids.to_vec() }), &[]).await?;
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Result<(), LineError> {
+        match reply {
+            Reply::Stored(stored) => {
+                failpoint!("deposit.stored");
+                for id in stored.ids {
+                    if let Some(deposit) = self.deposits.remove(&id) {
+                        deposit.answer(true);
+                    }
+                }
+                if !stored.refused.is_empty() && !std::mem::replace(&mut self.refused, true) {
+                    let tunnels = stored.refused.len();
+                    tracing::warn!(
+                        tunnels,
+                        reason = stored.reason,
+                        "the vault holds no more tunnels"
+                    );
+                }
+                for id in stored.refused {
+                    if let Some(deposit) = self.deposits.remove(&id) {
+                        deposit.answer(false);
+                    }
+                }
+            }
+            Reply::Handed(handed) => self.hand_in(handed, fds).await?,
+            Reply::HandedAll(all) => {
+                self.tunnels.drop_stale();
+                for generation in self.tunnels.owners() {
+                    self.meet(generation).await?;
+                }
+                self.departed.note_handed_all(all.attached);
+                self.sweep();
+                self.line.news.settled.send_replace(true);
+            }
+            Reply::Departed(departed) => {
+                self.departed.note_detached(departed.generation);
+                self.sweep();
+            }
+            Reply::Released(released) => self.tunnels.released(&released.ids),
+            Reply::Frozen(frozen) => {
+                failpoint!("adopt.heard");
+                let ids = self.tunnels.take_frozen(&frozen.ids);
+                let from_generation = frozen.from_generation;
+                self.send(Request::Adopted(Adopted { from_generation, ids }), &[]).await?;
+                failpoint!("adopt.told_predecessor");
+            }
+            Reply::Adopted(adopted) => {
+                self.tunnels.forget(&adopted.ids);
+                self.handover.note_adopted(&adopted.ids);
+            }
+            Reply::Successor(successor) => {
+                if successor.generation == 0 && self.handover.is_under_way() {
+                    self.tunnels.thaw();
+                    self.handover.give_up();
+                }
+                self.handover.set_successor(successor.generation);
+            }
+            // What is in force is what we hold, or the tunnels stay here; a second grant says nothing new.
+            Reply::Kept(_) | Reply::Granted(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn hand_in(&mut self, handed: Handed, fds: Vec<OwnedFd>) -> Result<(), LineError> {
+        let count = handed.tunnels.len();
+        if fds.len() != 2 * count {
+            return Err(LineError::Manifest { what: "handed tunnels", fds: fds.len() });
+        }
+        let mut fds = fds.into_iter();
+        let mut tunnels = Vec::with_capacity(count);
+        for held in handed.tunnels {
+            let (Some(client), Some(backend)) = (fds.next(), fds.next()) else { break };
+            tunnels.push(tunnel::Handed { id: held.id, index: held.index, client, backend });
+        }
+        let tunnel::HandedIn { owners, ended } = self.tunnels.hand_in(tunnels);
+        if !ended.is_empty() {
+            self.send(Request::Release(Release { ids: ended }), &[]).await?;
+        }
+        for generation in owners {
+            self.meet(generation).await?;
+        }
+        let tunnels = u32::try_from(count).unwrap_or(0);
+        self.send(Request::Window(Window { tunnels }), &[]).await
+    }
+
+    /// Takes what an owner has left, or waits for its end.
+    async fn meet(&mut self, generation: u64) -> Result<(), LineError> {
+        match self.departed.death_of(generation, self.tunnels) {
+            Some(death) => self.resume(death).await?,
+            None => self.departed.watch(generation, self.tunnels),
+        }
+        Ok(())
+    }
+
+    /// Takes what a dead process has left, and tells the vault whose it is now.
+    async fn resume(&mut self, death: Death) -> Result<(), LineError> {
+        let taken = self.tunnels.take_from_dead(death);
+        for ids in taken.chunks(MOST_IDS) {
+            let (from_generation, ids) = (death.generation, ids.to_vec());
+            self.send(Request::Adopted(Adopted { from_generation, ids }), &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the next batch, when it is time.
+    async fn hand_over(&mut self) -> Result<(), LineError> {
+        if !self.line.drain.is_begun() || !self.handover.is_ready() {
+            return Ok(());
+        }
+        let done = !self.tunnels.has_portable();
+        self.line.news.handed_over.send_if_modified(|told| std::mem::replace(told, done) != done);
+        if done {
+            return Ok(());
+        }
+        let ids = self.tunnels.freeze(handover::BATCH).await;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        failpoint!("handover.frozen");
+        self.handover.note_frozen(&ids);
+        self.send(Request::Frozen(Frozen { ids }), &[]).await?;
+        failpoint!("handover.told");
+        Ok(())
+    }
+
+    fn sweep(&mut self) {
+        for generation in self.departed.sweep_due() {
+            self.tunnels.sweep(generation);
+        }
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.deposits.drain().for_each(|(_, deposit)| deposit.answer(false));
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Generations, by number.
+type Generations = std::collections::HashSet<u64>;
