@@ -56,7 +56,7 @@ start_backend() {
 }
 
 # start_gateway CORES: an http and an https listener, each a worker with one thread of each kind; sets gateway_port,
-# worker_pid, tls_port, tls_worker_pid, and certificate (a file).
+# worker_pid, tls_port, tls_worker_pid, status_port, and certificate (a file).
 start_gateway() {
   gateway_port=$(free_port)
   tls_port=$(free_port)
@@ -93,7 +93,6 @@ start_gateway() {
 }}
 JSON
   export HOLDFAST_ADMIN=unix:$work/r/admin.sock
-  local status_port
   status_port=$(free_port)
   taskset -c "$1" "$holdfast" run --config "$work/gateway.json" --runtime-dir "$work/r" --state-dir "$work/s" \
     --status-listen "127.0.0.1:$status_port" >"$work/gateway.log" 2>&1 &
