@@ -108,7 +108,15 @@ impl<S: Message, R: Message + Default> FdChannel<S, R> {
 
     /// The next packet; `None` when the other side is gone. Cancel-safe.
     pub async fn receive(&self) -> io::Result<Option<(R, Vec<OwnedFd>)>> {
-        self.socket.async_io(Interest::READABLE, |socket| receive_packet(socket.as_fd())).await
+        self.socket
+            .async_io(Interest::READABLE, |socket| match receive_packet(socket.as_fd()) {
+                // It died with something unread. What it had said before lies behind the error, which is told once.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    receive_packet(socket.as_fd())
+                }
+                received => received,
+            })
+            .await
     }
 }
 
@@ -195,7 +203,8 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
 
-    use crate::control::{VaultReply, vault_reply::Granted, vault_reply::Kind};
+    use crate::control::vault_request::{Kind as Request, Window};
+    use crate::control::{VaultReply, VaultRequest, vault_reply::Granted, vault_reply::Kind};
     use crate::vault::{VaultEnd, WorkerEnd};
 
     fn refusal() -> VaultReply {
@@ -229,6 +238,18 @@ mod tests {
     async fn the_end_of_the_other_side_is_seen() {
         let (child, supervisor) = pair().await;
         drop(child);
+        assert!(supervisor.receive().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_a_death_is_heard_whatever_was_not_read() {
+        let (child, supervisor) = pair().await;
+        supervisor.send(&refusal(), &[]).await.unwrap();
+        let said = VaultRequest::from(Request::Window(Window { tunnels: 7 }));
+        child.send(&said, &[]).await.unwrap();
+        drop(child);
+        let (heard, _) = supervisor.receive().await.unwrap().unwrap();
+        assert_eq!(heard, said);
         assert!(supervisor.receive().await.unwrap().is_none());
     }
 

@@ -175,13 +175,22 @@ impl Worker {
         let (answer, answered) = oneshot::channel();
         lock(&self.lists).insert(request, (Vec::new(), answer));
         let kind = worker_directive::Kind::ListTunnels(ListTunnels { request });
-        let tunnels = self.ask(kind, answered).await;
+        let tunnels = self.ask(kind, answered).await.unwrap_or_default();
         lock(&self.lists).remove(&request);
         tunnels
     }
 
     /// Ends tunnels; gives back those that were its own.
     pub async fn close_tunnels(&self, ids: Vec<u64>) -> Vec<u64> {
+        self.close(ids).await.unwrap_or_default()
+    }
+
+    /// Whether it answers in time: one that is stopped, or stuck, does not.
+    pub async fn answers(&self) -> bool {
+        self.close(Vec::new()).await.is_some()
+    }
+
+    async fn close(&self, ids: Vec<u64>) -> Option<Vec<u64>> {
         let request = self.next_query.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         lock(&self.closes).insert(request, answer);
@@ -195,15 +204,15 @@ impl Worker {
         &self,
         kind: worker_directive::Kind,
         answered: oneshot::Receiver<Vec<T>>,
-    ) -> Vec<T> {
+    ) -> Option<Vec<T>> {
         if !self.view.borrow().connected {
-            return Vec::new();
+            return None;
         }
         let asking = async {
             self.queries.send(WorkerDirective { kind: Some(kind) }).await.ok()?;
             answered.await.ok()
         };
-        tokio::time::timeout(QUERY_PATIENCE, asking).await.ok().flatten().unwrap_or_default()
+        tokio::time::timeout(QUERY_PATIENCE, asking).await.ok().flatten()
     }
 
     /// Part of an answer to [`Worker::tunnels`].

@@ -125,6 +125,7 @@ impl Default for Duties {
             news: News {
                 handed_over: watch::Sender::new(false),
                 settled: watch::Sender::new(false),
+                taken: watch::Sender::new(0),
             },
             leaving: watch::Sender::new(false),
         }
@@ -224,6 +225,7 @@ impl Control {
         say(&events, Event::State(StateChange { state: standing.into() })).await?;
         let mut handed_over = self.duties.news.handed_over.subscribe();
         handed_over.mark_changed();
+        let mut taken = self.duties.news.taken.subscribe();
         let outbox = ReceiverStream::new(outbox);
         let mut directives = client.session(outbox).await.map_err(Box::new)?.into_inner();
 
@@ -251,6 +253,8 @@ impl Control {
                         say(&events, Event::HandedOver(HandedOver { tunnels_left })).await?;
                     }
                 }
+                // A backend may have left while nobody had them.
+                Ok(()) = taken.changed() => self.retire_tunnels(),
                 _ = reports.tick() => {
                     // A supervisor that is behind gets the next one: totals lose nothing by it.
                     drop(events.try_send(event(Event::Report(report::report(&self.shared)))));
@@ -316,6 +320,9 @@ impl Control {
     }
 
     fn retire_tunnels(&self) {
+        if !self.removal.knows_all() {
+            return;
+        }
         let serving = self.shared.current.load();
         self.shared.tunnels.retire(|facts| self.removal.time_left(&serving.table, facts));
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use holdfast_proto::bootstrap::Bootstrap;
 use holdfast_proto::control::WorkerState;
+use holdfast_proto::failpoint;
 use holdfast_proto::process::ProcessId;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -207,6 +208,7 @@ async fn serve(shared: &Arc<Shared>, duties: &Duties, slot: &vault::Slot) -> Res
         () = shared.drain.begun() => None,
     };
     if let Some(socket) = socket {
+        failpoint!("serve.before");
         let acceptor = Acceptor::new(shared.current.clone())?;
         let own = socket.try_clone().map_err(RunError::Listen)?;
         drop(socket);

@@ -74,6 +74,8 @@ pub(crate) struct News {
     pub(crate) handed_over: watch::Sender<bool>,
     /// What earlier processes had left is here: from now on a count of no tunnels means that there are none.
     pub(crate) settled: watch::Sender<bool>,
+    /// How many tunnels of other processes have become ours.
+    pub(crate) taken: watch::Sender<u64>,
 }
 
 /// What the first line has brought.
@@ -347,12 +349,15 @@ impl Session<'_> {
             }
             Reply::Departed(departed) => {
                 self.departed.note_detached(departed.generation);
+                // It may own what it never deposited, and then nobody has met it.
+                self.meet(departed.generation).await?;
                 self.sweep();
             }
             Reply::Released(released) => self.tunnels.released(&released.ids),
             Reply::Frozen(frozen) => {
                 failpoint!("adopt.heard");
                 let ids = self.tunnels.take_frozen(&frozen.ids);
+                self.note_taken(&ids);
                 let from_generation = frozen.from_generation;
                 self.send(Request::Adopted(Adopted { from_generation, ids }), &[]).await?;
                 failpoint!("adopt.told_predecessor");
@@ -383,7 +388,7 @@ impl Session<'_> {
         let mut tunnels = Vec::with_capacity(count);
         for held in handed.tunnels {
             let (Some(client), Some(backend)) = (fds.next(), fds.next()) else { break };
-            tunnels.push(tunnel::Handed { id: held.id, index: held.index, client, backend });
+            tunnels.push(tunnel::Handed::new(held.id, held.index, client, backend));
         }
         let tunnel::HandedIn { owners, ended } = self.tunnels.hand_in(tunnels);
         if !ended.is_empty() {
@@ -408,11 +413,20 @@ impl Session<'_> {
     /// Takes what a dead process has left, and tells the vault whose it is now.
     async fn resume(&mut self, death: Death) -> Result<(), LineError> {
         let taken = self.tunnels.take_from_dead(death);
+        self.note_taken(&taken);
         for ids in taken.chunks(MOST_IDS) {
             let (from_generation, ids) = (death.generation, ids.to_vec());
             self.send(Request::Adopted(Adopted { from_generation, ids }), &[]).await?;
         }
         Ok(())
+    }
+
+    fn note_taken(&self, ids: &[u64]) {
+        let count = ids.len() as u64;
+        self.line.news.taken.send_if_modified(|taken| {
+            *taken += count;
+            count > 0
+        });
     }
 
     /// Lets go of the next batch, when it is time.

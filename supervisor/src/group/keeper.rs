@@ -411,13 +411,23 @@ async fn see_off(predecessor: &Worker) {
         kill(&predecessor.incarnation);
     }
     let over = |view: &View| view.gone || view.handed_over;
-    if tokio::time::timeout(HANDOVER_PATIENCE, view.wait_for(over)).await.is_err() {
-        let tunnels = view.borrow().tunnels;
-        tracing::warn!(
-            pid,
-            tunnels,
-            "a predecessor's tunnels have not moved in {HANDOVER_PATIENCE:?}"
-        );
+    let begun = Instant::now();
+    while tokio::time::timeout(DRAIN_PATIENCE, view.wait_for(over)).await.is_err() {
+        if view.borrow().connected && !predecessor.answers().await && !view.borrow().gone {
+            tracing::error!(
+                pid,
+                "a predecessor has stopped in its handover; its successor takes the rest by force"
+            );
+            kill(&predecessor.incarnation);
+        } else if begun.elapsed() > HANDOVER_PATIENCE {
+            let tunnels = view.borrow().tunnels;
+            tracing::warn!(
+                pid,
+                tunnels,
+                "a predecessor's tunnels have not moved in {HANDOVER_PATIENCE:?}"
+            );
+            return;
+        }
     }
 }
 

@@ -86,6 +86,8 @@ pub(super) async fn tunnels(supervisor: &Supervisor) -> Vec<TunnelInfo> {
         }
     }
     all.sort_by(|a, b| (&a.opened, &a.id).cmp(&(&b.opened, &b.id)));
+    // One that changes hands just now is listed by both.
+    all.dedup_by(|a, b| (&a.id, &a.listener) == (&b.id, &b.listener));
     all
 }
 

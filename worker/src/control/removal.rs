@@ -17,6 +17,9 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Removal {
     drained: HashSet<(String, String, String, u32)>,
+    /// Which backends are drained is known.
+    has_health: bool,
+    has_table: bool,
     /// Kept when the settings leave too: their tunnels were opened under them.
     patience: HashMap<(String, String), Duration>,
 }
@@ -24,8 +27,15 @@ pub(super) struct Removal {
 // === impl Removal ===
 
 impl Removal {
+    /// Whether both the table and the health are here. Before that a backend that is gone looks present, and time that
+    /// runs already for a tunnel that was taken over would be stopped.
+    pub(super) fn knows_all(&self) -> bool {
+        self.has_health && self.has_table
+    }
+
     /// Learns which backends an operator has taken out.
     pub(super) fn note_health(&mut self, health: &HealthSnapshot) {
+        self.has_health = true;
         let drained = health.targets.iter().filter(|target| target.drained);
         self.drained = drained
             .filter_map(|target| target.key.clone())
@@ -35,6 +45,7 @@ impl Removal {
 
     /// Learns the drain timeouts in force.
     pub(super) fn note_table(&mut self, table: &Table) {
+        self.has_table = true;
         for binding in &table.bindings {
             let key = (binding.pool.to_string(), binding.settings.to_string());
             self.patience.insert(key, binding.drain_timeout);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use holdfast_proto::bootstrap::Death;
-use holdfast_proto::failpoint;
+use holdfast_proto::{failpoint, planted};
 
 use super::arena::{Owner, State, ends};
 use super::engine::Order;
@@ -30,14 +30,22 @@ pub(super) struct Waiting(Mutex<HashMap<TunnelId, Handed>>);
 /// One tunnel from the vault.
 #[derive(Debug)]
 pub struct Handed {
-    /// Which.
-    pub id: TunnelId,
+    id: TunnelId,
     /// Its cell.
-    pub index: u32,
-    /// The client's connection.
-    pub client: OwnedFd,
-    /// The backend's.
-    pub backend: OwnedFd,
+    index: u32,
+    client: OwnedFd,
+    backend: OwnedFd,
+    /// The vault that has handed it in is still there.
+    held: bool,
+}
+
+/// What came of an attempt to take a tunnel.
+enum Attempt {
+    Ours(Tunnel),
+    /// Its owner has not let go of it after all.
+    NotYet(Handed),
+    /// There is no such tunnel any more, or it had to be ended at once.
+    Over,
 }
 
 /// What came of tunnels that were handed in.
@@ -86,15 +94,22 @@ impl Tunnels {
 
     /// Drops what was handed in and is no tunnel any more: its end was told to a vault that is gone.
     pub fn drop_stale(&self) {
-        self.waiting.lock().retain(|_, one| self.owner_of(one.id, one.index).is_some());
+        let is_stale = |one: &Handed| self.owner_of(one.id, one.index).is_none();
+        let stale: Vec<_> = self.waiting.lock().extract_if(|_, one| is_stale(one)).collect();
+        self.registry.outbox.release_ended(stale.iter().map(|(id, _)| *id));
     }
 
-    /// Other generations that own records.
+    /// The vault that has handed these in is gone.
+    pub(super) fn note_vault_gone(&self) {
+        self.waiting.lock().values_mut().for_each(|one| one.held = false);
+    }
+
+    /// Earlier generations that own records.
     pub fn owners(&self) -> Vec<u64> {
         let owners = self.registry.arena.occupied().filter_map(|(_, cell)| cell.owner());
         let others: std::collections::BTreeSet<_> = owners
             .map(|owner| owner.generation)
-            .filter(|generation| *generation != self.registry.generation)
+            .filter(|generation| *generation < self.registry.generation)
             .collect();
         others.into_iter().collect()
     }
@@ -128,7 +143,12 @@ impl Tunnels {
     }
 
     /// After everything that the vault held was handed in: what a dead generation still owns has no sockets any more.
+    ///
+    /// Earlier generations only: what a later one has left is handed to the one that follows it, not to us.
     pub fn sweep(&self, generation: u64) {
+        if generation >= self.registry.generation {
+            return;
+        }
         let arena = &self.registry.arena;
         let theirs: Vec<_> = (arena.occupied())
             .filter(|(_, cell)| cell.owner().is_some_and(|owner| owner.generation == generation))
@@ -137,16 +157,21 @@ impl Tunnels {
         for cell in theirs {
             let slot = &cell;
             let heard = cell.has_ends(ends::OPENED) && !cell.has_ends(ends::COUNTED);
-            if heard {
+            let ending = cell.owner().is_some_and(|owner| owner.state == State::Ending);
+            let now_ms = self.registry.clock.now_ms();
+            let opened_ms = cell.opened_mono_ms.load(Ordering::Relaxed);
+            let age = Duration::from_millis(now_ms.saturating_sub(opened_ms));
+            if let (true, true, Some(cause)) = (heard, ending, cell.decided()) {
+                // Whose sockets went with the process that was ending it anyway.
+                self.registry.tally.count_end(cause, age);
+            } else if heard {
                 let facts = facts_of(slot);
                 let id = cell.id.load(Ordering::Relaxed);
                 tracing::error!(tunnel = id, client = %facts.client, site = &*facts.site,
                     backend = &*facts.backend, trace_id = &*facts.trace_id, cause = "lost",
                     "tunnel ended: it was not protected when its process died");
                 self.registry.tally.count_lost(1);
-                let age = self.registry.clock.now_ms();
-                let age = age.saturating_sub(cell.opened_mono_ms.load(Ordering::Relaxed));
-                self.registry.tally.count_end(Cause::Lost, Duration::from_millis(age));
+                self.registry.tally.count_end(Cause::Lost, age);
             }
             slot.free();
         }
@@ -161,10 +186,21 @@ impl Tunnels {
     fn take(&self, found: Vec<Handed>, claim: Claim) -> Vec<TunnelId> {
         let mut batches: Vec<Vec<Tunnel>> = self.threads.iter().map(|_| Vec::new()).collect();
         let mut taken = Vec::new();
-        for one in found {
+        for (place, one) in found.into_iter().enumerate() {
             let id = one.id;
             failpoint!("adopt.before");
-            let Some(tunnel) = self.take_one(one, claim) else { continue };
+            if place == 0 && planted!("drop-tunnel") {
+                continue;
+            }
+            let tunnel = match self.take_one(one, claim) {
+                Attempt::Ours(tunnel) => tunnel,
+                Attempt::NotYet(one) => {
+                    // Nobody hands it in twice.
+                    self.waiting.lock().insert(id, one);
+                    continue;
+                }
+                Attempt::Over => continue,
+            };
             failpoint!("adopt.owned");
             taken.push(id);
             if let Some(batch) = batches.get_mut(tunnel.record.thread) {
@@ -181,27 +217,29 @@ impl Tunnels {
         taken
     }
 
-    /// Makes a tunnel ours; `None`: it is not to be had, or had to be ended at once.
-    fn take_one(&self, one: Handed, claim: Claim) -> Option<Tunnel> {
+    fn take_one(&self, one: Handed, claim: Claim) -> Attempt {
         let registry = &self.registry;
-        let slot = Slot::of(&registry.arena, one.index)?;
-        let owner = self.owner_of(one.id, one.index)?;
+        let slot = Slot::of(&registry.arena, one.index);
+        let Some((slot, owner)) = slot.zip(self.owner_of(one.id, one.index)) else {
+            // Who ended it died before the vault heard of it.
+            registry.outbox.release_ended(std::iter::once(one.id));
+            return Attempt::Over;
+        };
         let ours = match (owner.state, claim) {
             (State::Frozen, _) | (State::Owned, Claim::Dead(_)) => {
                 Owner::owned(registry.generation)
             }
             (State::Ending, Claim::Dead(_)) => Owner::ending(registry.generation),
-            _ => return None,
+            _ => return Attempt::NotYet(one),
         };
         let dead = |death: Death| death.generation == owner.generation;
         if matches!(claim, Claim::Dead(death) if !dead(death)) || !slot.swap_owner(owner, ours) {
-            return None;
+            return Attempt::NotYet(one);
         }
         let facts = facts_of(&slot);
         let sockets = [Arc::new(one.client), Arc::new(one.backend)];
-        let record = Record::new(one.id, facts, self.next_thread(), true, slot, sockets);
-        record.protect(true);
-        let record = Arc::new(record);
+        let record = Arc::new(Record::new(one.id, facts, self.next_thread(), true, slot, sockets));
+        record.protect(one.held);
         registry.live().insert(one.id, record.clone());
         if !record.is_marked(ends::OPENED) {
             record.mark(ends::OPENED);
@@ -209,22 +247,28 @@ impl Tunnels {
         }
         if ours.state == State::Ending {
             self.finish_end(&record);
-            return None;
+            return Attempt::Over;
         }
         self.note_taken(&record, claim);
         if self.is_deadly(&record, claim) {
-            let over = Over::abrupt(Cause::Lost);
-            tracing::error!(
-                tunnel = record.id,
-                deaths = DEADLY,
-                "giving up a tunnel: processes that had it in hand died of themselves"
-            );
-            registry.tally.count_lost(1);
-            registry.begin_end(&record, over);
-            self.finish_end(&record);
-            return None;
+            self.give_up(&record);
+            return Attempt::Over;
         }
-        Some(Tunnel::resumed(record))
+        if !one.held {
+            registry.outbox.deposit_all(std::iter::once(record.clone()));
+        }
+        Attempt::Ours(Tunnel::resumed(record))
+    }
+
+    fn give_up(&self, record: &Arc<Record>) {
+        tracing::error!(
+            tunnel = record.id,
+            deaths = DEADLY,
+            "giving up a tunnel: processes that had it in hand died of themselves"
+        );
+        self.registry.tally.count_lost(1);
+        self.registry.begin_end(record, Over::abrupt(Cause::Lost));
+        self.finish_end(record);
     }
 
     fn note_taken(&self, record: &Record, claim: Claim) {
@@ -272,6 +316,13 @@ fn facts_of(slot: &Slot) -> TunnelFacts {
         trace_id: texts.trace_id,
         idle_timeout: Duration::from_millis(slot.idle_timeout_ms.load(Ordering::Relaxed)),
         opened: UNIX_EPOCH + Duration::from_millis(slot.opened_unix_ms.load(Ordering::Relaxed)),
+    }
+}
+
+impl Handed {
+    /// A tunnel as the vault has handed it in.
+    pub fn new(id: TunnelId, index: u32, client: OwnedFd, backend: OwnedFd) -> Self {
+        Self { id, index, client, backend, held: true }
     }
 }
 

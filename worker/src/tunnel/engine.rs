@@ -175,6 +175,9 @@ impl Engine {
         self.registry.take_in_hand(self.index, Some(&tunnel.record));
         failpoint!("turn.begun");
         let turn = tunnel.turn(&mut self.scratch);
+        if turn.missed != [0, 0] {
+            self.registry.tally.count_bytes(turn.missed);
+        }
         if turn.moved != [0, 0] {
             tunnel.record.count_moved(turn.moved, self.now_ms);
             self.registry.tally.count_bytes(turn.moved);

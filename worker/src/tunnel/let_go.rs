@@ -78,6 +78,7 @@ impl Tunnels {
     /// The vault is gone, and with it what it held.
     pub fn detach(&self) {
         self.registry.outbox.set_attached(false);
+        self.note_vault_gone();
         self.registry.snapshot().iter().for_each(|record| record.protect(false));
     }
 

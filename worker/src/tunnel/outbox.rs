@@ -96,6 +96,21 @@ impl Outbox {
         }
     }
 
+    /// The vault holds what has ended already: it was told so by a process that did not know.
+    pub(super) fn release_ended(&self, ids: impl Iterator<Item = TunnelId>) {
+        let mut inner = self.lock();
+        if inner.attached {
+            inner.releases.extend(ids);
+            drop(inner);
+            self.bell.notify_one();
+        }
+    }
+
+    /// Makes the line look up, whether there is something for it or not.
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
     /// Whether there is a line. With a new one, what waited for the old one is dropped.
     pub(super) fn set_attached(&self, attached: bool) {
         let waiting = {

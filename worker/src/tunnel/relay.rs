@@ -74,6 +74,8 @@ pub(super) enum Side {
 pub(super) struct Turn {
     /// Peers' bytes, to the backend and to the client.
     pub(super) moved: [u64; 2],
+    /// Of what an earlier process has moved, what it did not live to count.
+    pub(super) missed: [u64; 2],
     pub(super) next: Next,
 }
 
@@ -148,10 +150,12 @@ impl Tunnel {
 
     /// Moves what can be moved, within a turn's bound.
     pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
-        if std::mem::take(&mut self.fresh)
-            && let Err(over) = self.resume(scratch)
-        {
-            return Turn { moved: [0, 0], next: Next::End(over) };
+        let mut missed = [0, 0];
+        if std::mem::take(&mut self.fresh) {
+            match self.resume(scratch) {
+                Ok(counted) => missed = counted,
+                Err(over) => return Turn { moved: [0, 0], missed, next: Next::End(over) },
+            }
         }
         self.note_resets();
         let inward =
@@ -174,7 +178,7 @@ impl Tunnel {
         } else {
             Next::Wait
         };
-        Turn { moved, next }
+        Turn { moved, missed, next }
     }
 
     /// Ends both legs as `over` says.

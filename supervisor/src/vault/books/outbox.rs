@@ -45,8 +45,6 @@ pub(super) struct Outbox {
     window: u64,
     successor: u64,
     successor_told: u64,
-    /// `HandedAll` has gone out.
-    caught_up: bool,
 }
 
 /// What came of [`Books::post`].
@@ -79,7 +77,6 @@ impl Outbox {
             window: 0,
             successor: 0,
             successor_told: 0,
-            caught_up: false,
         }
     }
 
@@ -132,14 +129,16 @@ impl Outbox {
     /// The worker has become the heir.
     pub(super) fn hand_all(&mut self, ids: impl Iterator<Item = u64>) {
         self.line.extend(ids.map(Entry::Handed));
-        if !self.caught_up {
-            self.line.push_back(Entry::HandedAll);
-        }
+        // Also to who was the heir before: what it would have heard meanwhile, another one was told.
+        self.line.push_back(Entry::HandedAll);
     }
 
-    /// The worker is the heir no more.
+    /// The worker is the heir no more. It hears of no departure either: it would take for lost what it is not handed.
     pub(super) fn hand_no_more(&mut self) {
-        self.line.retain(|entry| !matches!(entry, Entry::Handed(_) | Entry::HandedAll));
+        let is_heirs = |entry: &Entry| {
+            matches!(entry, Entry::Handed(_) | Entry::HandedAll | Entry::Departed(_))
+        };
+        self.line.retain(|entry| !is_heirs(entry));
     }
 
     pub(super) fn freeze(&mut self, from: u64, id: u64) {
@@ -218,8 +217,7 @@ impl<D> Books<D> {
             Step::Answer => drop(outbox.answers.pop_front()),
             Step::Successor(generation) => outbox.successor_told = generation,
             Step::Line { entries, handed } => {
-                let said = outbox.line.drain(..entries);
-                outbox.caught_up |= said.into_iter().any(|entry| entry == Entry::HandedAll);
+                outbox.line.drain(..entries);
                 outbox.window = outbox.window.saturating_sub(handed.len() as u64);
                 let Some(shelf) = self.shelves.get_mut(place) else { return };
                 for id in handed {

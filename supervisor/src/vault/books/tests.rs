@@ -251,7 +251,7 @@ impl Model {
                 }
             }
             Reply::HandedAll(_) => {
-                assert!(!seen.caught_up && seen.generation == highest);
+                assert_eq!(seen.generation, highest);
                 seen.caught_up = true;
                 let here = |id: &u64| id / 100 == self::id(seen.place, 0) / 100;
                 let at_first = self.held.iter().filter(|(id, by)| {

@@ -4,9 +4,9 @@
 //! holds is discarded, a first byte that is still owed is sent, an end that was passed on stays passed on. Counters
 //! that make no sense end the tunnel; nothing is guessed.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Cause, Direction, Over, Prelude, Record, Side, Tunnel};
+use super::{Cause, Direction, Flow, Over, Prelude, Record, Side, Tunnel};
 use crate::tunnel::arena::{Towards, ends};
 use crate::tunnel::counters::{Progress, Snapshot, progress, state};
 use crate::tunnel::leg::Leg;
@@ -34,8 +34,9 @@ impl Tunnel {
             || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
     }
 
-    /// Finds out how far it has come and puts the directions right.
-    pub(super) fn resume(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+    /// Finds out how far it has come and puts the directions right. Answers the peers' bytes that nobody has counted
+    /// yet, to the backend and to the client.
+    pub(super) fn resume(&mut self, scratch: &mut [u8]) -> Result<[u64; 2], Over> {
         let record = self.record.clone();
         let lost = |error: &(dyn std::error::Error + 'static)| {
             tracing::error!(tunnel = record.id, error, "a tunnel cannot be carried on");
@@ -45,9 +46,10 @@ impl Tunnel {
         let (client, backend) = (read(&self.client)?, read(&self.backend)?);
         self.find_consumed_reset(Side::Client, &client);
         self.find_consumed_reset(Side::Backend, &backend);
-        if self.client.is_reset() || self.backend.is_reset() {
-            // The turn that follows ends it as what it is; nothing needs computing.
-            return Ok(());
+        self.note_resets();
+        // Here and now: a look at what is left would show bytes again that the other leg has had.
+        if let Some((side, broken)) = self.find_break(&Flow::default(), &Flow::default()) {
+            return Err(self.break_up(side, broken));
         }
         let cell = record.cell();
         let come = |source, target, towards| {
@@ -56,16 +58,16 @@ impl Tunnel {
         };
         let to_backend = come(&client, &backend, Towards::Backend)?;
         let to_client = come(&backend, &client, Towards::Client)?;
-        let moved_in = self.to_backend.resume(to_backend, &self.client, &record, scratch);
-        let moved_out = self.to_client.resume(to_client, &self.backend, &record, scratch);
+        let moved_in =
+            self.to_backend.resume(to_backend, (&self.client, &client), &record, scratch);
+        let moved_out =
+            self.to_client.resume(to_client, (&self.backend, &backend), &record, scratch);
         // What the counters say is exact; what the predecessor had added up may miss its last turn.
-        if let Some(moved) = moved_in {
-            cell.bytes_in.fetch_max(moved, Ordering::Relaxed);
-        }
-        if let Some(moved) = moved_out {
-            cell.bytes_out.fetch_max(moved, Ordering::Relaxed);
-        }
-        Ok(())
+        let missed = |counted: &AtomicU64, moved: Option<u64>| {
+            let moved = moved.unwrap_or(0);
+            moved.saturating_sub(counted.fetch_max(moved, Ordering::Relaxed))
+        };
+        Ok([missed(&cell.bytes_in, moved_in), missed(&cell.bytes_out, moved_out)])
     }
 
     /// A reset whose error somebody has consumed: on record, or told by a connection that is closed although we never
@@ -87,7 +89,7 @@ impl Direction {
     fn resume(
         &mut self,
         progress: Progress,
-        source: &Leg,
+        (source, source_now): (&Leg, &Snapshot),
         record: &Record,
         scratch: &mut [u8],
     ) -> Option<u64> {
@@ -96,10 +98,14 @@ impl Direction {
             Side::Client => (Towards::Client, uncounted as usize),
             Side::Backend => (Towards::Backend, 0),
         };
+        let counted = record.cell().prelude_len(towards).saturating_sub(uncounted as u64);
         match progress {
             Progress::Done => {
                 self.done = true;
-                None
+                // It was passed on to its end, so all of it was consumed.
+                let base = record.cell().bases(towards).received;
+                let moved = source_now.consumed(false).checked_sub(base)?;
+                Some(moved + counted)
             }
             Progress::Prelude { sent } => {
                 let bytes = record.slot.read_prelude(towards);
@@ -120,8 +126,7 @@ impl Direction {
                         Ok(count) => left = left.saturating_sub(count as u64),
                     }
                 }
-                let prelude = record.cell().prelude_len(towards);
-                Some(moved + prelude.saturating_sub(uncounted as u64))
+                Some(moved + counted)
             }
         }
     }

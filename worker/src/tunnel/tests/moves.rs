@@ -37,7 +37,7 @@ impl Pair {
             for deposit in self.old.pending(10).deposits {
                 let [client, backend]: [OwnedFd; 2] =
                     deposit.sockets().map(|fd| fd.try_clone_to_owned().unwrap());
-                handed.push(Handed { id: deposit.id(), index: deposit.index(), client, backend });
+                handed.push(Handed::new(deposit.id(), deposit.index(), client, backend));
                 deposit.answer(true);
             }
             assert_eq!(self.new.hand_in(handed).owners, [1]);
@@ -188,6 +188,27 @@ async fn a_half_closed_tunnel_moves_as_one() {
     .await;
     patient(pair.new.emptied()).await;
     assert_eq!(pair.new.totals().closed_by(Cause::Client), 1);
+}
+
+#[tokio::test]
+async fn whoever_hands_over_hears_when_a_tunnel_that_was_opening_can_be_let_go_of() {
+    let pair = Pair::start();
+    let (_client, _backend, id) = pair.open(Preludes::default()).await;
+    patient(pair.old.rung()).await;
+    assert_eq!(pair.old.freeze(1).await, [id]);
+}
+
+#[tokio::test]
+async fn one_that_thawed_before_it_was_taken_can_be_taken_the_next_time() {
+    let pair = Pair::start();
+    let (_client, _backend, id) = pair.open(Preludes::default()).await;
+    assert_eq!(pair.old.freeze(1).await, [id]);
+    pair.old.thaw();
+    // The thread obeys in order: once it lists what it lets go of, it has thawed.
+    assert!(pair.old.freeze(0).await.is_empty());
+    assert!(pair.new.take_frozen(&[id]).is_empty());
+    assert_eq!(pair.old.freeze(1).await, [id]);
+    assert_eq!(pair.new.take_frozen(&[id]), [id]);
 }
 
 #[tokio::test]
