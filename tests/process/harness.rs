@@ -12,9 +12,13 @@ mod document;
 mod eventually;
 mod gateway;
 mod http;
+mod kernel;
 mod ports;
 mod proc;
+mod survival;
 mod tools;
+mod traffic;
+mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use bad_backend::{BadBackend, Misbehaviour};
@@ -25,11 +29,14 @@ pub(crate) use document::Document;
 pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
 pub(crate) use http::{Connection, get, get_host};
+pub(crate) use kernel::{descriptors, sockets};
 pub(crate) use ports::free_port;
 pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,
 };
 pub(crate) use tools::{script, tools};
+pub(crate) use traffic::{Shape, Traffic};
+pub(crate) use wire::{Wire, Wires, finish, reset, rest};
 
 /// The executable under test.
 pub(crate) const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");

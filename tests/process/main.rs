@@ -18,9 +18,12 @@ mod demo;
 mod drain;
 mod harness;
 mod health;
+#[cfg(feature = "failpoints")]
+mod kill_points;
 mod limits;
 mod reload;
 mod routing;
+mod survive;
 mod tls;
 mod tools;
 mod websocket;

@@ -282,7 +282,9 @@ pub(crate) fn directory() -> TempDir {
 
 fn spawn(directory: &Path, status_port: u16) -> Child {
     let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
-    let [config, runtime, state] = ["gateway.json", "r", "s"].map(|name| directory.join(name));
+    let [config, runtime, state, failpoints] =
+        ["gateway.json", "r", "s", "f"].map(|name| directory.join(name));
+    fs::create_dir_all(&failpoints).unwrap();
     Command::new(HOLDFAST)
         .arg("run")
         .args(["--config".as_ref(), config.as_os_str()])
@@ -290,6 +292,7 @@ fn spawn(directory: &Path, status_port: u16) -> Child {
         .args(["--state-dir".as_ref(), state.as_os_str()])
         .args(["--status-listen", &format!("127.0.0.1:{status_port}")])
         .env(MARK, directory)
+        .env("HOLDFAST_FAILPOINTS", failpoints)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -1,0 +1,56 @@
+//! What the kernel tells about a gateway's processes: descriptors, and the arenas that they share.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// By the layout's documentation in `worker/src/tunnel/arena/layout.rs`.
+const PROCESSES: u64 = 4096;
+const PROCESS: u64 = 192;
+const RECORDS: u64 = 16384;
+const RECORD: u64 = 1024;
+
+/// What the arenas of a process hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arenas {
+    /// Records that are not free.
+    pub(crate) records: usize,
+    /// Processes in the tables.
+    pub(crate) processes: usize,
+}
+
+/// How many descriptors a process has open.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// How many sockets a process has open.
+pub(crate) fn sockets(pid: u32) -> usize {
+    links(pid).filter(|(_, name)| name.starts_with("socket:")).count()
+}
+
+/// What is in the arenas that a process has open.
+pub(crate) fn arenas(pid: u32) -> Arenas {
+    let mut sum = Arenas { records: 0, processes: 0 };
+    for (link, _) in links(pid).filter(|(_, name)| name.starts_with("/memfd:holdfast-arena")) {
+        let file = File::open(link).unwrap();
+        let word = |at: u64| {
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            u64::from_ne_bytes(bytes)
+        };
+        let high_water = word(16) >> 32;
+        let owned = (0..high_water).filter(|index| word(RECORDS + index * RECORD) != 0);
+        sum.records += owned.count();
+        sum.processes += (0..64).filter(|index| word(PROCESSES + index * PROCESS) != 0).count();
+    }
+    sum
+}
+
+fn links(pid: u32) -> impl Iterator<Item = (PathBuf, String)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let name = fs::read_link(entry.path()).ok()?;
+        Some((entry.path(), name.to_string_lossy().into_owned()))
+    })
+}

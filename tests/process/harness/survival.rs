@@ -1,0 +1,100 @@
+//! What must hold of a gateway whose workers come and go: where its tunnels are, and that nothing is left behind.
+
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use serde_json::Value;
+
+use super::document::Document;
+use super::eventually::{Patience, eventually};
+use super::gateway::Gateway;
+use super::kernel::{Arenas, arenas};
+use super::proc::{alive, kill9};
+use super::wire::Wires;
+
+/// How long what has ended may take to be gone everywhere.
+const LEFT: Duration = Duration::from_secs(20);
+
+impl Document {
+    /// [`Document::simple`] in front of `wires`, without a limit on silence.
+    pub(crate) fn wired(port: u16, wires: &Wires) -> Self {
+        Self::simple(port, &[wires.address]).set(
+            "backendHttpSettingsCollection",
+            "chat",
+            "requestTimeout",
+            3600,
+        )
+    }
+}
+
+impl Gateway {
+    /// Kills the only serving worker, and waits until another one serves.
+    pub(crate) fn replace_by_force(&self) -> u32 {
+        let old = self.worker_pid();
+        kill9(old);
+        eventually(Patience::USUAL, "another worker to serve", || {
+            self.worker_pids().into_iter().find(|pid| *pid != old)
+        })
+    }
+
+    /// Restarts the worker; all its tunnels move, and then it leaves.
+    pub(crate) fn replace_in_order(&self) -> u32 {
+        let old = self.worker_pid();
+        self.must(&["restart"]);
+        eventually(Patience::USUAL, "the predecessor to leave", || (!alive(old)).then_some(()));
+        self.worker_pid()
+    }
+
+    /// Waits until exactly so many tunnels live, each with one record, and no process is known that is gone.
+    pub(crate) fn holds_exactly(&self, tunnels: usize) {
+        let goal = (tunnels, Arenas { records: tunnels, processes: 1 });
+        let begin = Instant::now();
+        loop {
+            let now = (self.tunnels().len(), arenas(self.supervisor_pid()));
+            if now == goal {
+                return;
+            }
+            assert!(begin.elapsed() < LEFT, "{goal:?} expected, there is {now:?}");
+            thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    /// No tunnel was lost, as far as the gateway knows.
+    pub(crate) fn has_lost_none(&self) {
+        assert_eq!(self.count("holdfast_tunnels_lost_total"), 0);
+    }
+
+    /// [`Gateway::metric`] of something that is counted.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of a test")]
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.metric(name) as u64
+    }
+
+    /// A row of `tunnels --json` by its client's port.
+    pub(crate) fn tunnel_of(&self, client_port: u16) -> Option<Value> {
+        let end = format!(":{client_port}");
+        self.tunnels().into_iter().find(|row| row["client"].as_str().unwrap().ends_with(&end))
+    }
+
+    /// The lines that tell of ended tunnels.
+    pub(crate) fn ends_told(&self) -> Vec<String> {
+        let log = self.log();
+        log.lines().filter(|line| line.contains("tunnel ended")).map(str::to_owned).collect()
+    }
+
+    /// Has the process that comes to that failpoint next do so (`docs/testing.md`).
+    pub(crate) fn arm(&self, failpoint: &str, action: &str) {
+        let aside = self.write("failpoint", action);
+        fs::rename(aside, self.path().join("f").join(failpoint)).unwrap();
+    }
+
+    /// Whether a process has come to that failpoint since it was armed.
+    pub(crate) fn has_fired(&self, failpoint: &str) -> bool {
+        !self.path().join("f").join(failpoint).exists()
+    }
+
+    /// Takes an action, or a planted fault, back.
+    pub(crate) fn disarm(&self, failpoint: &str) {
+        fs::remove_file(self.path().join("f").join(failpoint)).ok();
+    }
+}

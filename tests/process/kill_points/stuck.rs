@@ -1,0 +1,187 @@
+//! Processes that stop, hang, or die of a tunnel.
+
+use super::*;
+use crate::survive::all_carry;
+
+#[test]
+fn a_successor_that_dies_before_it_serves_leaves_the_predecessor_serving() {
+    let (gateway, port, wires) = wired();
+    let traffic = traffic(&wires, port, 1);
+    let old = gateway.worker_pid();
+    for _ in 0..3 {
+        gateway.arm("serve.before", "kill");
+        assert!(!gateway.cli(&["restart"]).status.success());
+        traffic.moves(50_000);
+        assert_eq!(gateway.worker_pid(), old);
+    }
+    gateway.replace_in_order();
+    gateway.holds_exactly(Shape::ALL.len());
+    traffic.finish();
+    gateway.has_lost_none();
+}
+
+#[test]
+fn a_successor_that_never_becomes_ready_leaves_the_predecessor_serving() {
+    let (gateway, port, wires) = wired();
+    let traffic = traffic(&wires, port, 1);
+    let old = gateway.worker_pid();
+    gateway.arm("serve.before", "stop");
+    assert!(!gateway.cli(&["restart"]).status.success());
+    traffic.moves(50_000);
+    assert_eq!(gateway.worker_pid(), old);
+    gateway.replace_in_order();
+    gateway.holds_exactly(Shape::ALL.len());
+    traffic.finish();
+    gateway.has_lost_none();
+}
+
+#[test]
+fn a_predecessor_that_stops_in_its_handover_is_overcome() {
+    for step in ["freeze.frozen", "handover.frozen", "handover.told"] {
+        let (gateway, port, wires) = wired();
+        let traffic = traffic(&wires, port, 1);
+        let old = gateway.worker_pid();
+        gateway.arm(step, "stop");
+        gateway.must(&["restart"]);
+        assert!(!alive(old));
+        gateway.holds_exactly(Shape::ALL.len());
+        traffic.finish();
+        gateway.has_lost_none();
+    }
+}
+
+#[test]
+fn tunnels_that_a_slow_successor_did_not_take_in_time_move_later() {
+    let (gateway, port, wires) = wired();
+    let traffic = traffic(&wires, port, 1);
+    for action in ["sleep 1100", "sleep 1500", "sleep 3000"] {
+        gateway.arm("adopt.heard", action);
+        gateway.replace_in_order();
+        gateway.holds_exactly(Shape::ALL.len());
+        traffic.moves(50_000);
+    }
+    gateway.replace_by_force();
+    gateway.holds_exactly(Shape::ALL.len());
+    traffic.finish();
+    gateway.has_lost_none();
+}
+
+#[test]
+fn a_predecessor_killed_after_a_slow_successor_let_its_tunnels_thaw() {
+    let (gateway, port, wires) = wired();
+    let traffic = traffic(&wires, port, 1);
+    let old = gateway.worker_pid();
+    gateway.arm("adopt.heard", "sleep 1100");
+    gateway.arm("handover.told", "skip 1 kill");
+    gateway.must(&["restart"]);
+    eventually(Patience::USUAL, "the predecessor to be gone", || (!alive(old)).then_some(()));
+    gateway.holds_exactly(Shape::ALL.len());
+    traffic.finish();
+    gateway.has_lost_none();
+}
+
+#[test]
+fn a_tunnel_that_workers_die_of_is_given_up_alone() {
+    let (gateway, port, wires) = wired();
+    let mut others: Vec<Wire> = (0..5).map(|_| wires.open(port)).collect();
+    let mut deadly = wires.open(port);
+    let mut deaths = 0;
+    deadly.client.set_nonblocking(true).unwrap();
+    let is_over = |mut client: &TcpStream| {
+        let end = std::io::Read::read(&mut client, &mut [0]);
+        !matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    while !is_over(&deadly.client) {
+        gateway.arm("turn.begun", "abort");
+        deadly.client.write_all(b"!").ok();
+        eventually(Patience::USUAL, "a death, or the end", || {
+            (gateway.has_fired("turn.begun") || is_over(&deadly.client)).then_some(())
+        });
+        deaths += u32::from(gateway.has_fired("turn.begun"));
+    }
+    gateway.disarm("turn.begun");
+    assert_eq!(deaths, 3);
+    assert!(rest(&mut deadly.backend).1, "a reset");
+    all_carry(&mut others, "still here");
+    eventually(Patience::USUAL, "it to be counted", || {
+        (gateway.count("holdfast_tunnels_lost_total") == 1).then_some(())
+    });
+    gateway.holds_exactly(others.len());
+}
+
+#[test]
+fn a_tunnel_whose_deposit_is_late_is_protected_all_the_same() {
+    let (gateway, port, wires) = wired();
+    gateway.arm("vault.heard", "sleep 3500");
+    let mut tunnel = wires.open(port);
+    tunnel.carries("unprotected").unwrap();
+    eventually(Patience::USUAL, "the tunnel to be protected", || {
+        (gateway.metric("holdfast_tunnels_unprotected") == 0.0 && gateway.has_fired("vault.heard"))
+            .then_some(())
+    });
+    stays(std::time::Duration::from_millis(300), "one record", || gateway.tunnels().len() == 1);
+    gateway.replace_by_force();
+    tunnel.carries("still here").unwrap();
+    gateway.has_lost_none();
+}
+
+#[test]
+fn a_tunnel_that_is_about_to_open_when_its_worker_is_replaced_moves_too() {
+    let (gateway, port, wires) = wired();
+    gateway.arm("open.deposited", "sleep 1500");
+    let opening = thread::spawn(move || wires.open(port));
+    eventually(Patience::USUAL, "the tunnel to be held", || {
+        gateway.has_fired("open.deposited").then_some(())
+    });
+    gateway.replace_in_order();
+    let mut tunnel = opening.join().unwrap();
+    tunnel.carries("hello").unwrap();
+    gateway.holds_exactly(1);
+    gateway.has_lost_none();
+}
+
+/// One side sends, the worker dies having sent it on and not discarded it, and nobody takes its place yet.
+fn half_way(gateway: &Gateway, port: u16, wires: &Wires, client_first: bool) -> [TcpStream; 2] {
+    let mut tunnel = wires.open(port);
+    tunnel.carries("before").unwrap();
+    let [mut first, second] = tunnel.ends(client_first);
+    let worker = gateway.worker_pid();
+    pause(gateway.supervisor_pid());
+    gateway.arm("relay.sent", "kill");
+    first.write_all(b"once").unwrap();
+    eventually(Patience::USUAL, "the worker to be gone", || (!alive(worker)).then_some(()));
+    [first, second]
+}
+
+#[test]
+fn what_was_passed_on_is_not_passed_on_again_before_a_reset() {
+    let (gateway, port, wires) = wired();
+    for client_first in [true, false] {
+        let [first, mut second] = half_way(&gateway, port, &wires, client_first);
+        reset(first);
+        resume(gateway.supervisor_pid());
+        assert_eq!(rest(&mut second), (b"once".to_vec(), true));
+    }
+    gateway.holds_exactly(0);
+    gateway.has_lost_none();
+}
+
+#[test]
+fn what_was_passed_on_is_not_passed_on_again_before_an_end() {
+    let (gateway, port, wires) = wired();
+    for client_first in [true, false] {
+        let [mut first, mut second] = half_way(&gateway, port, &wires, client_first);
+        first.write_all(b" and for all").unwrap();
+        finish(&first);
+        resume(gateway.supervisor_pid());
+        assert_eq!(rest(&mut second), (b"once and for all".to_vec(), false));
+        finish(&second);
+        assert_eq!(rest(&mut first), (vec![], false));
+    }
+    gateway.holds_exactly(0);
+    let ends = eventually(Patience::USUAL, "both ends to be told", || {
+        Some(gateway.ends_told()).filter(|told| told.len() == 2)
+    });
+    assert!(ends[0].contains("bytes_in=22 bytes_out=6"), "{ends:?}");
+    assert!(ends[1].contains("bytes_in=6 bytes_out=22"), "{ends:?}");
+}
