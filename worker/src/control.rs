@@ -253,9 +253,13 @@ impl Control {
                         say(&events, Event::HandedOver(HandedOver { tunnels_left })).await?;
                     }
                 }
-                // A backend may have left while nobody had them.
-                Ok(()) = taken.changed() => self.retire_tunnels(),
                 _ = reports.tick() => {
+                    // A backend may have left while nobody had those that were taken over; not looked at for each
+                    // batch, since a look is at all of them.
+                    if taken.has_changed().unwrap_or(false) {
+                        taken.mark_unchanged();
+                        self.retire_tunnels();
+                    }
                     // A supervisor that is behind gets the next one: totals lose nothing by it.
                     drop(events.try_send(event(Event::Report(report::report(&self.shared)))));
                 }

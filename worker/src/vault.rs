@@ -95,6 +95,8 @@ struct Session<'a> {
     refused: bool,
     /// It has said that it takes tunnels.
     open: bool,
+    /// Tunnels of dead generations that were taken and not told of in the log.
+    resumed: usize,
     handover: Handover,
     departed: Departed,
 }
@@ -225,6 +227,7 @@ impl Line {
             deposits: HashMap::new(),
             refused: false,
             open: false,
+            resumed: 0,
             handover: Handover::default(),
             departed: Departed::new(self.deaths.clone()),
         };
@@ -414,6 +417,7 @@ impl Session<'_> {
     async fn resume(&mut self, death: Death) -> Result<(), LineError> {
         let taken = self.tunnels.take_from_dead(death);
         self.note_taken(&taken);
+        self.resumed += taken.len();
         for ids in taken.chunks(MOST_IDS) {
             let (from_generation, ids) = (death.generation, ids.to_vec());
             self.send(Request::Adopted(Adopted { from_generation, ids }), &[]).await?;
@@ -451,6 +455,10 @@ impl Session<'_> {
     }
 
     fn sweep(&mut self) {
+        if self.resumed > 0 {
+            tracing::info!(tunnels = self.resumed, "resumed tunnels of a process that is gone");
+            self.resumed = 0;
+        }
         for generation in self.departed.sweep_due() {
             self.tunnels.sweep(generation);
         }

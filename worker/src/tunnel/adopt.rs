@@ -135,11 +135,7 @@ impl Tunnels {
                 waiting.values().filter(|one| theirs(one)).map(|one| one.id).collect();
             ids.into_iter().filter_map(|id| waiting.remove(&id)).collect()
         };
-        let taken = self.take(found, Claim::Dead(death));
-        if !taken.is_empty() {
-            tracing::info!(tunnels = taken.len(), from = death.generation, "resumed tunnels");
-        }
-        taken
+        self.take(found, Claim::Dead(death))
     }
 
     /// After everything that the vault held was handed in: what a dead generation still owns has no sockets any more.

@@ -14,12 +14,14 @@ use super::front::Tunnels;
 use super::outbox::{Outbox, Pending};
 use super::record::Record;
 use super::tally::Tally;
-use super::{StartError, arena};
+use super::{StartError, arena, counters};
 
 /// The arena and tally of a listener that has neither, to be made once.
 pub struct Shared {
     arena: Arena,
     tally: Tally,
+    /// This kernel's counters need no trial.
+    proven: bool,
 }
 
 impl Shared {
@@ -31,11 +33,13 @@ impl Shared {
         arena: Option<std::os::fd::OwnedFd>,
         tally: Option<std::os::fd::OwnedFd>,
     ) -> Result<Self, StartError> {
+        // Whoever made the arena has seen how this kernel counts.
+        let proven = arena.is_some();
         let arena = arena.map_or_else(Arena::create, Arena::open);
         let arena = arena.map_err(|error| StartError::Arena(error.into()))?;
         let tally = tally.map_or_else(Tally::create, Tally::open);
         let tally = tally.map_err(|error| StartError::Tally(error.into()))?;
-        Ok(Self { arena, tally })
+        Ok(Self { arena, tally, proven })
     }
 
     /// The two memories, the arena's first.
@@ -45,7 +49,8 @@ impl Shared {
 
     /// Starts the engine on them.
     pub fn start(self, threads: usize, generation: u64) -> Result<Arc<Tunnels>, StartError> {
-        Tunnels::start_on(threads, generation, self.arena, self.tally)
+        let portable = self.proven || counters::are_trusted();
+        Tunnels::start_on(threads, generation, self.arena, self.tally, portable)
     }
 }
 
