@@ -48,7 +48,7 @@ const WORKER_LAYERS: [&[&str]; 12] = [
     &["snapshot"],
     &["headers"],
     &["route", "pool"],
-    &["gate", "tunnel"],
+    &["gate", "tunnel", "link"],
     &["respond"],
     &["drain", "fault", "metrics", "access_log"],
 ];
@@ -66,13 +66,15 @@ const PURE: [&str; 8] = [
 ];
 
 /// Files that may hold `unsafe`, each for calls that no safe crate offers.
-const UNSAFE: [&str; 7] = [
+const UNSAFE: [&str; 9] = [
     "proto/src/fd_channel.rs",
     "proto/src/fd_channel/owned.rs",
     "supervisor/src/spawn.rs",
     "supervisor/src/group/spawn.rs",
     "worker/src/control/socket.rs",
     "worker/src/accept.rs",
+    "worker/src/tunnel/counters/kernel.rs",
+    "worker/src/tunnel/mapping.rs",
     "worker/src/tunnel/sys.rs",
 ];
 

@@ -4,15 +4,20 @@
 //! when the child says. Nothing here starts or ends a process.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use holdfast_proto::control::Hello;
 use holdfast_proto::process::ProcessId;
+use rustix::process::{WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
+
+use crate::directories::write_private;
 
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
@@ -192,7 +197,6 @@ impl Children {
 
     /// Writes beside and renames, so that no reader sees half a list. Mode 0600: it holds tokens.
     fn write(&self) -> std::io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let children: Vec<_> = self.table().values().cloned().collect();
         let mut text = String::new();
@@ -207,17 +211,9 @@ impl Children {
             text += &serde_json::to_string(&listed)?;
             text.push('\n');
         }
-        let beside = self.list.with_extension("new");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        std::fs::rename(&beside, &self.list)?;
+        let written = write_private(&self.list, text.as_bytes());
         drop(writing);
-        Ok(())
+        written
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Incarnation>>> {
@@ -255,6 +251,21 @@ fn runs(id: ProcessId) -> bool {
     rustix::event::poll(&mut polled, Some(&at_once)) == Ok(0)
 }
 
+/// Waits until a process of an earlier supervisor is gone. How it ended is known where it is our child after all: a
+/// supervisor that has executed another binary is still its parent, and must not leave it a zombie.
+pub async fn ended(id: ProcessId) -> Option<ExitStatus> {
+    let pidfd = open(id)?;
+    holdfast_proto::process::gone(id).await;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
+    // As wait(2) tells it.
+    let raw = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code & 0xff) << 8,
+        (None, signal) => signal?,
+    };
+    Some(ExitStatus::from_raw(raw))
+}
+
 fn open(id: ProcessId) -> Option<std::os::fd::OwnedFd> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(id.pid).ok()?)?;
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
@@ -285,6 +296,20 @@ mod tests {
         gone(id).await;
         assert!(Children::new(dir.path()).left_behind().is_empty());
         child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    #[allow(clippy::zombie_processes, reason = "that it is waited for elsewhere is what is tested")]
+    async fn an_adopted_process_that_is_our_child_leaves_no_zombie() {
+        for (word, success) in [("true", true), ("false", false)] {
+            let child = std::process::Command::new(word).spawn().unwrap();
+            let id = ProcessId::of(child.id()).unwrap();
+            let status = ended(id).await.unwrap();
+            assert_eq!(status.success(), success);
+            assert!(ProcessId::of(id.pid).is_err(), "still in the process table");
+        }
+        let me = ProcessId::me().unwrap();
+        assert_eq!(ended(ProcessId { start_time: 1, ..me }).await, None);
     }
 
     #[test]

@@ -244,6 +244,17 @@ fn secure(path: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
+/// Writes beside and renames, so that no reader sees half a file. Mode 0600.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let beside = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&beside)?.write_all(bytes)?;
+    std::fs::rename(&beside, path)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]

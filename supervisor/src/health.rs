@@ -21,6 +21,9 @@ pub struct DrainedBackend {
     pub backend: String,
 }
 
+/// Stands for a probe's last words until it has said some.
+const RECALLED: &str = "as it was before the supervisor was started again";
+
 /// All targets in the order of the configuration, and their health.
 #[derive(Debug)]
 pub struct HealthTable {
@@ -131,6 +134,24 @@ impl HealthTable {
         entry.last = verdict.last;
         self.publish();
         true
+    }
+
+    /// Takes what a worker was told by an earlier supervisor, where nothing is known yet: did anything change?
+    pub fn recall(&mut self, told: &HealthSnapshot) -> bool {
+        let mut changed = false;
+        for entry in self.entries.iter_mut().filter(|it| it.state == HealthState::Unknown) {
+            let same = |it: &&TargetHealth| it.key.as_ref() == Some(&entry.key);
+            let Some(told) = told.targets.iter().find(same) else { continue };
+            if told.state() != HealthState::Unknown {
+                entry.state = told.state();
+                RECALLED.clone_into(&mut entry.last);
+                changed = true;
+            }
+        }
+        if changed {
+            self.publish();
+        }
+        changed
     }
 
     /// The backends that are out of rotation by an operator's wish; those that match nothing wait for their target.

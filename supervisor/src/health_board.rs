@@ -55,6 +55,11 @@ impl HealthBoard {
         self.update(|table| table.verdict(verdict));
     }
 
+    /// What a worker was told by an earlier supervisor: it stands where nothing is known yet.
+    pub fn recall(&self, told: &HealthSnapshot) {
+        self.update(|table| table.recall(told));
+    }
+
     /// Which backends operators took out of rotation.
     pub fn set_drained(&self, drained: &[DrainedBackend]) {
         self.update(|table| {

@@ -10,6 +10,7 @@ pub mod change;
 pub mod children;
 pub mod compile;
 pub mod config;
+pub mod counters;
 pub mod directories;
 pub mod group;
 pub mod grpc;

@@ -2,8 +2,9 @@
 //!
 //! A worker reports totals of its own life. Here they are added up over all incarnations: what a living one last said,
 //! plus a base into which the last word of each ended one was folded. So a counter never goes back, while gauges
-//! go with their process. Names come from a fixed table and label values are counted, so nothing that a worker
-//! sends can make the exposition grow without bound. This module reads no clock and does no IO.
+//! go with their process. The counters can be saved as text, from which the next supervisor goes on. Names come from a
+//! fixed table and label values are counted, so nothing that a worker sends can make the exposition grow without bound.
+//! This module reads no clock and does no IO.
 //!
 //! ```text
 //! report(7) ──> living[7] ──┐ ended(7): folded
@@ -15,21 +16,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_proto::admin::PoolHealth;
 use holdfast_proto::control::WorkerReport;
-use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use holdfast_proto::process::ProcessId;
 
 use crate::vault::Holdings;
 
 mod exposition;
+mod saved;
 mod table;
 mod totals;
 
-use totals::Totals;
+pub use saved::SavedError;
+use totals::{Life, Totals};
 
 /// All metrics of this gateway. Shared by reference between tasks.
+#[derive(Default)]
 pub struct Metrics {
-    /// The supervisor's own counters; by the `metrics` macros.
-    own: PrometheusRecorder,
     state: Mutex<State>,
 }
 
@@ -117,55 +118,42 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Metrics {
     /// Nothing has been counted yet.
     pub fn new() -> Self {
-        let own = PrometheusBuilder::new().build_recorder();
-        with_local_recorder(&own, || {
-            describe_counter!(
-                "holdfast_worker_deaths_total",
-                "Worker processes that ended, by listener and cause."
-            );
-            describe_counter!(
-                "holdfast_reloads_refused_total",
-                "Configurations that were refused; what ran went on."
-            );
-            describe_counter!(
-                "holdfast_samples_refused_total",
-                "Figures of workers that were unknown, malformed or too many."
-            );
-            describe_gauge!("holdfast_build_info", "Version of the supervisor; the value is 1.");
-            counter!("holdfast_reloads_refused_total").absolute(0);
-            counter!("holdfast_samples_refused_total").absolute(0);
-            gauge!("holdfast_build_info", "version" => holdfast_proto::VERSION).set(1.0);
-        });
-        Self { own, state: Mutex::default() }
+        Self::default()
     }
 
-    /// Takes in what a worker says. `incarnation` is never given twice. What is not in the table, malformed, or one
-    /// series too many is left out and counted.
-    pub fn report(&self, incarnation: u64, listener: &str, report: WorkerReport) {
-        let refused = self.state().totals.report(incarnation, listener, report);
+    /// Goes on from what an earlier supervisor has saved.
+    ///
+    /// # Errors
+    /// The text is none of ours; nothing is changed then.
+    pub fn recall(&self, text: &str) -> Result<(), SavedError> {
+        self.state().totals = saved::read(text)?;
+        Ok(())
+    }
+
+    /// Only these processes of an earlier supervisor have lived on, and serve these listeners.
+    pub fn keep_only(&self, processes: &[ProcessId], listeners: &[String]) {
+        let lives: Vec<_> = processes.iter().map(|process| life(*process)).collect();
+        self.state().totals.keep_only(&lives, listeners);
+    }
+
+    /// Takes in what a worker says. What is not in the table, malformed, or one series too many is left out and counted.
+    pub fn report(&self, process: ProcessId, listener: &str, report: WorkerReport) {
+        let mut state = self.state();
+        let refused = state.totals.report(life(process), listener, report);
         if refused > 0 {
-            tracing::debug!(incarnation, listener, refused, "samples left out");
-            with_local_recorder(&self.own, || {
-                counter!("holdfast_samples_refused_total").increment(refused);
-            });
+            state.totals.count(table::SAMPLES_REFUSED, Vec::new(), refused);
         }
     }
 
     /// The worker is gone: its counters stay, its gauges go. A report of it that comes later is ignored.
-    pub fn ended(&self, incarnation: u64) {
-        self.state().totals.ended(incarnation);
+    pub fn ended(&self, process: ProcessId) {
+        self.state().totals.ended(life(process));
     }
 
-    /// A listener's last worker is gone: the totals of its life stay.
+    /// A listener's last worker is gone, and the vault has forgotten its page: the totals of its life stay.
     pub fn closed(&self, listener: &str) {
         self.state().totals.closed(listener);
     }
@@ -177,36 +165,40 @@ impl Metrics {
 
     /// Counts the end of a worker process.
     pub fn worker_died(&self, listener: &str, cause: DeathCause) {
-        let labels =
-            vec![Label::new("listener", listener.to_owned()), Label::new("cause", cause.label())];
-        with_local_recorder(&self.own, || {
-            counter!("holdfast_worker_deaths_total", labels).increment(1);
-        });
+        let labels = vec![listener.to_owned(), cause.label().to_owned()];
+        self.state().totals.count(table::WORKER_DEATHS, labels, 1);
     }
 
     /// Counts a configuration that was refused.
     pub fn reload_refused(&self) {
-        with_local_recorder(&self.own, || counter!("holdfast_reloads_refused_total").increment(1));
+        self.state().totals.count(table::RELOADS_REFUSED, Vec::new(), 1);
     }
 
     /// The whole exposition, in Prometheus's text format 0.0.4.
     pub fn render(&self) -> String {
-        let (series, figures) = {
+        self.render_and_save().0
+    }
+
+    /// The exposition, and the counters in it as text for the next supervisor.
+    pub fn render_and_save(&self) -> (String, String) {
+        let (series, figures, saved) = {
             let state = self.state();
-            (state.totals.sum(), state.figures.clone())
+            (state.totals.sum(), state.figures.clone(), saved::write(&state.totals))
         };
-        let own = self.own.handle();
-        own.run_upkeep(); // publishes the descriptions
-        let mut text = own.render();
+        let mut text = String::new();
         exposition::write_figures(&mut text, &figures);
         exposition::write_series(&mut text, &series);
-        text
+        (text, saved)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change leaves the totals valid at each step, so a thread that died inside harms nothing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn life(process: ProcessId) -> Life {
+    (process.pid, process.start_time)
 }
 
 #[cfg(test)]

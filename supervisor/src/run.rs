@@ -2,6 +2,7 @@
 //! children that live on, listeners, ready; then until it is told to stop.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
+use crate::brought::Came;
 use crate::change::{self, ChangeError, FIRST_VERDICTS};
 use crate::children::{Children, Incarnation, Role};
 use crate::directories::{Directories, DirectoryError};
@@ -145,10 +147,13 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
         tracing::error!(problem, "ledger");
     }
     supervisor.problem("ledger", (!damaged.is_empty()).then(|| damaged.join("; ")));
+    // Before anybody can ask for a figure.
+    supervisor.counters.recall();
     let status = serve_status(&supervisor, &options)?;
     tokio::spawn(signals.heed(supervisor.clone()));
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
+    keep_counts(&supervisor, &left);
     let restored = restore(&supervisor)?;
     serve_private(&supervisor).await?;
     // From here on `status` tells how far the start has come; changes wait for its end.
@@ -280,6 +285,18 @@ fn restore(supervisor: &Supervisor) -> Result<Result<(), ChangeError>, RunError>
     Ok(restored.map(drop))
 }
 
+/// What those who have died meanwhile had counted stays; the others go on counting.
+fn keep_counts(supervisor: &Supervisor, left: &[Arc<Incarnation>]) {
+    let processes: Vec<_> = left.iter().filter_map(|child| child.process()).collect();
+    let listener = |child: &Arc<Incarnation>| match child.role {
+        Role::Worker { listener, .. } => Some(listener.to_string()),
+        Role::Prober => None,
+    };
+    let listeners: Vec<_> = left.iter().filter_map(listener).collect();
+    supervisor.metrics.keep_only(&processes, &listeners);
+    supervisor.counters.save();
+}
+
 /// From ledger and file to served listeners.
 async fn configure(
     supervisor: &Arc<Supervisor>,
@@ -346,23 +363,24 @@ async fn resume(supervisor: &Arc<Supervisor>, left: Vec<Arc<Incarnation>>) -> Re
     let compiled = &in_force.compiled;
     supervisor.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
     let mut adopted: BTreeMap<SocketAddr, Vec<Adopted>> = BTreeMap::new();
-    let mut workers = 0;
+    let mut workers = Vec::new();
     for incarnation in left {
         if let Role::Worker { listener, generation } = incarnation.role {
             tracing::info!(pid = incarnation.pid(), %listener, generation, "found a living worker");
+            workers.push(incarnation.clone());
             adopted.entry(listener).or_default().push(Adopted { incarnation, generation });
-            workers += 1;
         }
     }
-    let mut brought = supervisor.brought.take(workers, ADOPTION).await;
+    let mut came = supervisor.brought.take(&workers, ADOPTION).await;
     let health = supervisor.health.clone();
     let keys = health_keys(&in_force);
     tokio::spawn(async move { health.first_verdicts(&keys, FIRST_VERDICTS).await });
     for address in compiled.listeners.keys() {
         let found = adopted.remove(address).unwrap_or_default();
-        let socket = match take_socket(&mut brought, *address) {
+        let socket = match take_socket(&mut came, *address) {
             Some(socket) => socket,
-            None => sockets::listen(*address)
+            None => bind(*address, &found, &came)
+                .await
                 .map_err(|why| ChangeError::Bind { address: *address, why })?,
         };
         supervisor.start_group(*address, socket, found);
@@ -374,9 +392,31 @@ async fn resume(supervisor: &Arc<Supervisor>, left: Vec<Arc<Incarnation>>) -> Re
     Ok(())
 }
 
-fn take_socket(brought: &mut Vec<(u64, TcpListener)>, address: SocketAddr) -> Option<TcpListener> {
-    let at = brought.iter().position(|(_, it)| it.local_addr().is_ok_and(|it| it == address))?;
-    Some(brought.swap_remove(at).1)
+/// The listening socket of that address, if anybody brought it.
+fn take_socket(came: &mut Came, address: SocketAddr) -> Option<TcpListener> {
+    let is_it = |socket: &TcpListener| socket.local_addr().is_ok_and(|it| it == address);
+    came.values_mut().find_map(|brought| brought.take_if(|socket| is_it(socket)))
+}
+
+/// Binds an address whose socket nobody brought. A worker that has it and does not come serves nobody that could be
+/// replaced or told anything: it is ended, and the others' traffic is not held up for it.
+async fn bind(address: SocketAddr, found: &[Adopted], came: &Came) -> io::Result<TcpListener> {
+    let in_use = match sockets::listen(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+        outcome => return outcome,
+    };
+    let silent = found.iter().filter(|it| !came.contains_key(&it.incarnation.number));
+    let silent: Vec<_> = silent.filter_map(|it| it.incarnation.process()).collect();
+    if silent.is_empty() {
+        return Err(in_use);
+    }
+    for id in silent {
+        tracing::error!(pid = id.pid, listener = %address, "a worker does not come; ending it");
+        crate::children::signal(id, rustix::process::Signal::KILL);
+        // One that cannot be ended, on a dead disk say, still has the address then.
+        drop(tokio::time::timeout(ADOPTION, holdfast_proto::process::gone(id)).await);
+    }
+    sockets::listen(address)
 }
 
 fn health_keys(in_force: &crate::state::InForce) -> Vec<holdfast_proto::control::TargetKey> {

@@ -17,6 +17,7 @@ use crate::change::file::Reloaded;
 use crate::children::{Children, Incarnation, Stranger};
 use crate::compile::Compiled;
 use crate::config::gateway::Gateway;
+use crate::counters::Counters;
 use crate::directories::Directories;
 use crate::group::{Group, Surroundings};
 use crate::health_board::HealthBoard;
@@ -58,6 +59,8 @@ pub struct Supervisor {
     pub vault: Arc<Vault>,
     /// Exposition.
     pub metrics: Arc<Metrics>,
+    /// What is exposed, for the next supervisor.
+    pub counters: Arc<Counters>,
     /// One change at a time.
     pub changing: tokio::sync::Mutex<()>,
     /// The last reload that is over, for those who wait for it.
@@ -108,6 +111,8 @@ pub struct InForce {
 impl Supervisor {
     /// A supervisor with nothing in force.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let counters = Counters::new(&parts.directories.runtime, metrics.clone());
         Arc::new(Self {
             directories: parts.directories,
             config_file: parts.config_file,
@@ -119,7 +124,8 @@ impl Supervisor {
             spawner: parts.spawner,
             brought: Brought::default(),
             vault: Arc::default(),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            counters: Arc::new(counters),
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),
             stop: watch::Sender::new(None),
@@ -195,6 +201,7 @@ impl Supervisor {
             children: self.children.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
+            counters: self.counters.clone(),
             vault: self.vault.clone(),
         }
     }
@@ -287,7 +294,8 @@ impl StatusSource for Supervisor {
         let pools = self.health.report().iter().map(PoolHosts::from).collect();
         let vault = self.vault.holdings();
         self.metrics.set_figures(Figures { revision: self.revision(), pools, vault });
-        self.metrics.render()
+        // A small file in memory, as a rule; where it is not, this thread is not missed.
+        tokio::task::block_in_place(|| self.counters.expose())
     }
 
     fn ready(&self) -> Result<(), String> {

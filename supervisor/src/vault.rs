@@ -61,6 +61,7 @@ pub struct Vault {
 pub struct Tenancy {
     desk: Arc<Desk>,
     listener: SocketAddr,
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl Vault {
     /// Keeps what a listener has here for as long as the tenancy, or another one of that listener, lives.
     pub fn tenancy(&self, listener: SocketAddr) -> Tenancy {
         *self.desk.lock().tenancies.entry(listener).or_default() += 1;
-        Tenancy { desk: self.desk.clone(), listener }
+        Tenancy { desk: self.desk.clone(), listener, ended: false }
     }
 
     /// What is held.
@@ -151,18 +152,34 @@ impl Vault {
 
 // === impl Tenancy ===
 
-impl Drop for Tenancy {
-    fn drop(&mut self) {
+impl Tenancy {
+    /// Ends it. Whether it was the listener's last: what the listener had here is no more.
+    pub fn end(mut self) -> bool {
+        self.give_up()
+    }
+
+    fn give_up(&mut self) -> bool {
+        if std::mem::replace(&mut self.ended, true) {
+            return false;
+        }
         let mut open = self.desk.lock();
         let left = open.tenancies.entry(self.listener).or_default();
         *left = left.saturating_sub(1);
-        if *left == 0 {
+        let is_last = *left == 0;
+        if is_last {
             open.tenancies.remove(&self.listener);
             // Under the same lock: the listener may come back at any moment.
             open.books.forget(self.listener);
         }
         drop(open);
         self.desk.change(|_| ());
+        is_last
+    }
+}
+
+impl Drop for Tenancy {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }
 

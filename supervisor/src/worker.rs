@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_proto::control::{
-    CloseResult, CloseTunnels, ListTunnels, ListenerSnapshot, Tunnel, TunnelList, WorkerDirective,
-    WorkerState, worker_directive,
+    AskReport, CloseResult, CloseTunnels, ListTunnels, ListenerSnapshot, Tunnel, TunnelList,
+    WorkerDirective, WorkerState, worker_directive,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -19,6 +19,8 @@ use crate::children::Incarnation;
 
 /// How long a worker may take over a query before it is left out of the answer.
 const QUERY_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a status waits for fresh figures of a worker.
+const FRESH_PATIENCE: Duration = Duration::from_millis(250);
 /// Queries on their way to one worker; more wait in their callers.
 const QUERIES: usize = 8;
 
@@ -56,6 +58,8 @@ pub struct View {
     pub tunnels: u64,
     /// Of these, the vault holds so many.
     pub protected: u64,
+    /// The last demand for a report that it has answered.
+    pub reported: u64,
     /// Every tunnel that can move is its successor's.
     pub handed_over: bool,
     /// Version of its executable.
@@ -167,6 +171,22 @@ impl Worker {
     /// Gives the queries back for the next session.
     pub fn return_queries(&self, queries: mpsc::Receiver<WorkerDirective>) {
         *lock(&self.pending_queries) = Some(queries);
+    }
+
+    /// Has it say its figures now; waits a moment for them.
+    pub async fn report_now(&self) {
+        let mut view = self.watch_view();
+        if !view.borrow().connected {
+            return;
+        }
+        let request = self.next_query.fetch_add(1, Ordering::Relaxed);
+        let kind = Some(worker_directive::Kind::AskReport(AskReport { request }));
+        let asking = async {
+            self.queries.send(WorkerDirective { kind }).await.ok()?;
+            view.wait_for(|view| view.reported >= request || !view.connected).await.ok().map(drop)
+        };
+        // One that is stopped is shown as it was last heard.
+        drop(tokio::time::timeout(FRESH_PATIENCE, asking).await);
     }
 
     /// Its live tunnels; empty when it does not answer in time.

@@ -14,8 +14,8 @@ use holdfast_proto::control::worker_control_client::WorkerControlClient;
 use holdfast_proto::control::worker_directive::Kind as Directive;
 use holdfast_proto::control::worker_event::Kind as Event;
 use holdfast_proto::control::{
-    CloseResult, CloseTunnels, HandedOver, Hello, ListTunnels, ListenerSnapshot, SnapshotAck,
-    StateChange, TunnelList, WorkerEvent, WorkerState,
+    CloseResult, CloseTunnels, HandedOver, HealthSnapshot, Hello, ListTunnels, ListenerSnapshot,
+    SnapshotAck, StateChange, TunnelList, WorkerEvent, WorkerState,
 };
 use holdfast_proto::uds;
 use tokio::sync::{mpsc, watch};
@@ -46,7 +46,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The pause before dialling again.
 #[derive(Debug)]
-pub(crate) struct Backoff(Duration);
+pub(crate) struct Backoff {
+    next: Duration,
+    since: Instant,
+}
 
 /// What run and control tell one another.
 #[derive(Debug)]
@@ -69,6 +72,8 @@ pub(crate) struct Control {
     duties: Arc<Duties>,
     /// The last revision installed.
     revision: Option<u64>,
+    /// The last one that came.
+    health: Option<HealthSnapshot>,
     removal: removal::Removal,
 }
 
@@ -89,29 +94,35 @@ type Events = mpsc::Sender<WorkerEvent>;
 
 impl Backoff {
     /// First pause: a supervisor that re-executes itself is back within this.
-    const LEAST: Duration = Duration::from_millis(50);
+    const LEAST: Duration = Duration::from_millis(25);
+    /// Longest pause while the outage is young: until a new supervisor is dialled, nothing is protected. Ten dials a second
+    /// cost nothing that could be measured.
+    pub(crate) const SHORT: Duration = Duration::from_millis(100);
+    /// An outage that is older is not a restart.
+    const YOUNG: Duration = Duration::from_secs(60);
     /// Longest pause: how stale a worker may be after a long outage.
-    pub(crate) const MOST: Duration = Duration::from_secs(2);
+    const MOST: Duration = Duration::from_secs(2);
 
     pub(crate) fn new() -> Self {
-        Self(Self::LEAST)
+        Self { next: Self::LEAST, since: Instant::now() }
     }
 
     /// This pause; the next is twice as long.
     pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = pause.saturating_mul(2).min(Self::MOST);
+        let pause = self.next;
+        let most = if self.since.elapsed() < Self::YOUNG { Self::SHORT } else { Self::MOST };
+        self.next = pause.saturating_mul(2).min(most);
         pause
     }
 
-    /// Whether the longest pause has come: for those who cannot wait for ever.
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.0 >= Self::MOST
+    /// Whether it has gone on for so long: for those who cannot wait for ever.
+    pub(crate) fn is_older_than(&self, age: Duration) -> bool {
+        self.since.elapsed() > age
     }
 
     /// After something worked.
     pub(crate) fn reset(&mut self) {
-        self.0 = Self::LEAST;
+        *self = Self::new();
     }
 }
 
@@ -157,6 +168,7 @@ impl Control {
             shared,
             duties,
             revision: None,
+            health: None,
             removal: removal::Removal::default(),
         }
     }
@@ -165,19 +177,26 @@ impl Control {
     pub(crate) async fn keep(mut self) {
         let mut backoff = Backoff::new();
         let mut needed = Instant::now();
+        let mut told = false;
         loop {
             let dialled = Instant::now();
-            match self.session().await {
+            let ended = self.session().await;
+            let lived = dialled.elapsed() > Backoff::SHORT;
+            match ended {
                 Ok(()) => return,
                 Err(error) => {
                     let error: &dyn Error = &error;
-                    tracing::warn!(error, "no line to the supervisor; serving on");
+                    if lived || !std::mem::replace(&mut told, true) {
+                        tracing::warn!(error, "no line to the supervisor; serving on");
+                    } else {
+                        tracing::debug!(error, "still no line to the supervisor");
+                    }
                 }
             }
             if *self.duties.leaving.borrow() {
                 return;
             }
-            if dialled.elapsed() > Backoff::MOST {
+            if lived {
                 backoff.reset();
                 needed = Instant::now();
             }
@@ -217,6 +236,9 @@ impl Control {
             WorkerControlClient::new(channel).max_decoding_message_size(LONGEST_DIRECTIVE);
         let (events, outbox) = mpsc::channel(EVENTS);
         say(&events, Event::Hello(self.hello.clone())).await?;
+        if let Some(health) = &self.health {
+            say(&events, Event::KnownHealth(health.clone())).await?;
+        }
         if let Some(revision) = self.revision {
             say(&events, acknowledgement(revision, String::new())).await?;
         }
@@ -261,7 +283,8 @@ impl Control {
                         self.retire_tunnels();
                     }
                     // A supervisor that is behind gets the next one: totals lose nothing by it.
-                    drop(events.try_send(event(Event::Report(report::report(&self.shared)))));
+                    let report = report::report(&self.shared, 0);
+                    drop(events.try_send(event(Event::Report(report))));
                 }
                 () = duties.left() => break,
             }
@@ -271,7 +294,7 @@ impl Control {
             let state = (*state.borrow_and_update()).into();
             say(&events, Event::State(StateChange { state })).await?;
         }
-        say(&events, Event::Report(report::report(&self.shared))).await?;
+        say(&events, Event::Report(report::report(&self.shared, 0))).await?;
         drop(events);
         // The supervisor hangs up when it has read everything.
         let farewell = async { while let Ok(Some(_)) = directives.message().await {} };
@@ -283,6 +306,7 @@ impl Control {
         match directive {
             Directive::Health(health) => {
                 self.removal.note_health(&health);
+                self.health = Some(health.clone());
                 self.shared.current.install_health(health);
                 self.retire_tunnels();
             }
@@ -298,6 +322,9 @@ impl Control {
             }
             Directive::ListTunnels(ask) => self.list(&ask, events).await?,
             Directive::CloseTunnels(ask) => say(events, self.close(&ask)).await?,
+            Directive::AskReport(ask) => {
+                say(events, Event::Report(report::report(&self.shared, ask.request))).await?;
+            }
         }
         Ok(())
     }
@@ -365,11 +392,14 @@ async fn say(events: &Events, kind: Event) -> Result<(), SessionError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_pause_doubles_up_to_its_limit_and_starts_again() {
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_stays_short_while_the_outage_is_young_then_grows_and_starts_again() {
         let mut backoff = Backoff::new();
-        let pauses: Vec<_> = (0..8).map(|_| backoff.next().as_millis()).collect();
-        assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        let pauses =
+            |backoff: &mut Backoff| (0..6).map(|_| backoff.next().as_millis()).collect::<Vec<_>>();
+        assert_eq!(pauses(&mut backoff), [25, 50, 100, 100, 100, 100]);
+        tokio::time::advance(Backoff::YOUNG).await;
+        assert_eq!(pauses(&mut backoff), [100, 200, 400, 800, 1600, 2000]);
         backoff.reset();
         assert_eq!(backoff.next(), Backoff::LEAST);
     }

@@ -41,6 +41,8 @@ const TUNNELS_EVERY: Duration = Duration::from_millis(50);
 /// How long a draining process waits for what the vault holds for it: it comes within milliseconds, unless the supervisor
 /// is gone.
 const SETTLED: Duration = Duration::from_secs(10);
+/// How long a new process tries to reach the vault: a supervisor that started it is there, or dies and is back soon.
+const FIRST_LINE: Duration = Duration::from_secs(10);
 /// What may still run when everything has ended: a blocking name look-up, nothing else.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
@@ -166,7 +168,9 @@ async fn take_up(
     let mut attached = loop {
         match vault.first(Tunnels::ARENA_VERSION).await {
             Ok(attached) => break attached,
-            Err(error) if backoff.is_exhausted() => return Err(RunError::Vault(error.into())),
+            Err(error) if backoff.is_older_than(FIRST_LINE) => {
+                return Err(RunError::Vault(error.into()));
+            }
             Err(error) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,

@@ -181,6 +181,7 @@ impl Line {
         let attached = async {
             let mut backoff = Backoff::new();
             let mut first = first.map(|attached| attached.channel);
+            let mut told = false;
             loop {
                 let begun = Instant::now();
                 let ended = match first.take() {
@@ -188,11 +189,17 @@ impl Line {
                     None => self.dial_again(&tunnels).await,
                 };
                 tunnels.detach();
+                let lived = begun.elapsed() > Backoff::SHORT;
                 if let Err(error) = ended {
                     let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, "no line to the vault; dialling again");
+                    // Once an outage: it is dialled many times.
+                    if lived || !std::mem::replace(&mut told, true) {
+                        tracing::warn!(error, "no line to the vault: tunnels are not protected");
+                    } else {
+                        tracing::debug!(error, "still no line to the vault");
+                    }
                 }
-                if begun.elapsed() > Backoff::MOST {
+                if lived {
                     backoff.reset();
                 }
                 sleep(backoff.next()).await;
@@ -320,6 +327,7 @@ impl Session<'_> {
     async fn hear(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Result<(), LineError> {
         match reply {
             Reply::Stored(stored) => {
+                self.tunnels.note_answer();
                 failpoint!("deposit.stored");
                 for id in stored.ids {
                     if let Some(deposit) = self.deposits.remove(&id) {
@@ -445,6 +453,7 @@ impl Session<'_> {
         }
         let ids = self.tunnels.freeze(handover::BATCH).await;
         if ids.is_empty() {
+            self.handover.pause();
             return Ok(());
         }
         failpoint!("handover.frozen");

@@ -7,30 +7,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_proto::bootstrap::Death;
-use holdfast_proto::control::{ListenerSnapshot, WorkerState};
-use tokio::process::Child;
+use holdfast_proto::control::ListenerSnapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::{Adopted, Board, Order, Replaced, cause_of, drain};
 use crate::backoff::{self, Restarts};
-use crate::children::{Children, Incarnation, Role};
+use crate::children::{Children, Role};
+use crate::counters::Counters;
 use crate::health_board::HealthBoard;
 use crate::metrics::{DeathCause, Metrics};
 use crate::sockets;
 use crate::spawn::Spawner;
 use crate::vault::{Tenancy, Vault};
-use crate::worker::{Intent, View, Worker};
+use crate::worker::{Intent, Worker};
 
-/// Longest time that a new worker may take from its start until it serves.
-const READY_PATIENCE: Duration = Duration::from_secs(30);
+mod waiting;
+
+use waiting::{kill, see_off, until, usher, wait, watch_adopted};
+
 /// Longest time that a stopping worker may take beyond its tunnels' deadline (requests in flight) before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a predecessor may take to say that it drains before it counts as stopped and is killed: its successor then
-/// takes its tunnels as after a crash. It says so within milliseconds; a machine that swaps may take seconds.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a restart waits for the predecessor's tunnels to move. Thousands take well under a second.
-const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 /// Deaths that a new worker is told of: those whose tunnels it may still find.
 const DEATHS: usize = 8;
 /// Events of one group's children on their way to the keeper; each child sends at most two.
@@ -49,6 +46,8 @@ pub struct Surroundings {
     pub health: Arc<HealthBoard>,
     /// Counts deaths.
     pub metrics: Arc<Metrics>,
+    /// Outlives this process.
+    pub counters: Arc<Counters>,
     /// Keeps what the listener's tunnels live on.
     pub vault: Arc<Vault>,
 }
@@ -56,6 +55,7 @@ pub struct Surroundings {
 enum Event {
     Serving(u64),
     NotReady(u64, String),
+    Drains(u64),
     Gone(u64, Option<ExitStatus>),
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Keeper {
     /// The latest last.
     deaths: VecDeque<Death>,
     /// For as long as there is, or is to be, a worker.
-    _tenancy: Tenancy,
+    tenancy: Tenancy,
     events: mpsc::Sender<Event>,
     /// Taken by `run`.
     inbox: Option<mpsc::Receiver<Event>>,
@@ -132,7 +132,7 @@ impl Keeper {
             let_go_for: RETIRED,
             stopping: false,
             deaths: VecDeque::new(),
-            _tenancy: tenancy,
+            tenancy,
             events,
             inbox: Some(inbox),
         }
@@ -152,9 +152,14 @@ impl Keeper {
                 () = until(self.kill_at) => self.kill_all(),
             }
         }
+        if self.tenancy.end() {
+            self.surroundings.metrics.closed(&self.address.to_string());
+            self.surroundings.counters.save();
+        }
     }
 
-    /// Takes over workers that an earlier supervisor left; without a socket they are there to drain.
+    /// Takes over workers that an earlier supervisor left; without a socket they are there to drain. Where there are several,
+    /// the oldest goes on until the youngest serves, as in the handover that the earlier supervisor had begun.
     pub(super) fn adopt(&mut self, mut adopted: Vec<Adopted>) {
         adopted.sort_by_key(|child| child.generation);
         for child in adopted {
@@ -169,10 +174,16 @@ impl Keeper {
                 drain(&worker, None, RETIRED);
                 continue;
             }
-            if let Some(older) = self.current.replace(worker.clone()) {
-                drain(&older, None, "an older generation was found at the supervisor's start");
+            let health = self.surroundings.health.clone();
+            tokio::spawn(usher(worker.clone(), health, self.events.clone()));
+            if self.current.is_none() {
+                self.current = Some(worker);
+                continue;
             }
-            tokio::spawn(usher(worker, self.surroundings.health.clone(), self.events.clone()));
+            let youngest = Successor { worker, callers: Vec::new() };
+            if let Some(older) = self.successor.replace(youngest) {
+                drain(&older.worker, None, "a younger one was found at the supervisor's start");
+            }
         }
     }
 
@@ -266,7 +277,8 @@ impl Keeper {
     async fn event(&mut self, event: Event) {
         match event {
             Event::Serving(number) => self.serving(number),
-            Event::NotReady(number, reason) => self.not_ready(number, &reason),
+            Event::NotReady(number, reason) => self.not_ready(number, &reason).await,
+            Event::Drains(number) => self.drains(number),
             Event::Gone(number, status) => {
                 self.gone(number, status);
                 self.care().await;
@@ -298,7 +310,28 @@ impl Keeper {
         tracing::info!(listener = %self.address, pid = new_pid, "worker serves");
     }
 
-    fn not_ready(&mut self, number: u64, reason: &str) {
+    /// One that an earlier supervisor has left was told to drain already.
+    fn drains(&mut self, number: u64) {
+        let is_it = |worker: &Arc<Worker>| worker.incarnation.number == number;
+        let mut drained = self.current.take_if(|worker| is_it(worker));
+        if let Some(successor) = self.successor.take_if(|it| is_it(&it.worker)) {
+            drained = Some(successor.worker.clone());
+            successor.answer(&Err("the new worker was told to drain".to_owned()));
+        }
+        if let Some(worker) = drained {
+            drain(&worker, None, "it drained when this supervisor came");
+        }
+    }
+
+    async fn not_ready(&mut self, number: u64, reason: &str) {
+        if let Some(current) = &self.current
+            && current.incarnation.number == number
+        {
+            // One of an earlier supervisor. It may have tunnels: its successor takes them in the usual way.
+            let pid = current.incarnation.pid();
+            tracing::error!(listener = %self.address, pid, reason, "worker found, but not ready; replacing it");
+            return self.replace().await;
+        }
         let is_it = |s: &mut Successor| s.worker.incarnation.number == number;
         let Some(successor) = self.successor.take_if(is_it) else { return };
         let pid = successor.worker.incarnation.pid();
@@ -357,8 +390,11 @@ impl Keeper {
         self.note_death(worker.generation, by_itself);
         let pid = worker.incarnation.pid();
         let listener = self.address.to_string();
-        self.surroundings.metrics.ended(worker.incarnation.number);
+        if let Some(process) = worker.incarnation.process() {
+            self.surroundings.metrics.ended(process);
+        }
         self.surroundings.metrics.worker_died(&listener, cause);
+        self.surroundings.counters.save();
         if cause == DeathCause::Planned {
             tracing::info!(listener, pid, "drained worker left");
         } else {
@@ -395,88 +431,5 @@ impl Keeper {
                 "worker outlived its deadline, killing it");
             kill(&worker.incarnation);
         }
-    }
-}
-
-/// Waits until a predecessor's tunnels are its successor's, or it is gone.
-async fn see_off(predecessor: &Worker) {
-    let pid = predecessor.incarnation.pid();
-    let mut view = predecessor.watch_view();
-    let drains = |view: &View| view.gone || view.state == WorkerState::Draining;
-    if tokio::time::timeout(DRAIN_PATIENCE, view.wait_for(drains)).await.is_err() {
-        tracing::error!(
-            pid,
-            "a predecessor does not answer; its successor takes its tunnels by force"
-        );
-        kill(&predecessor.incarnation);
-    }
-    let over = |view: &View| view.gone || view.handed_over;
-    let begun = Instant::now();
-    while tokio::time::timeout(DRAIN_PATIENCE, view.wait_for(over)).await.is_err() {
-        if view.borrow().connected && !predecessor.answers().await && !view.borrow().gone {
-            tracing::error!(
-                pid,
-                "a predecessor has stopped in its handover; its successor takes the rest by force"
-            );
-            kill(&predecessor.incarnation);
-        } else if begun.elapsed() > HANDOVER_PATIENCE {
-            let tunnels = view.borrow().tunnels;
-            tracing::warn!(
-                pid,
-                tunnels,
-                "a predecessor's tunnels have not moved in {HANDOVER_PATIENCE:?}"
-            );
-            return;
-        }
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Sees a worker from its snapshot's acknowledgement to its serving.
-async fn usher(worker: Arc<Worker>, health: Arc<HealthBoard>, events: mpsc::Sender<Event>) {
-    let number = worker.incarnation.number;
-    let mut view = worker.watch_view();
-    let ready = async {
-        let answered = |view: &View| view.gone || view.revision > 0 || view.refusal.is_some();
-        let first = view.wait_for(answered).await.map(|view| view.clone()).unwrap_or_default();
-        if let (0, Some((revision, reason))) = (first.revision, &first.refusal) {
-            return Err(format!("it refused revision {revision}: {reason}"));
-        }
-        health.published().await;
-        worker.want(Intent::Serve);
-        drop(view.wait_for(|view| view.state == WorkerState::Serving || view.gone).await);
-        Ok(())
-    };
-    let event = match tokio::time::timeout(READY_PATIENCE, ready).await {
-        Ok(Ok(())) => Event::Serving(number),
-        Ok(Err(reason)) => Event::NotReady(number, reason),
-        Err(_) => Event::NotReady(number, format!("not ready after {READY_PATIENCE:?}")),
-    };
-    // A keeper that is gone has no use for it.
-    drop(events.send(event).await);
-}
-
-async fn wait(number: u64, mut child: Child, events: mpsc::Sender<Event>) {
-    let status = child.wait().await.ok();
-    drop(events.send(Event::Gone(number, status)).await);
-}
-
-/// An adopted worker is nobody's child: its pidfd tells when it is gone.
-async fn watch_adopted(worker: Arc<Worker>, events: mpsc::Sender<Event>) {
-    if let Some(id) = worker.incarnation.process() {
-        crate::children::gone(id).await;
-    }
-    drop(events.send(Event::Gone(worker.incarnation.number, None)).await);
-}
-
-fn kill(incarnation: &Incarnation) {
-    if let Some(id) = incarnation.process() {
-        crate::children::signal(id, rustix::process::Signal::KILL);
     }
 }

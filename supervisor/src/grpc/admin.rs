@@ -268,7 +268,7 @@ impl Admin for Operators {
     }
 
     async fn status(&self, _: Request<admin::StatusRequest>) -> Answer<admin::StatusResponse> {
-        Ok(Response::new(view::status(&self.supervisor)))
+        Ok(Response::new(view::status_now(&self.supervisor).await))
     }
 
     async fn health(&self, _: Request<admin::HealthRequest>) -> Answer<admin::HealthResponse> {

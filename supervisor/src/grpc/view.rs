@@ -14,7 +14,15 @@ use crate::status::StatusSource;
 use crate::vault::Vault;
 use crate::worker::{Intent, Worker};
 
-/// Everything about processes and revision.
+/// The same with the figures of this moment: workers are asked for them.
+pub(super) async fn status_now(supervisor: &Supervisor) -> StatusResponse {
+    let groups = supervisor.all_groups();
+    let workers: Vec<_> = groups.iter().flat_map(|group| group.workers()).collect();
+    futures_util::future::join_all(workers.iter().map(|worker| worker.report_now())).await;
+    status(supervisor)
+}
+
+/// Everything about processes and revision, as last heard.
 pub(super) fn status(supervisor: &Supervisor) -> StatusResponse {
     let prober = supervisor.prober.view();
     let in_force = supervisor.in_force();
@@ -72,7 +80,8 @@ fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus 
         state: state.to_owned(),
         revision: view.revision,
         tunnels: view.tunnels,
-        protected: vault.protected(listener, worker.generation) as u64,
+        // The vault knows best, but hears of a tunnel's end a moment after the worker.
+        protected: view.tunnels.min(vault.protected(listener, worker.generation) as u64),
     }
 }
 

@@ -186,17 +186,20 @@ fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> b
             worker.note(|view| {
                 view.tunnels = report.tunnels_active;
                 view.protected = report.tunnels_protected;
+                view.reported = view.reported.max(report.request);
             });
             let listener = match worker.incarnation.role {
                 crate::children::Role::Worker { listener, .. } => listener.to_string(),
                 crate::children::Role::Prober => return false,
             };
-            supervisor.metrics.report(worker.incarnation.number, &listener, report);
+            let Some(process) = worker.incarnation.process() else { return false };
+            supervisor.metrics.report(process, &listener, report);
         }
         Kind::HandedOver(left) => worker.note(|view| {
             view.handed_over = true;
             view.tunnels = left.tunnels_left;
         }),
+        Kind::KnownHealth(health) => supervisor.health.recall(&health),
         Kind::Tunnels(list) => worker.note_tunnels(list),
         Kind::Closed(result) => worker.note_closed(result),
     }

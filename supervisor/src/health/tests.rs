@@ -34,6 +34,24 @@ fn drained(pool: &str, backend: &str) -> DrainedBackend {
 }
 
 #[test]
+fn what_a_worker_was_told_stands_only_where_nothing_is_known() {
+    use HealthState::{Healthy, Unhealthy};
+    let mut before = table(&["a", "b", "c"], 0);
+    before.verdict(verdict("Pool", "a", Healthy, "x"));
+    before.verdict(verdict("Pool", "b", Unhealthy, "x"));
+    let told = before.snapshot();
+    let mut after = table(&["a", "b", "d"], 0);
+    after.verdict(verdict("Pool", "b", Healthy, "now"));
+    assert!(after.recall(&told));
+    assert!(!after.recall(&told));
+    let rotation: Vec<bool> = after.snapshot().targets.iter().map(|it| it.in_rotation).collect();
+    assert_eq!(rotation, [true, true, false]);
+    assert!(!after.missing(&[key("Pool", "a"), key("Pool", "b")]));
+    after.verdict(verdict("Pool", "a", Healthy, "200"));
+    assert_eq!(after.report()[0].backends[0].last, "200");
+}
+
+#[test]
 fn rotation_is_healthy_or_kept_and_not_drained() {
     use HealthState::{Healthy, Unhealthy, Unknown};
     // (states of a, b, c; minServers; drained; in rotation)

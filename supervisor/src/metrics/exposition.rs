@@ -1,7 +1,6 @@
 //! Series as Prometheus text. Counters and gauges go through the exporter; histograms, which arrive already bucketed
 //! and which the exporter can only observe value by value, are written here by the same format.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
@@ -10,11 +9,9 @@ use metrics_exporter_prometheus::formatting::{
     sanitize_label_value, write_help_line, write_type_line,
 };
 
-use holdfast_proto::control::Histogram;
-
 use super::Figures;
 use super::table::{self, Definition, Kind};
-use super::totals::{Series, Total};
+use super::totals::{AllSeries, Buckets, Series, Total};
 
 /// Appends the supervisor's gauges. A recorder of their own each time: what is not set again is gone.
 pub(super) fn write_figures(text: &mut String, figures: &Figures) {
@@ -28,6 +25,8 @@ pub(super) fn write_figures(text: &mut String, figures: &Figures) {
             "holdfast_vault_descriptors_left",
             "Descriptors that may still be deposited; a tunnel takes two."
         );
+        describe_gauge!("holdfast_build_info", "Version of the supervisor; the value is 1.");
+        gauge!("holdfast_build_info", "version" => holdfast_proto::VERSION).set(1.0);
         gauge!("holdfast_revision").set(precise(figures.revision));
         for (listener, tunnels) in &figures.vault.tunnels {
             let listener = Label::new("listener", listener.to_string());
@@ -49,11 +48,11 @@ pub(super) fn write_figures(text: &mut String, figures: &Figures) {
     text.push_str(&handle.render());
 }
 
-/// Appends what workers reported.
-pub(super) fn write_series(text: &mut String, series: &BTreeMap<Series, Total>) {
+/// Appends what is added up.
+pub(super) fn write_series(text: &mut String, series: &AllSeries) {
     let recorder = PrometheusBuilder::new().build_recorder();
     with_local_recorder(&recorder, || {
-        for definition in table::TABLE {
+        for definition in table::all() {
             match definition.kind {
                 Kind::Counter => describe_counter!(definition.name, definition.help),
                 Kind::Gauge => describe_gauge!(definition.name, definition.help),
@@ -71,17 +70,18 @@ pub(super) fn write_series(text: &mut String, series: &BTreeMap<Series, Total>) 
     let handle = recorder.handle();
     handle.run_upkeep();
     text.push_str(&handle.render());
-    for definition in table::TABLE.iter().filter(|it| it.kind == Kind::Histogram) {
+    for definition in table::all().filter(|it| it.kind == Kind::Histogram) {
         write_histograms(text, definition, series);
     }
 }
 
 fn labels_of(series: &Series) -> Vec<Label> {
-    let keys = table::find(series.name).map(|definition| definition.labels).unwrap_or_default();
+    let definition = table::all().find(|definition| definition.name == series.name);
+    let keys = definition.map(|definition| definition.labels).unwrap_or_default();
     keys.iter().zip(&series.values).map(|(key, value)| Label::new(*key, value.clone())).collect()
 }
 
-fn write_histograms(text: &mut String, definition: &Definition, all: &BTreeMap<Series, Total>) {
+fn write_histograms(text: &mut String, definition: &Definition, all: &AllSeries) {
     let mut histograms = all
         .iter()
         .filter(|(series, _)| series.name == definition.name)
@@ -112,7 +112,7 @@ fn write_histogram(
     text: &mut String,
     name: &str,
     labels: &[String],
-    histogram: &Histogram,
+    histogram: &Buckets,
 ) -> std::fmt::Result {
     let comma: String = labels.iter().flat_map(|label| [label.as_str(), ","]).collect();
     let mut count = 0_u64;
@@ -123,7 +123,7 @@ fn write_histogram(
     }
     let braced =
         if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-    writeln!(text, "{name}_sum{braced} {}", histogram.sum)?;
+    writeln!(text, "{name}_sum{braced} {}", precise(histogram.sum_us) / 1e6)?;
     writeln!(text, "{name}_count{braced} {count}")
 }
 

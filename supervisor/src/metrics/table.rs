@@ -36,7 +36,7 @@ const fn gauge(
     Definition { name, kind: Kind::Gauge, labels, help }
 }
 
-/// All of them.
+/// What workers count.
 pub(super) static TABLE: &[Definition] = &[
     counter(
         "holdfast_requests_total",
@@ -87,7 +87,27 @@ pub(super) static TABLE: &[Definition] = &[
     ),
 ];
 
-/// The metric with that name.
+pub(super) const WORKER_DEATHS: &str = "holdfast_worker_deaths_total";
+pub(super) const RELOADS_REFUSED: &str = "holdfast_reloads_refused_total";
+pub(super) const SAMPLES_REFUSED: &str = "holdfast_samples_refused_total";
+
+/// What the supervisor counts itself.
+static OWN: &[Definition] = &[
+    counter(
+        WORKER_DEATHS,
+        &[LISTENER, "cause"],
+        "Worker processes that ended, by listener and cause.",
+    ),
+    counter(RELOADS_REFUSED, &[], "Configurations that were refused; what ran went on."),
+    counter(SAMPLES_REFUSED, &[], "Figures of workers that were unknown, malformed or too many."),
+];
+
+/// Everything that is added up.
+pub(super) fn all() -> impl Iterator<Item = &'static Definition> {
+    TABLE.iter().chain(OWN)
+}
+
+/// The metric with that name that a worker may report.
 pub(super) fn find(name: &str) -> Option<&'static Definition> {
     TABLE.iter().find(|definition| definition.name == name)
 }

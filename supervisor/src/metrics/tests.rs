@@ -28,6 +28,21 @@ fn report(tunnels_active: u64, samples: Vec<Sample>) -> WorkerReport {
     WorkerReport { tunnels_active, connections_active, samples, ..WorkerReport::default() }
 }
 
+fn process(pid: u32) -> ProcessId {
+    ProcessId { pid, start_time: 7 }
+}
+
+fn page_report(page: u64, samples: Vec<Sample>) -> WorkerReport {
+    WorkerReport { page, listener_samples: samples, ..WorkerReport::default() }
+}
+
+/// What the next supervisor knows.
+fn next(metrics: &Metrics) -> Metrics {
+    let next = Metrics::new();
+    next.recall(&metrics.render_and_save().1).unwrap();
+    next
+}
+
 /// Every line of the exposition by its name and labels, after checking its form.
 fn scrape(metrics: &Metrics) -> BTreeMap<String, f64> {
     let text = metrics.render();
@@ -57,21 +72,21 @@ fn scrape(metrics: &Metrics) -> BTreeMap<String, f64> {
 #[test]
 fn counters_outlive_generations_and_gauges_do_not() {
     let metrics = Metrics::new();
-    metrics.report(1, "a:80", report(5, vec![opened(10)]));
-    metrics.report(2, "b:80", report(2, vec![opened(3)]));
+    metrics.report(process(1), "a:80", report(5, vec![opened(10)]));
+    metrics.report(process(2), "b:80", report(2, vec![opened(3)]));
     let lines = scrape(&metrics);
     assert_eq!(lines["holdfast_tunnels_opened_total"], 13.0);
     assert_eq!(lines["holdfast_tunnels_active"], 7.0);
     assert_eq!(lines["holdfast_connections_active{listener=\"a:80\"}"], 5.0);
-    metrics.ended(1);
-    metrics.report(1, "a:80", report(5, vec![opened(11)]));
-    metrics.ended(1);
-    metrics.report(3, "a:80", report(1, vec![opened(1)]));
+    metrics.ended(process(1));
+    metrics.report(process(1), "a:80", report(5, vec![opened(11)]));
+    metrics.ended(process(1));
+    metrics.report(process(3), "a:80", report(1, vec![opened(1)]));
     let lines = scrape(&metrics);
     assert_eq!(lines["holdfast_tunnels_opened_total"], 14.0);
     assert_eq!(lines["holdfast_tunnels_active"], 3.0);
-    metrics.ended(2);
-    metrics.ended(3);
+    metrics.ended(process(2));
+    metrics.ended(process(3));
     let lines = scrape(&metrics);
     assert_eq!(lines["holdfast_tunnels_opened_total"], 14.0);
     assert_eq!(lines["holdfast_tunnels_active"], 0.0);
@@ -81,19 +96,19 @@ fn counters_outlive_generations_and_gauges_do_not() {
 #[test]
 fn a_smaller_total_does_not_take_a_counter_back() {
     let metrics = Metrics::new();
-    metrics.report(1, "a", report(0, vec![opened(10)]));
-    metrics.report(1, "a", report(0, vec![opened(4)]));
-    metrics.report(1, "a", report(0, vec![]));
+    metrics.report(process(1), "a", report(0, vec![opened(10)]));
+    metrics.report(process(1), "a", report(0, vec![opened(4)]));
+    metrics.report(process(1), "a", report(0, vec![]));
     assert_eq!(scrape(&metrics)["holdfast_tunnels_opened_total"], 10.0);
 }
 
 #[test]
 fn histograms_cumulate_and_add_up() {
     let metrics = Metrics::new();
-    metrics.report(1, "a", report(0, vec![duration(&[1.0, 10.0], &[1, 2, 3], 50.5)]));
-    metrics.ended(1);
-    metrics.report(2, "a", report(0, vec![duration(&[0.5, 5.0], &[1, 1, 1], 20.0)]));
-    metrics.report(2, "a", report(0, vec![duration(&[0.5, 5.0], &[0, 1, 9], 20.0)]));
+    metrics.report(process(1), "a", report(0, vec![duration(&[1.0, 10.0], &[1, 2, 3], 50.5)]));
+    metrics.ended(process(1));
+    metrics.report(process(2), "a", report(0, vec![duration(&[0.5, 5.0], &[1, 1, 1], 20.0)]));
+    metrics.report(process(2), "a", report(0, vec![duration(&[0.5, 6.0], &[9, 9, 9], 90.0)]));
     let lines = scrape(&metrics);
     let name = "holdfast_tunnels_duration_seconds";
     assert_eq!(lines[&format!("{name}_bucket{{le=\"1\"}}")], 2.0);
@@ -124,7 +139,7 @@ fn what_is_unknown_or_malformed_is_refused_and_counted() {
     ];
     let count = bad.len();
     let metrics = Metrics::new();
-    metrics.report(1, "a", report(0, bad));
+    metrics.report(process(1), "a", report(0, bad));
     let lines = scrape(&metrics);
     #[allow(clippy::cast_precision_loss, reason = "a dozen")]
     let expected = count as f64;
@@ -140,7 +155,7 @@ fn series_are_bounded() {
         let pool = format!("pool{n}");
         sample("holdfast_backend_retries_total", &[("pool", &pool)], Value::Counter(1))
     });
-    metrics.report(1, "a", report(0, pools.collect()));
+    metrics.report(process(1), "a", report(0, pools.collect()));
     let lines = scrape(&metrics);
     let count = lines.keys().filter(|line| line.starts_with("holdfast_backend_retries")).count();
     assert_eq!(count, 1000);
@@ -152,9 +167,9 @@ fn labels_are_the_tables_and_escaped() {
     let metrics = Metrics::new();
     let requests =
         |labels: &[(&str, &str)]| sample("holdfast_requests_total", labels, Value::Counter(2));
-    metrics.report(1, "[::]:80", report(0, vec![requests(&[("code_class", "2xx")])]));
+    metrics.report(process(1), "[::]:80", report(0, vec![requests(&[("code_class", "2xx")])]));
     metrics.report(
-        2,
+        process(2),
         "a",
         report(0, vec![requests(&[("code_class", "a\"b\nc"), ("listener", "lie")])]),
     );
@@ -191,4 +206,124 @@ fn the_supervisors_own_figures_are_there() {
     assert!(!lines.keys().any(|line| line.contains("\"q\"")));
     let build = format!("holdfast_build_info{{version=\"{}\"}}", holdfast_proto::VERSION);
     assert_eq!(lines[&build], 1.0);
+}
+
+#[test]
+fn the_next_supervisor_goes_on_from_what_was_exposed() {
+    let metrics = Metrics::new();
+    let requests =
+        |value| sample("holdfast_requests_total", &[("code_class", "2xx")], Value::Counter(value));
+    metrics.report(process(1), "a", report(1, vec![requests(5), duration(&[0.1], &[1, 2], 0.3)]));
+    metrics.report(process(2), "a", report(1, vec![requests(7), duration(&[0.1], &[2, 1], 0.7)]));
+    metrics.report(process(1), "a", page_report(9, vec![opened(4)]));
+    metrics.ended(process(1));
+    metrics.worker_died("a", DeathCause::Killed);
+    let counters = |metrics: &Metrics| {
+        let lines = scrape(metrics).into_iter();
+        let is_gauge = |line: &str| line.contains("active") || line.contains("unprotected");
+        lines.filter(|(line, _)| !is_gauge(line)).collect::<Vec<_>>()
+    };
+    let before = counters(&metrics);
+    let second = next(&metrics);
+    assert_eq!(counters(&second), before);
+    // One lives: what it says next replaces what it said, and so does the page.
+    second.keep_only(&[process(2)], &["a".to_owned()]);
+    assert_eq!(counters(&second), before);
+    second.report(process(2), "a", report(1, vec![requests(8)]));
+    second.report(process(2), "a", page_report(9, vec![opened(5)]));
+    let lines = scrape(&second);
+    assert_eq!(lines["holdfast_requests_total{listener=\"a\",code_class=\"2xx\"}"], 13.0);
+    assert_eq!(lines["holdfast_tunnels_opened_total"], 5.0);
+    // None lives: a new page begins at zero, and all of it counts.
+    let third = next(&second);
+    third.keep_only(&[], &[]);
+    third.report(process(3), "a", page_report(10, vec![opened(1)]));
+    assert_eq!(scrape(&third)["holdfast_tunnels_opened_total"], 6.0);
+    third.ended(process(3));
+    third.closed("a");
+    assert_eq!(scrape(&next(&third))["holdfast_tunnels_opened_total"], 6.0);
+}
+
+#[test]
+fn workers_that_overtake_each_other_on_one_page_take_nothing_back() {
+    let metrics = Metrics::new();
+    metrics.report(process(2), "a", page_report(9, vec![duration(&[1.0], &[2, 5], 9.0)]));
+    metrics.report(process(1), "a", page_report(9, vec![duration(&[1.0], &[3, 4], 8.0)]));
+    let lines = scrape(&metrics);
+    assert_eq!(lines["holdfast_tunnels_duration_seconds_bucket{le=\"1\"}"], 3.0);
+    assert_eq!(lines["holdfast_tunnels_duration_seconds_count"], 8.0);
+    assert_eq!(lines["holdfast_tunnels_duration_seconds_sum"], 9.0);
+    assert_eq!(lines["holdfast_samples_refused_total"], 0.0);
+}
+
+/// No counter ever falls or vanishes, whatever dies in which order.
+#[test]
+fn whatever_dies_no_counter_goes_back() {
+    use std::collections::BTreeSet;
+    let mut seed = 1_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let mut metrics = Metrics::new();
+    let mut living: BTreeMap<u32, u64> = BTreeMap::new();
+    let (mut born, mut page, mut counted) = (0, 1, 0_u64);
+    let mut last: BTreeMap<String, f64> = BTreeMap::new();
+    for _ in 0..3000 {
+        match random(10) {
+            0 => {
+                born += 1;
+                if living.is_empty() {
+                    (page, counted) = (page + 1, 0);
+                }
+                living.insert(born, 0);
+            }
+            1..=5 => {
+                let Some((pid, said)) = living.iter_mut().nth(random(3).try_into().unwrap()) else {
+                    continue;
+                };
+                *said += random(5);
+                counted += random(5);
+                let connects = sample(
+                    "holdfast_backend_retries_total",
+                    &[("pool", "p")],
+                    Value::Counter(*said),
+                );
+                #[allow(clippy::cast_precision_loss, reason = "small")]
+                let seconds = counted as f64 * 0.1;
+                let pages = vec![opened(counted), duration(&[0.3], &[counted, *said], seconds)];
+                let mut report = report(1, vec![connects]);
+                (report.page, report.listener_samples) = (page, pages);
+                metrics.report(process(*pid), "a", report);
+            }
+            6 => {
+                let Some((pid, _)) = living.pop_first() else { continue };
+                metrics.ended(process(pid));
+                metrics.worker_died("a", DeathCause::Killed);
+                if living.is_empty() {
+                    metrics.closed("a");
+                }
+            }
+            7 => {
+                // The supervisor dies, and sometimes workers while it is away.
+                metrics = next(&metrics);
+                let dead: BTreeSet<u32> =
+                    living.keys().copied().filter(|_| random(3) == 0).collect();
+                living.retain(|pid, _| !dead.contains(pid));
+                let left: Vec<_> = living.keys().map(|pid| process(*pid)).collect();
+                let listeners = if left.is_empty() { vec![] } else { vec!["a".to_owned()] };
+                metrics.keep_only(&left, &listeners);
+            }
+            _ => {}
+        }
+        let now = scrape(&metrics);
+        let counters = now.into_iter().filter(|(line, _)| {
+            ["_total", "_bucket", "_sum", "_count"].iter().any(|end| line.contains(end))
+        });
+        let now: BTreeMap<_, _> = counters.collect();
+        for (line, before) in &last {
+            assert!(now.get(line).is_some_and(|after| after >= before), "{line}: {before}");
+        }
+        last = now;
+    }
 }

@@ -1,4 +1,5 @@
-//! Adding up what the incarnations of all workers report, and what each listener's shared page says.
+//! Adding up what the incarnations of all workers report, what each listener's shared pages say, and what the
+//! supervisor counts itself.
 //!
 //! # Invariants
 //! - The sum of a counter never falls: a smaller report is ignored, an ended incarnation's last total is kept.
@@ -31,30 +32,47 @@ pub(super) struct Series {
 pub(super) enum Total {
     Counter(u64),
     Gauge(f64),
-    Histogram(Histogram),
+    Histogram(Buckets),
 }
+
+/// A histogram whose sum is a whole number: sums of fractions depend on their order, and would now and then fall.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Buckets {
+    pub(super) bounds: Vec<f64>,
+    /// Not cumulative; one more than bounds.
+    pub(super) counts: Vec<u64>,
+    pub(super) sum_us: u64,
+}
+
+pub(super) type AllSeries = BTreeMap<Series, Total>;
+
+/// A process, by pid and start time.
+pub(super) type Life = (u32, u64);
+
+/// A page that a listener's workers share: the listener, and which of the host's pages.
+pub(super) type Page = (String, u64);
 
 /// What each incarnation last said, and the base of those that ended.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
-    living: BTreeMap<u64, BTreeMap<Series, Total>>,
-    /// Totals of a listener's life, counted by all of its processes on one page: the latest stands.
-    listeners: BTreeMap<String, BTreeMap<Series, Total>>,
-    base: BTreeMap<Series, Total>,
+    pub(super) living: BTreeMap<Life, AllSeries>,
+    /// Totals of a listener's life, counted by all of its processes on one page: the highest stands.
+    pub(super) pages: BTreeMap<Page, AllSeries>,
+    pub(super) base: AllSeries,
     known: BTreeSet<Series>,
     known_by_name: BTreeMap<&'static str, usize>,
-    ended: VecDeque<u64>,
+    ended: VecDeque<Life>,
 }
 
 // === impl Totals ===
 
 impl Totals {
     /// Takes in a report; returns how many samples were left out.
-    pub(super) fn report(&mut self, incarnation: u64, listener: &str, report: WorkerReport) -> u64 {
-        if self.ended.contains(&incarnation) {
+    pub(super) fn report(&mut self, life: Life, listener: &str, report: WorkerReport) -> u64 {
+        if self.ended.contains(&life) {
             return 0;
         }
-        let mut series = self.living.remove(&incarnation).unwrap_or_default();
+        let mut series = self.living.remove(&life).unwrap_or_default();
         // A gauge that is no longer reported no longer is.
         series.retain(|_, total| !matches!(total, Total::Gauge(_)));
         let mut refused = 0;
@@ -74,49 +92,76 @@ impl Totals {
                 refused += 1;
             }
         }
-        self.living.insert(incarnation, series);
-        let mut page = self.listeners.remove(listener).unwrap_or_default();
+        self.living.insert(life, series);
+        let key = (listener.to_owned(), report.page);
+        let mut page = self.pages.remove(&key).unwrap_or_default();
         for sample in report.listener_samples {
             if self.take(&mut page, listener, sample).is_none() {
                 refused += 1;
             }
         }
-        self.listeners.insert(listener.to_owned(), page);
+        self.pages.insert(key, page);
         refused
     }
 
-    /// The listener's last process is gone, and its page with it: what it says later begins at zero.
+    /// The listener's last process is gone, and its pages with it: what is said of it later begins at zero.
     pub(super) fn closed(&mut self, listener: &str) {
-        for (series, total) in self.listeners.remove(listener).unwrap_or_default() {
-            if !matches!(total, Total::Gauge(_)) {
-                add(&mut self.base, &series, &total);
-            }
+        let theirs = self.pages.keys().filter(|(of, _)| of == listener);
+        for page in theirs.cloned().collect::<Vec<_>>() {
+            let last = self.pages.remove(&page).unwrap_or_default();
+            self.fold(last);
         }
     }
 
     /// Folds the incarnation's last totals into the base.
-    pub(super) fn ended(&mut self, incarnation: u64) {
-        if self.ended.contains(&incarnation) {
+    pub(super) fn ended(&mut self, life: Life) {
+        if self.ended.contains(&life) {
             return;
         }
-        for (series, total) in self.living.remove(&incarnation).unwrap_or_default() {
-            if !matches!(total, Total::Gauge(_)) {
-                add(&mut self.base, &series, &total);
-            }
-        }
-        self.ended.push_back(incarnation);
+        let last = self.living.remove(&life).unwrap_or_default();
+        self.fold(last);
+        self.ended.push_back(life);
         if self.ended.len() > REMEMBERED {
             self.ended.pop_front();
         }
     }
 
+    /// Only these processes and listeners have lived on: everything else that was written down has ended.
+    pub(super) fn keep_only(&mut self, lives: &[Life], listeners: &[String]) {
+        let gone: Vec<_> = self.living.keys().filter(|it| !lives.contains(it)).copied().collect();
+        for life in gone {
+            self.ended(life);
+        }
+        let pages = self.pages.keys().map(|(listener, _)| listener.clone());
+        let closed: BTreeSet<_> = pages.filter(|listener| !listeners.contains(listener)).collect();
+        for listener in closed {
+            self.closed(&listener);
+        }
+    }
+
+    fn fold(&mut self, last: AllSeries) {
+        for (series, total) in last {
+            if !matches!(total, Total::Gauge(_)) {
+                add(&mut self.base, &series, &total);
+            }
+        }
+    }
+
+    /// Counts something that the supervisor knows itself.
+    pub(super) fn count(&mut self, name: &'static str, values: Vec<String>, more: u64) {
+        let series = Series { name, values };
+        if self.admit(&series).is_some() {
+            add(&mut self.base, &series, &Total::Counter(more));
+        }
+    }
+
     /// Every series with its value over all incarnations; metrics without labels are there from the start.
-    pub(super) fn sum(&self) -> BTreeMap<Series, Total> {
+    pub(super) fn sum(&self) -> AllSeries {
         let mut sum = self.base.clone();
-        for (series, total) in self.living.values().chain(self.listeners.values()).flatten() {
+        for (series, total) in self.living.values().chain(self.pages.values()).flatten() {
             add(&mut sum, series, total);
         }
-        for definition in table::TABLE.iter().filter(|definition| definition.labels.is_empty()) {
+        for definition in table::all().filter(|definition| definition.labels.is_empty()) {
             let zero = match definition.kind {
                 Kind::Counter => Total::Counter(0),
                 Kind::Gauge => Total::Gauge(0.0),
@@ -128,12 +173,7 @@ impl Totals {
     }
 
     /// `None`: left out.
-    fn take(
-        &mut self,
-        into: &mut BTreeMap<Series, Total>,
-        listener: &str,
-        sample: Sample,
-    ) -> Option<()> {
+    fn take(&mut self, into: &mut AllSeries, listener: &str, sample: Sample) -> Option<()> {
         let definition = table::find(&sample.name)?;
         let values = values_of(definition, listener, &sample)?;
         let series = Series { name: definition.name, values };
@@ -145,10 +185,11 @@ impl Totals {
             },
             (Kind::Gauge, Value::Gauge(value)) if value.is_finite() => Total::Gauge(value),
             (Kind::Histogram, Value::Histogram(value)) => {
-                if !is_sound(&value) || before.is_some_and(|before| !follows(&value, before)) {
-                    return None;
-                }
-                Total::Histogram(value)
+                let value = sound(value)?;
+                Total::Histogram(match before {
+                    Some(Total::Histogram(before)) => later(before, value)?,
+                    _ => value,
+                })
             }
             _ => return None,
         };
@@ -157,7 +198,8 @@ impl Totals {
         Some(())
     }
 
-    fn admit(&mut self, series: &Series) -> Option<()> {
+    /// Whether there is room for the series. `None`: there is none.
+    pub(super) fn admit(&mut self, series: &Series) -> Option<()> {
         if self.known.contains(series) {
             return Some(());
         }
@@ -192,25 +234,36 @@ fn values_of(definition: &Definition, listener: &str, sample: &Sample) -> Option
         .collect()
 }
 
-fn is_sound(histogram: &Histogram) -> bool {
-    let ascending = histogram.bounds.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
-    ascending
-        && histogram.bounds.iter().all(|bound| bound.is_finite())
-        && histogram.bounds.len() <= MOST_BUCKETS
-        && histogram.counts.len() == histogram.bounds.len() + 1
-        && histogram.sum.is_finite()
-        && histogram.sum >= 0.0
+/// The histogram, if it is one.
+fn sound(histogram: Histogram) -> Option<Buckets> {
+    let Histogram { bounds, counts, sum } = histogram;
+    if !sum.is_finite() || sum < 0.0 {
+        return None;
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let sum_us = (sum * 1e6).round() as u64;
+    Some(Buckets { bounds, counts, sum_us }).filter(is_sound)
 }
 
-/// Could `after` be a later state of the same histogram?
-fn follows(after: &Histogram, before: &Total) -> bool {
-    let Total::Histogram(before) = before else { return false };
-    before.bounds == after.bounds
-        && before.sum <= after.sum
-        && before.counts.iter().zip(&after.counts).all(|(before, after)| before <= after)
+/// Whether its parts fit together.
+pub(super) fn is_sound(histogram: &Buckets) -> bool {
+    let Buckets { bounds, counts, .. } = histogram;
+    bounds.windows(2).all(|pair| matches!(pair, [a, b] if a < b))
+        && bounds.iter().all(|bound| bound.is_finite())
+        && bounds.len() <= MOST_BUCKETS
+        && counts.len() == bounds.len() + 1
 }
 
-fn add(into: &mut BTreeMap<Series, Total>, series: &Series, total: &Total) {
+/// Two looks at the same histogram, whichever came first: none of its parts ever falls. Workers that share a page may
+/// overtake each other. `None`: it is another one.
+fn later(one: &Buckets, other: Buckets) -> Option<Buckets> {
+    let counts = one.counts.iter().zip(&other.counts).map(|(one, other)| *one.max(other));
+    let counts = counts.collect();
+    let sum_us = one.sum_us.max(other.sum_us);
+    (one.bounds == other.bounds).then_some(Buckets { counts, sum_us, ..other })
+}
+
+pub(super) fn add(into: &mut AllSeries, series: &Series, total: &Total) {
     let Some(sum) = into.get_mut(series) else {
         into.insert(series.clone(), total.clone());
         return;
@@ -226,7 +279,7 @@ fn add(into: &mut BTreeMap<Series, Total>, series: &Series, total: &Total) {
 
 /// Bounds of another version of the worker: each count goes to the first bucket that holds its whole range, so that
 /// no cumulated count is ever too high and the total is exact.
-fn add_histogram(sum: &mut Histogram, more: &Histogram) {
+fn add_histogram(sum: &mut Buckets, more: &Buckets) {
     for (index, count) in more.counts.iter().enumerate() {
         let bound = more.bounds.get(index).copied().unwrap_or(f64::INFINITY);
         let place = sum.bounds.iter().position(|it| *it >= bound).unwrap_or(sum.bounds.len());
@@ -234,5 +287,5 @@ fn add_histogram(sum: &mut Histogram, more: &Histogram) {
             *total = total.saturating_add(*count);
         }
     }
-    sum.sum += more.sum;
+    sum.sum_us = sum.sum_us.saturating_add(more.sum_us);
 }

@@ -7,10 +7,9 @@ use crate::metrics::{counter, gauge, histogram};
 use crate::tunnel::{Cause, DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals};
 
 /// Everything that the supervisor is told about this process's work.
-pub(super) fn report(shared: &Shared) -> WorkerReport {
+pub(super) fn report(shared: &Shared, request: u64) -> WorkerReport {
     let mut samples = shared.metrics.samples();
-    let tunnels_active = shared.tunnels.active();
-    let tunnels_protected = shared.tunnels.protected();
+    let (tunnels_active, tunnels_protected) = shared.tunnels.active_and_protected();
     samples.push(gauge("holdfast_tunnels_active", tunnels_active));
     let unprotected = tunnels_active.saturating_sub(tunnels_protected);
     samples.push(gauge("holdfast_tunnels_unprotected", unprotected));
@@ -20,6 +19,8 @@ pub(super) fn report(shared: &Shared) -> WorkerReport {
         connections_active: shared.metrics.connections_active(),
         samples,
         listener_samples: tunnel_samples(&shared.tunnels.totals()),
+        page: shared.tunnels.page(),
+        request,
     }
 }
 

@@ -236,6 +236,8 @@ impl Tunnels {
         let sockets = [Arc::new(one.client), Arc::new(one.backend)];
         let record = Arc::new(Record::new(one.id, facts, self.next_thread(), true, slot, sockets));
         record.protect(one.held);
+        // By its predecessor, if not by us.
+        record.note_offered();
         registry.live().insert(one.id, record.clone());
         if !record.is_marked(ends::OPENED) {
             record.mark(ends::OPENED);

@@ -108,6 +108,11 @@ impl Tunnels {
         if record.portable {
             let stored = self.registry.outbox.deposit(record.clone());
             let held = tokio::time::timeout(DEPOSIT_PATIENCE, stored).await;
+            if held.is_err() && self.registry.outbox.note_silence() {
+                tracing::warn!(
+                    "the vault does not answer: tunnels open unprotected, without waiting for it"
+                );
+            }
             if !matches!(held, Ok(Ok(true))) {
                 tracing::debug!(tunnel = id, "opened unprotected");
             }
@@ -249,9 +254,11 @@ impl Tunnels {
         self.registry.live().len() as u64
     }
 
-    /// How many live tunnels the vault holds: they outlive this process.
-    pub fn protected(&self) -> u64 {
-        self.registry.live().values().filter(|record| record.is_protected()).count() as u64
+    /// How many tunnels are live, and how many of these the vault holds: they outlive this process.
+    pub fn active_and_protected(&self) -> (u64, u64) {
+        let live = self.registry.live();
+        let protected = live.values().filter(|record| record.is_protected()).count();
+        (live.len() as u64, protected as u64)
     }
 
     /// Waits until no tunnel is live. Cancel-safe.

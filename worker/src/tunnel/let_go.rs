@@ -63,6 +63,11 @@ impl Tunnels {
         [self.registry.arena.fd(), self.registry.tally.fd()]
     }
 
+    /// Names the tally among all of this host's; 0 if it has no name.
+    pub fn page(&self) -> u64 {
+        rustix::fs::fstat(self.registry.tally.fd()).map_or(0, |stat| stat.st_ino)
+    }
+
     /// The process that a generation was, as it has enrolled.
     pub fn process_of(&self, generation: u64) -> Option<holdfast_proto::process::ProcessId> {
         self.registry.arena.process_of(generation)
@@ -84,7 +89,16 @@ impl Tunnels {
     pub fn detach(&self) {
         self.registry.outbox.set_attached(false);
         self.note_vault_gone();
+        // Nobody will hear of them; what a successor has heard of and taken stays its own.
+        self.thaw();
         self.registry.snapshot().iter().for_each(|record| record.protect(false));
+    }
+
+    /// The vault answers: who opens a tunnel waits for it again.
+    pub fn note_answer(&self) {
+        if self.registry.outbox.note_answer() {
+            tracing::info!("the vault answers again");
+        }
     }
 
     /// Deposits again what the vault could not hold.

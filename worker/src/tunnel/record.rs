@@ -37,6 +37,10 @@ pub(super) struct Record {
     backend: Arc<OwnedFd>,
     /// The vault holds its sockets.
     protected: AtomicBool,
+    /// The vault was told of it; changes under the outbox's lock.
+    offered: AtomicBool,
+    /// Nobody may tell the vault of it any more; changes under the outbox's lock.
+    released: AtomicBool,
 }
 
 // === impl Clock ===
@@ -74,8 +78,8 @@ impl Record {
         slot: Slot,
         [client, backend]: [Arc<OwnedFd>; 2],
     ) -> Self {
-        let protected = AtomicBool::new(false);
-        Self { id, facts, thread, portable, slot, client, backend, protected }
+        let [protected, offered, released] = [(); 3].map(|()| AtomicBool::new(false));
+        Self { id, facts, thread, portable, slot, client, backend, protected, offered, released }
     }
 
     pub(super) fn cell(&self) -> &Cell {
@@ -95,8 +99,25 @@ impl Record {
     pub(super) fn protect(&self, held: bool) {
         self.protected.store(held, Ordering::Relaxed);
         if held {
+            self.note_offered();
             self.mark(ends::PROTECTED);
         }
+    }
+
+    pub(super) fn note_offered(&self) {
+        self.offered.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_offered(&self) -> bool {
+        self.offered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_released(&self) {
+        self.released.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_released(&self) -> bool {
+        self.released.load(Ordering::Relaxed)
     }
 
     pub(super) fn mark(&self, flag: u64) {

@@ -97,7 +97,7 @@ impl Registry {
         self.take_out(record.id);
         record.slot.free();
         failpoint!("end.freed");
-        self.outbox.release(record.id);
+        self.outbox.release(record);
     }
 
     /// Takes out a tunnel that is another process's now: nothing of it is touched.
