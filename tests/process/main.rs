@@ -5,6 +5,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "tests"
@@ -21,6 +23,7 @@ mod health;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 mod limits;
+mod reborn;
 mod reload;
 mod routing;
 mod survive;

@@ -50,6 +50,14 @@ impl Gateway {
         Self::begin_in(directory(), &document.text())
     }
 
+    /// Starts one from an executable of its own, `holdfast` in its directory, that a test may replace.
+    pub(crate) fn start_copy(document: &Document) -> Self {
+        let directory = directory();
+        let copy = directory.path().join("holdfast");
+        fs::hard_link(HOLDFAST, &copy).or_else(|_| fs::copy(HOLDFAST, &copy).map(drop)).unwrap();
+        Self::start_in(directory, document)
+    }
+
     fn begin_in(directory: TempDir, text: &str) -> Self {
         fs::write(directory.path().join("gateway.json"), text).unwrap();
         let status_port = free_port();
@@ -204,6 +212,11 @@ impl Gateway {
         rows.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// Where the status address is.
+    pub(crate) fn status_port(&self) -> u16 {
+        self.status_port
+    }
+
     /// The status address's answer.
     pub(crate) fn status_page(&self, path: &str) -> http::Response {
         http::get(self.status_port, path).unwrap()
@@ -285,7 +298,8 @@ fn spawn(directory: &Path, status_port: u16) -> Child {
     let [config, runtime, state, failpoints] =
         ["gateway.json", "r", "s", "f"].map(|name| directory.join(name));
     fs::create_dir_all(&failpoints).unwrap();
-    Command::new(HOLDFAST)
+    let own = Some(directory.join("holdfast")).filter(|copy| copy.exists());
+    Command::new(own.as_deref().unwrap_or(HOLDFAST.as_ref()))
         .arg("run")
         .args(["--config".as_ref(), config.as_os_str()])
         .args(["--runtime-dir".as_ref(), runtime.as_os_str()])
