@@ -66,11 +66,14 @@ const PURE: [&str; 8] = [
 ];
 
 /// Files that may hold `unsafe`, each for calls that no safe crate offers.
-const UNSAFE: [&str; 9] = [
+const UNSAFE: [&str; 12] = [
     "proto/src/fd_channel.rs",
     "proto/src/fd_channel/owned.rs",
     "supervisor/src/spawn.rs",
     "supervisor/src/group/spawn.rs",
+    "supervisor/src/upgrade/early.rs",
+    "supervisor/src/upgrade/guard.rs",
+    "supervisor/src/upgrade/inherited.rs",
     "worker/src/control/socket.rs",
     "worker/src/accept.rs",
     "worker/src/tunnel/counters/kernel.rs",

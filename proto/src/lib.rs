@@ -35,8 +35,12 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 /// Version of the control protocol. A supervisor refuses a child of another one.
 pub const PROTOCOL: u32 = 1;
 
+/// What `strings` finds in an executable. [`VERSION`] is a part of it, so that a test can make an executable of another
+/// version from a copy.
+const STAMP: &str = concat!("holdfast version ", env!("CARGO_PKG_VERSION"));
+
 /// Version of this executable.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = STAMP.split_at("holdfast version ".len()).1;
 
 /// Passes the failpoint of that name; `failpoint!("name", return Err(…))` can also be told to fail there. Nothing without
 /// the feature `failpoints`.

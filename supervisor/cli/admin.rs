@@ -23,13 +23,13 @@ use crate::args::{
     Admin, ApplyArgs, CloseArgs, Command, ConfigArgs, DrainArgs, RestartArgs, RollbackArgs,
     StopArgs,
 };
-use crate::output;
 use crate::validate::read_document;
+use crate::{output, upgrade};
 
 /// A tunnel list of 1,000,000 entries fits; the gateway is trusted, so this only bounds accidents.
 const LONGEST_ANSWER: usize = 512 * 1024 * 1024;
 
-type Client = AdminClient<Channel>;
+pub(crate) type Client = AdminClient<Channel>;
 
 /// Carries out a command that needs a running gateway.
 pub(crate) fn call(command: Command) -> anyhow::Result<Outcome> {
@@ -54,12 +54,14 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Drain(args) => drain(args, Rotation::Out).await,
         Command::Undrain(args) => drain(args, Rotation::In).await,
         Command::Restart(args) => restart(args).await,
+        Command::Upgrade(args) => upgrade::upgrade(args).await,
         Command::Stop(args) => stop(args).await,
         Command::Run(_)
         | Command::Demo(_)
         | Command::Validate(_)
         | Command::Worker
         | Command::Prober
+        | Command::TakeoverCheck
         | Command::DemoBackend(_) => bail!("this command does not call a gateway"),
     }
 }
@@ -71,7 +73,7 @@ pub(crate) fn socket_in(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("admin.sock")
 }
 
-async fn connect(admin: &Admin) -> anyhow::Result<Client> {
+pub(crate) async fn connect(admin: &Admin) -> anyhow::Result<Client> {
     let socket = match &admin.admin {
         Some(address) => parse_address(address)?,
         None => socket_in(&runtime_default()),
@@ -120,7 +122,7 @@ fn unreachable_gateway(socket: &Path, error: tonic::transport::Error) -> anyhow:
 }
 
 /// A call's failure in the operator's words.
-fn failed(status: &Status) -> anyhow::Error {
+pub(crate) fn failed(status: &Status) -> anyhow::Error {
     let said = output::printable(status.message());
     match status.code() {
         Code::Unavailable | Code::Cancelled | Code::Unknown => anyhow!(
@@ -139,7 +141,7 @@ fn failed(status: &Status) -> anyhow::Error {
 
 // === impl commands ===
 
-fn show(
+pub(crate) fn show(
     admin: &Admin,
     json: impl FnOnce() -> Value,
     text: impl FnOnce() -> String,

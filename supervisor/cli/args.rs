@@ -29,9 +29,11 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway in the foreground
-    #[command(after_help = "SIGHUP reads the configuration file again, SIGTERM drains and ends.\n\
+    #[command(
+        after_help = "SIGHUP reads the configuration file again, SIGTERM drains and ends, SIGUSR2 upgrades.\n\
         Under systemd the directories default to $RUNTIME_DIRECTORY and $STATE_DIRECTORY.\n\
-        HOLDFAST_LOG sets what is logged: error, warn, info (the default), debug, trace.")]
+        HOLDFAST_LOG sets what is logged: error, warn, info (the default), debug, trace."
+    )]
     Run(RunArgs),
     /// Run a gateway in front of two built-in chat backends, to see what it does
     Demo(DemoArgs),
@@ -61,6 +63,14 @@ pub(crate) enum Command {
     Undrain(DrainArgs),
     /// Replace workers one by one, without refusing or closing a connection
     Restart(RestartArgs),
+    /// Put another executable in the running one's place, without closing a connection (same as SIGUSR2)
+    #[command(
+        after_help = "The new executable is asked first whether it can take over; where it cannot, nothing is \
+        changed.\nThe supervisor then executes it under its own pid, which stays, and replaces every worker.\n\
+        Where it does not become ready, the old executable runs again. No connection is closed by any of this.\n\
+        Exit code: 0 every worker is the new executable's, 1 refused, rolled back, or a worker was not replaced."
+    )]
+    Upgrade(UpgradeArgs),
     /// Drain the gateway, then end it (same as SIGTERM)
     Stop(StopArgs),
     /// One listener's process; started by the supervisor
@@ -69,6 +79,9 @@ pub(crate) enum Command {
     /// The process that checks backends; started by the supervisor
     #[command(hide = true)]
     Prober,
+    /// Says whether this executable could take over from a running gateway; asked by the supervisor
+    #[command(hide = true)]
+    TakeoverCheck,
     /// One of the demo's backends; reports `listening IP:PORT`, ends with its standard input
     #[command(hide = true)]
     DemoBackend(DemoBackendArgs),
@@ -196,6 +209,16 @@ pub(crate) struct RestartArgs {
     pub(crate) admin: Admin,
 }
 
+/// `holdfast upgrade`.
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// The new executable [default: the file that the running one was started from, which may be another by now]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
 /// `holdfast stop`.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
@@ -272,7 +295,7 @@ mod tests {
             .filter(|command| command.is_hide_set())
             .map(clap::Command::get_name)
             .collect();
-        assert_eq!(hidden, ["worker", "prober", "demo-backend"]);
+        assert_eq!(hidden, ["worker", "prober", "takeover-check", "demo-backend"]);
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         runtime_dir: Some(runtime_dir),
         state_dir: Some(directory.join("state")),
         status_listen: args.status_listen,
+        // The backends are children that end with this executable.
+        upgrade: None,
         on_ready: Some(Box::new(move |_ready| {
             // A closed standard output only loses the guide; the gateway serves all the same.
             drop(output::print(&guide));

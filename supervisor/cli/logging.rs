@@ -53,6 +53,8 @@ pub(crate) fn start(role: &'static str) -> WorkerGuard {
             thread = std::thread::current().name().unwrap_or("unnamed"),
             "panic: {info}"
         );
+        // Does nothing but in an executable that has taken over and is not ready yet.
+        holdfast_supervisor::upgrade::panicked(&info.to_string());
     }));
     guard
 }

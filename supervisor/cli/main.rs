@@ -8,6 +8,7 @@ mod demo;
 mod logging;
 mod output;
 mod run;
+mod upgrade;
 mod validate;
 
 use std::io::{self, Write};
@@ -32,6 +33,9 @@ pub(crate) enum Outcome {
 }
 
 fn main() -> ExitCode {
+    // Before there is a second thread: where this executable takes over from another one, whatever goes wrong from here on
+    // leads back to that.
+    holdfast_supervisor::upgrade::arrive();
     match execute(Cli::parse().command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::FAILURE,
@@ -52,6 +56,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Validate(args) => validate::run(&args),
         Command::Worker => run::worker().map(|()| Outcome::Done),
         Command::Prober => run::prober().map(|()| Outcome::Done),
+        Command::TakeoverCheck => upgrade::check().map(|()| Outcome::Done),
         Command::DemoBackend(args) => {
             demo::backend::run(&args.name, args.listen).map(|()| Outcome::Done)
         }

@@ -8,8 +8,8 @@ mod table;
 use std::io::{self, Write};
 
 use holdfast_proto::admin::{
-    ChangeResponse, Diagnostic, HealthResponse, ListenerStatus, RestartResponse, RevisionsResponse,
-    Severity, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
+    ChangeResponse, Diagnostic, HealthResponse, ListenerStatus, Replacement, RestartResponse,
+    RevisionsResponse, Severity, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
 };
 use serde_json::{Value, json};
 
@@ -312,8 +312,11 @@ pub(crate) fn refusals_text(change: &ChangeResponse) -> String {
 
 /// The `restart` command's JSON.
 pub(crate) fn restart_json(restart: &RestartResponse) -> Value {
-    restart
-        .replaced
+    replaced_json(&restart.replaced)
+}
+
+pub(crate) fn replaced_json(replaced: &[Replacement]) -> Value {
+    replaced
         .iter()
         .map(|worker| {
             json!({
@@ -328,8 +331,12 @@ pub(crate) fn restart_json(restart: &RestartResponse) -> Value {
 
 /// The `restart` command's text.
 pub(crate) fn restart_text(restart: &RestartResponse) -> String {
+    replaced_text(&restart.replaced)
+}
+
+pub(crate) fn replaced_text(replaced: &[Replacement]) -> String {
     let mut table = Table::new(&["LISTENER", "OLD PID", "NEW PID", "OUTCOME"]);
-    for worker in &restart.replaced {
+    for worker in replaced {
         let outcome =
             if worker.error.is_empty() { "the successor serves" } else { worker.error.as_str() };
         table.row([

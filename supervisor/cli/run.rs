@@ -8,6 +8,7 @@ use std::io;
 use anyhow::Context;
 use holdfast_proto::bootstrap::Bootstrap;
 use holdfast_supervisor::run::{self as supervisor, Options, RunError};
+use holdfast_supervisor::upgrade::Terms;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::setsid;
@@ -15,6 +16,9 @@ use nix::unistd::setsid;
 use crate::args::RunArgs;
 use crate::validate::as_answered;
 use crate::{logging, output};
+
+/// What an executable that takes over from this one, or this one from another, must know as well.
+pub(crate) const TERMS: Terms = Terms { arena: holdfast_worker::ARENA_VERSION };
 
 /// Runs the supervisor in the foreground until it is told to stop.
 pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
@@ -24,6 +28,7 @@ pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
         runtime_dir: args.runtime_dir,
         state_dir: args.state_dir,
         status_listen: args.status_listen,
+        upgrade: Some(TERMS),
         on_ready: None,
     })
 }

@@ -10,7 +10,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use holdfast_proto::control::ListenerSnapshot;
@@ -34,6 +34,8 @@ pub struct Group {
     snapshots: watch::Sender<Option<Arc<ListenerSnapshot>>>,
     board: Arc<Board>,
     orders: mpsc::Sender<Order>,
+    /// The keeper's, and gone when it has given the address back.
+    socket: Weak<TcpListener>,
 }
 
 /// Who is there, and a bell that rings when anything about them changes.
@@ -109,6 +111,7 @@ impl Group {
         surroundings: Surroundings,
     ) -> Arc<Self> {
         let (orders, inbox) = mpsc::channel(ORDERS);
+        let kept = socket.as_ref().map(Arc::downgrade).unwrap_or_default();
         let board = Arc::new(Board::default());
         let snapshots = watch::Sender::new(snapshot);
         let told = snapshots.subscribe();
@@ -117,7 +120,12 @@ impl Group {
         // Before anybody can see the group: one without workers and without a socket counts as gone.
         keeper.adopt(adopted);
         tokio::spawn(keeper.run(inbox));
-        Arc::new(Self { address, snapshots, board, orders })
+        Arc::new(Self { address, snapshots, board, orders, socket: kept })
+    }
+
+    /// What its workers accept on, unless the address was given back.
+    pub(crate) fn socket(&self) -> Option<Arc<TcpListener>> {
+        self.socket.upgrade()
     }
 
     /// Publishes a snapshot to every worker of this listener.

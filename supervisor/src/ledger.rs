@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -157,10 +158,21 @@ struct LastRead {
 impl Ledger {
     /// Opens (or makes) the ledger in `state`, with what an operator should know: files that were left out.
     pub fn open(state: &Path) -> Result<(Self, Vec<String>), LedgerError> {
+        Self::open_with(state, None)
+    }
+
+    /// The same, with the directory that this process had locked before it re-executed itself.
+    pub(crate) fn open_with(
+        state: &Path,
+        held: Option<OwnedFd>,
+    ) -> Result<(Self, Vec<String>), LedgerError> {
         let path = state.join("revisions");
         let failed = |source| LedgerError::Open { path: path.clone(), source };
         file::make_directory(&path).map_err(failed)?;
-        let revisions = File::open(&path).map_err(failed)?;
+        let revisions = match held {
+            Some(held) => File::from(held),
+            None => File::open(&path).map_err(failed)?,
+        };
         match revisions.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
@@ -184,6 +196,17 @@ impl Ledger {
         ledger.file_digest = last_read.map(|last_read| last_read.digest);
         ledger.drained = load(&state.join("drained.json"), &mut problems).unwrap_or_default();
         Ok((ledger, problems))
+    }
+
+    /// A revision of the ledger in `state`, for one who neither writes there nor holds its lock.
+    pub(crate) fn read(state: &Path, number: u64) -> Result<Revision, LedgerError> {
+        let path = state.join("revisions").join(format!("{number:08}.json"));
+        file::read_revision(&path, number).map_err(|source| LedgerError::Read { path, source })
+    }
+
+    /// What the lock hangs on.
+    pub(crate) fn locked(&self) -> BorrowedFd<'_> {
+        self.revisions.as_fd()
     }
 
     /// The revision in force; `None` before the first.

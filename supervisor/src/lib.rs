@@ -2,7 +2,8 @@
 //!
 //! In the order in which a revision travels: [`config`] reads a document, [`ledger`] makes it durable, [`compile`]
 //! lowers it, [`change`] plans and carries it out, [`group`] owns one listener's workers, [`grpc`] streams it to
-//! them and answers operators. [`vault`] keeps what tunnels live on; [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all.
+//! them and answers operators. [`vault`] keeps what tunnels live on; [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all,
+//! [`upgrade`] puts another executable in its place.
 
 pub mod backoff;
 pub mod brought;
@@ -20,11 +21,13 @@ pub mod ledger;
 pub mod lock;
 pub mod metrics;
 pub mod prober;
+mod reap;
 pub mod run;
 mod signals;
 pub mod sockets;
 pub mod spawn;
 pub mod state;
 pub mod status;
+pub mod upgrade;
 pub mod vault;
 pub mod worker;

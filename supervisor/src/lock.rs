@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -69,10 +70,25 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         write_pid(&mut file).map_err(failed)?;
+        Self::held(file, runtime)
+    }
+
+    /// Goes on with the lock that this process held before it re-executed itself: it was never let go of.
+    pub(crate) fn inherit(held: OwnedFd, runtime: &Path) -> Result<Self, LockError> {
+        Self::held(File::from(held), runtime)
+    }
+
+    fn held(file: File, runtime: &Path) -> Result<Self, LockError> {
         let pid_file = runtime.join("holdfast.pid");
         publish_pid(&pid_file)
             .map_err(|source| LockError::Write { path: pid_file.clone(), source })?;
         Ok(Self { file, pid_file })
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

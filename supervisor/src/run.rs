@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_proto::failpoint;
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
@@ -21,17 +22,20 @@ use crate::grpc;
 use crate::ledger::{Ledger, LedgerError};
 use crate::lock::{Lock, LockError};
 use crate::signals::Signals;
-use crate::sockets;
 use crate::spawn::Spawner;
 use crate::state::{Parts, Supervisor};
 use crate::status;
+use crate::upgrade::{self, Inherited};
+use crate::{reap, sockets};
+
+mod admin;
+
+use admin::Admin;
 
 /// Wait for workers of an earlier supervisor to redial with their listening sockets.
 const ADOPTION: Duration = Duration::from_secs(5);
 /// Wait for the first worker of every listener, at a start.
 const FIRST_SERVING: Duration = Duration::from_secs(30);
-/// Time for the last answers to operators, at the end.
-const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// Threads of the supervisor: gRPC and bookkeeping; bytes of clients are elsewhere.
 const THREADS: usize = 2;
 
@@ -46,6 +50,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// Where /metrics is; 127.0.0.1:9180 otherwise.
     pub status_listen: Option<SocketAddr>,
+    /// Without it, upgrades are refused.
+    pub upgrade: Option<upgrade::Terms>,
     /// Called once, when every listener is served.
     pub on_ready: Option<OnReady>,
 }
@@ -108,28 +114,52 @@ pub enum RunError {
 
 /// Runs the supervisor until it is told to stop.
 pub fn run(options: Options) -> Result<(), RunError> {
+    let inherited = Arc::new(upgrade::inherited());
+    let mut lock = None;
+    let result = run_locked(options, &inherited, &mut lock);
+    if let Err(error) = &result {
+        // Before the lock is let go of; comes back where there is nothing to roll back.
+        upgrade::failed(error);
+    }
+    drop(lock);
+    result
+}
+
+fn run_locked(
+    options: Options,
+    inherited: &Arc<Inherited>,
+    lock: &mut Option<Lock>,
+) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
     let directories = Directories::resolve(options.runtime_dir.clone(), options.state_dir.clone())?;
     directories.prepare()?;
-    let lock = Lock::take(&directories.runtime)?;
+    let lock = lock.insert(match inherited.duplicate(upgrade::LOCK) {
+        Some(held) => Lock::inherit(held, &directories.runtime)?,
+        None => Lock::take(&directories.runtime)?,
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("supervisor")
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    let result = runtime.block_on(start(options, directories));
+    let result = runtime.block_on(start(options, directories, inherited, lock));
     // Threads that wait on foreign pidfds must not hold the end up.
     runtime.shutdown_background();
-    drop(lock);
     result
 }
 
-async fn start(mut options: Options, directories: Directories) -> Result<(), RunError> {
+async fn start(
+    mut options: Options,
+    directories: Directories,
+    inherited: &Arc<Inherited>,
+    lock: &Lock,
+) -> Result<(), RunError> {
     let system = |what| move |source| RunError::System { what, source };
     // Signals are caught before anything else: a SIGHUP during the start must not end the process.
     let signals = Signals::catch().map_err(system("catch signals"))?;
-    let (ledger, damaged) = Ledger::open(&directories.state)?;
+    let held = inherited.duplicate(upgrade::LEDGER);
+    let (ledger, damaged) = Ledger::open_with(&directories.state, held)?;
     let children = Arc::new(Children::new(&directories.runtime));
     let spawner = Spawner::new(directories.runtime.clone(), children.clone());
     let config_file = options.config.as_ref().map(std::path::absolute).transpose();
@@ -143,6 +173,11 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
         spawner: Arc::new(spawner.map_err(system("open the own executable"))?),
         children,
     });
+    let keep = system("keep what an upgrade needs");
+    supervisor.upgrades.allow(options.upgrade);
+    supervisor.upgrades.keep(upgrade::LOCK, lock).map_err(keep)?;
+    supervisor.upgrades.keep(upgrade::LEDGER, supervisor.ledger().locked()).map_err(keep)?;
+    upgrade::resume(&supervisor, inherited).map_err(keep)?;
     for problem in &damaged {
         tracing::error!(problem, "ledger");
     }
@@ -150,32 +185,50 @@ async fn start(mut options: Options, directories: Directories) -> Result<(), Run
     // Before anybody can ask for a figure.
     supervisor.counters.recall();
     let status = serve_status(&supervisor, &options)?;
-    tokio::spawn(signals.heed(supervisor.clone()));
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
     keep_counts(&supervisor, &left);
+    if inherited.record().is_some() {
+        let is_worker = |child: &&Arc<Incarnation>| matches!(child.role, Role::Worker { .. });
+        // Workers have keepers that wait for them.
+        let workers: Vec<_> = left.iter().filter(is_worker).map(|child| child.pid()).collect();
+        reap::tend(&workers);
+    }
     let restored = restore(&supervisor)?;
+    // How long a stop waits depends on what is in force.
+    tokio::spawn(signals.heed(supervisor.clone()));
     serve_private(&supervisor).await?;
     // From here on `status` tells how far the start has come; changes wait for its end.
-    let admin = Admin::serve(&supervisor)?;
+    let mut admin = Admin::serve(&supervisor)?;
+    failpoint!("upgrade.started", return Err(planned()));
     // Cancel-safe: a stop during the start leaves what a crash would, and that is what a start puts right.
     let configured = tokio::select! {
-        configured = configure(&supervisor, restored, left) => configured,
+        configured = configure(&supervisor, restored, left, inherited) => configured,
         () = supervisor.stopped() => Ok(()),
     };
     if let Err(error) = configured {
         // Living workers of an earlier supervisor stay: they serve on.
-        supervisor.prober.stop().await;
-        remove_sockets(&supervisor);
+        if inherited.record().is_none() {
+            supervisor.prober.stop().await;
+            remove_sockets(&supervisor);
+        }
         return Err(error);
     }
+    upgrade::settle(&supervisor, inherited);
     if !supervisor.stopping() {
         begin_service(&supervisor, options.on_ready.take(), status);
-        supervisor.stopped().await;
+        tokio::spawn(upgrade::finish(supervisor.clone(), inherited.clone()));
+        admin = admin.serve_until_stopped(&supervisor).await?;
     }
+    supervisor.upgrades.end();
     end(&supervisor).await;
     admin.end().await;
     Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+fn planned() -> RunError {
+    RunError::System { what: "start", source: std::io::Error::other("a test said so") }
 }
 
 fn begin_service(supervisor: &Supervisor, tell: Option<OnReady>, status: SocketAddr) {
@@ -197,7 +250,11 @@ fn serve_status(supervisor: &Arc<Supervisor>, options: &Options) -> Result<Socke
     let default = SocketAddr::from(([127, 0, 0, 1], 9180));
     let address = options.status_listen.unwrap_or(default);
     let fail = |source| RunError::Socket { at: format!("status address {address}"), source };
-    let listener = sockets::listen(address).map_err(fail)?;
+    let listener = match supervisor.upgrades.kept(upgrade::STATUS) {
+        Some(held) => TcpListener::from(held),
+        None => sockets::listen(address).map_err(fail)?,
+    };
+    supervisor.upgrades.keep(upgrade::STATUS, &listener).map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
     let source = supervisor.clone();
     tokio::spawn(async move {
@@ -228,34 +285,6 @@ async fn serve_private(supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
     let path = supervisor.directories.runtime.join("fd.sock");
     let bound = supervisor.vault.serve(path.clone(), supervisor.clone()).await;
     bound.map_err(|source| RunError::Socket { at: path.display().to_string(), source })
-}
-
-/// The operators' socket. It answers until everything has ended, so that a drain can be watched and hurried.
-struct Admin {
-    task: tokio::task::JoinHandle<()>,
-    ended: tokio::sync::oneshot::Sender<()>,
-}
-
-impl Admin {
-    fn serve(supervisor: &Arc<Supervisor>) -> Result<Self, RunError> {
-        let socket = named(supervisor, "admin.sock", 0o660)?;
-        let serving = supervisor.clone();
-        let (ended, end) = tokio::sync::oneshot::channel();
-        let task = tokio::spawn(async move {
-            let ended = async move { drop(end.await) };
-            if let Err(error) = grpc::serve_operators(serving, socket, ended).await {
-                tracing::error!(error = &error as &dyn std::error::Error, "admin socket");
-            }
-        });
-        Ok(Self { task, ended })
-    }
-
-    /// Lets calls in progress have their answers; a watch without an end is cut.
-    async fn end(self) {
-        // A server that has failed is not there to be told.
-        self.ended.send(()).unwrap_or_default();
-        drop(tokio::time::timeout(LAST_ANSWERS, self.task).await);
-    }
 }
 
 /// What the ledger says is in force, or why it cannot be. Nothing is started yet, so that a first document that is
@@ -302,13 +331,16 @@ async fn configure(
     supervisor: &Arc<Supervisor>,
     restored: Result<(), ChangeError>,
     left: Vec<Arc<Incarnation>>,
+    inherited: &Inherited,
 ) -> Result<(), RunError> {
     supervisor.health.set_drained(supervisor.ledger().drained());
     keep_prober(supervisor, &left);
     if restored.is_ok() {
-        resume(supervisor, left).await?;
+        resume(supervisor, left, inherited).await?;
     }
-    if supervisor.config_file.is_some() {
+    // An upgrade changes no configuration: a file that was edited meanwhile waits for its reload.
+    let settled = inherited.record().is_some() && supervisor.in_force().is_some();
+    if supervisor.config_file.is_some() && !settled {
         match supervisor.read_again("file", "holdfast".to_owned()).await.1 {
             Ok(outcome) => {
                 for warning in &outcome.warnings {
@@ -358,7 +390,11 @@ fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Arc<Incarnation>]) {
 }
 
 /// Serves the ledger's revision: with the workers that an earlier supervisor left, where there are any.
-async fn resume(supervisor: &Arc<Supervisor>, left: Vec<Arc<Incarnation>>) -> Result<(), RunError> {
+async fn resume(
+    supervisor: &Arc<Supervisor>,
+    left: Vec<Arc<Incarnation>>,
+    inherited: &Inherited,
+) -> Result<(), RunError> {
     let Some(in_force) = supervisor.in_force() else { return Ok(()) };
     let compiled = &in_force.compiled;
     supervisor.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
@@ -372,6 +408,9 @@ async fn resume(supervisor: &Arc<Supervisor>, left: Vec<Arc<Incarnation>>) -> Re
         }
     }
     let mut came = supervisor.brought.take(&workers, ADOPTION).await;
+    // Those that crossed an exec were brought by nobody: no worker has the highest numbers.
+    let inherited = inherited.listeners().into_iter().map(Some);
+    came.extend((0..u64::MAX).rev().zip(inherited));
     let health = supervisor.health.clone();
     let keys = health_keys(&in_force);
     tokio::spawn(async move { health.first_verdicts(&keys, FIRST_VERDICTS).await });

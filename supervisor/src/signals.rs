@@ -1,18 +1,22 @@
-//! What signals mean: SIGTERM and SIGINT stop, a second one at once; SIGHUP reads the configuration file again.
+//! What signals mean: SIGTERM and SIGINT stop, a second one at once; SIGHUP reads the configuration file again; SIGUSR2
+//! upgrades.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::state::Supervisor;
+use crate::upgrade::early;
 
 /// The signals that a supervisor answers.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -22,6 +26,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -29,13 +34,25 @@ impl Signals {
     pub(crate) async fn heed(mut self, supervisor: Arc<Supervisor>) {
         let hangups = Arc::new(Notify::new());
         tokio::spawn(reload_at(hangups.clone(), supervisor.clone()));
+        // Those that came while this process re-executed itself.
+        let early = early::take();
+        if early.stop {
+            supervisor.begin_stop(supervisor.stop_drain());
+        }
+        if early.hangup {
+            hear(&supervisor, &hangups);
+        }
         loop {
             // Cancel-safe: signals.
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
                 _ = self.hangup.recv() => {
-                    hangups.notify_one();
+                    hear(&supervisor, &hangups);
+                    continue;
+                }
+                _ = self.upgrade.recv() => {
+                    tokio::spawn(upgrade(supervisor.clone()));
                     continue;
                 }
             }
@@ -47,12 +64,20 @@ impl Signals {
     }
 }
 
+/// Counted, so that one that is not answered before an upgrade is answered after it.
+fn hear(supervisor: &Supervisor, hangups: &Notify) {
+    supervisor.upgrades.hangups.fetch_add(1, Ordering::Relaxed);
+    hangups.notify_one();
+}
+
 /// One reload at a time. However many signals come during one, they are one permit: one more reload afterwards, which
 /// reads the file later than the last of them.
 async fn reload_at(hangups: Arc<Notify>, supervisor: Arc<Supervisor>) {
     loop {
         hangups.notified().await;
+        let heard = supervisor.upgrades.hangups.load(Ordering::Relaxed);
         hangup(&supervisor).await;
+        supervisor.upgrades.hangups.fetch_sub(heard, Ordering::Relaxed);
     }
 }
 
@@ -66,5 +91,13 @@ async fn hangup(supervisor: &Supervisor) {
             }
             tracing::error!(error = &*error as &dyn std::error::Error, "reload refused");
         }
+    }
+}
+
+/// To the file that this executable was started from, as `holdfast upgrade` does without a path.
+async fn upgrade(supervisor: Arc<Supervisor>) {
+    supervisor.started().await;
+    if let Err(error) = supervisor.upgrades.ask(None, "SIGUSR2".to_owned()) {
+        tracing::error!(error = &error as &dyn std::error::Error, "upgrade refused");
     }
 }

@@ -14,6 +14,7 @@ use holdfast_proto::bootstrap::{Bootstrap, Death};
 use holdfast_proto::process::ProcessId;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
+use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use crate::children::{Children, Incarnation, Role};
 
@@ -23,6 +24,8 @@ pub struct Spawner {
     executable: File,
     runtime: PathBuf,
     children: Arc<Children>,
+    /// Held for reading while a child is born.
+    births: RwLock<()>,
 }
 
 /// Why a child could not be started.
@@ -41,7 +44,18 @@ pub enum SpawnError {
 impl Spawner {
     /// Opens this process's executable; it stays the children's even when the file is replaced.
     pub fn new(runtime: PathBuf, children: Arc<Children>) -> io::Result<Self> {
-        Ok(Self { executable: File::open("/proc/self/exe")?, runtime, children })
+        Ok(Self {
+            executable: File::open("/proc/self/exe")?,
+            runtime,
+            children,
+            births: RwLock::default(),
+        })
+    }
+
+    /// Waits until no child is being born; none is before the guard is dropped. Whoever makes descriptors inheritable,
+    /// or ends this process's threads, needs that.
+    pub(crate) async fn hold(&self) -> RwLockWriteGuard<'_, ()> {
+        self.births.write().await
     }
 
     /// Starts a child of `role` with `threads` event loops. A worker is told how earlier ones died.
@@ -51,6 +65,7 @@ impl Spawner {
         threads: u32,
         deaths: Vec<Death>,
     ) -> Result<(Arc<Incarnation>, Child), SpawnError> {
+        let _birth = self.births.read().await;
         let incarnation = self.children.expect(role);
         let result = self.start(&incarnation, threads, deaths).await;
         if result.is_err() {

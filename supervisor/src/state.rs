@@ -26,6 +26,7 @@ use crate::metrics::{Figures, Metrics, PoolHosts};
 use crate::prober::Prober;
 use crate::spawn::Spawner;
 use crate::status::StatusSource;
+use crate::upgrade::Upgrades;
 use crate::vault::{Reception, Vault};
 use crate::worker::Worker;
 
@@ -65,6 +66,8 @@ pub struct Supervisor {
     pub changing: tokio::sync::Mutex<()>,
     /// The last reload that is over, for those who wait for it.
     pub(crate) reloading: tokio::sync::Mutex<Option<Reloaded>>,
+    /// Another executable in this process's place.
+    pub(crate) upgrades: Upgrades,
     /// Everything ends, tunnels by this time; once set it only comes nearer.
     pub stop: watch::Sender<Option<Instant>>,
     /// The start is over; changes wait for it.
@@ -128,6 +131,7 @@ impl Supervisor {
             counters: Arc::new(counters),
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),
+            upgrades: Upgrades::default(),
             stop: watch::Sender::new(None),
             started: watch::Sender::new(false),
             in_force: Mutex::default(),
@@ -277,6 +281,9 @@ impl Supervisor {
 
     /// Begins the end. A second call can only shorten it.
     pub fn begin_stop(&self, tunnel_deadline: Duration) {
+        if self.upgrades.defer_stop(tunnel_deadline) {
+            return;
+        }
         self.set_ready(Err("stopping".to_owned()));
         let deadline = Instant::now() + tunnel_deadline;
         self.stop.send_if_modified(|stop| {

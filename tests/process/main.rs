@@ -29,4 +29,5 @@ mod routing;
 mod survive;
 mod tls;
 mod tools;
+mod upgrade;
 mod websocket;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use holdfast_proto::admin::{self, admin_server::Admin};
+use holdfast_proto::admin::{self, admin_server::Admin, upgrade_status::Step};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
@@ -14,6 +14,7 @@ use super::{peer, view};
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
 use crate::health::DrainedBackend;
 use crate::state::Supervisor;
+use crate::upgrade::is_last;
 
 /// How often a watched status is looked at again besides what rings: tunnel counts change without a bell.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,6 +59,23 @@ impl Operators {
         let ended = tokio::spawn(change).await;
         let result = ended.map_err(|error| Status::internal(format!("the change: {error}")))?;
         answer(&self.supervisor, result)
+    }
+
+    /// An upgrade's steps from now on, to its last or to this executable's.
+    fn steps(&self, id: String) -> Watched<admin::UpgradeStatus> {
+        let mut watching = self.supervisor.upgrades.watch();
+        watching.mark_changed();
+        let steps = futures_util::stream::unfold(Some(watching), move |watching| {
+            let id = id.clone();
+            async move {
+                let mut watching = watching?;
+                watching.changed().await.ok()?;
+                let status = watching.borrow_and_update().clone();
+                let over = is_last(status.step()) || status.step() == Step::TakingOver;
+                (status.id == id).then(|| (Ok(status), (!over).then_some(watching)))
+            }
+        });
+        Box::pin(steps)
     }
 
     async fn set_drained(
@@ -171,6 +189,8 @@ fn answer(
 impl Admin for Operators {
     type WatchStatusStream = Watched<admin::StatusResponse>;
     type WatchHealthStream = Watched<admin::HealthResponse>;
+    type UpgradeStream = Watched<admin::UpgradeStatus>;
+    type WatchUpgradeStream = Watched<admin::UpgradeStatus>;
 
     async fn validate(
         &self,
@@ -363,6 +383,34 @@ impl Admin for Operators {
             replaced.push(admin::Replacement { listener, old_pid, new_pid, error });
         }
         Ok(Response::new(admin::RestartResponse { replaced }))
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<admin::UpgradeRequest>,
+    ) -> Answer<Self::UpgradeStream> {
+        let by = self.audit(&request, "upgrade").await;
+        let binary = request.into_inner().binary;
+        let binary = (!binary.is_empty()).then(|| PathBuf::from(binary));
+        if binary.as_ref().is_some_and(|path| path.is_relative()) {
+            return Err(Status::invalid_argument("the binary's path must be absolute"));
+        }
+        let id = self.supervisor.upgrades.ask(binary, by);
+        let id = id.map_err(|error| Status::failed_precondition(chain(&error)))?;
+        Ok(Response::new(self.steps(id)))
+    }
+
+    async fn watch_upgrade(
+        &self,
+        request: Request<admin::WatchUpgradeRequest>,
+    ) -> Answer<Self::WatchUpgradeStream> {
+        let id = request.into_inner().id;
+        if self.supervisor.upgrades.watch().borrow().id != id {
+            return Err(Status::not_found(format!(
+                "no upgrade {id:?} is known: the gateway was started anew, or upgraded again"
+            )));
+        }
+        Ok(Response::new(self.steps(id)))
     }
 
     async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {

@@ -1,0 +1,471 @@
+//! Upgrades: another executable takes this process's place, under the same pid, and then every worker's.
+//!
+//! ```text
+//! ask ── check: a child of the new executable answers that it can take over ──> no: refused
+//!   └─ leave: exec, with the lock and the sockets ──> failed: refused, and everything goes on
+//!        └─ the new executable starts as after a crash, under a guard ──> not ready: exec of the old one, rolled back
+//!             └─ finish: every group is restarted ──> done
+//! ```
+//! To exec is to crash and start at once: workers and tunnels know no difference, and what a start does for them is
+//! done by [`crate::run`]. What is here is only what makes it safe: `check` and `candidate` before, `leave` and
+//! `inherited` between, `guard` after. Nothing is changed before the exec, and nothing irrevocable before readiness.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use holdfast_proto::admin::upgrade_status::Step;
+use holdfast_proto::admin::{Replacement, UpgradeStatus};
+use tokio::sync::{MutexGuard, Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::state::Supervisor;
+
+mod candidate;
+mod check;
+pub(crate) mod early;
+mod guard;
+mod inherited;
+mod leave;
+mod manifest;
+
+pub use candidate::answer as takeover_check;
+pub use inherited::arrive;
+pub(crate) use inherited::{Inherited, inherited};
+use manifest::{Manifest, Question, TAKEOVER};
+
+/// Longest wait for children that are being born: a fork, a line in a file and one in a pipe each.
+const BIRTHS: Duration = Duration::from_secs(10);
+/// From a signal's handler to the task that answers it: microseconds, on a busy machine some milliseconds.
+const SIGNALS: Duration = Duration::from_millis(20);
+/// Longest wait for a change that is being made: its own waits are shorter together.
+const CHANGES: Duration = Duration::from_secs(60);
+/// Bytes of randomness in an upgrade's id: enough that two gateways never confuse their callers.
+const ID_BYTES: usize = 8;
+
+/// What is kept: the status address's listening socket.
+pub(crate) const STATUS: &str = "status";
+/// The operators' listening socket, so that whoever dials it meanwhile waits in its queue.
+pub(crate) const ADMIN: &str = "admin";
+/// The runtime directory's lock.
+pub(crate) const LOCK: &str = "lock";
+/// The ledger's lock.
+pub(crate) const LEDGER: &str = "ledger";
+
+/// What only the executable as a whole knows, without which it cannot be upgraded.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Layout of its workers' arenas.
+    pub arena: u32,
+}
+
+/// Upgrades of this supervisor: the one that is asked for, and how far the last one has come.
+#[derive(Debug, Default)]
+pub(crate) struct Upgrades {
+    terms: OnceLock<Terms>,
+    /// What the next executable is to have, besides the listening sockets.
+    kept: Mutex<BTreeMap<&'static str, OwnedFd>>,
+    status: watch::Sender<UpgradeStatus>,
+    /// SIGHUPs that were heard and not answered yet: a reload waits while an executable is checked.
+    pub(crate) hangups: AtomicUsize,
+    deferred: Mutex<Deferred>,
+    asked: Mutex<Inbox>,
+    bell: Notify,
+}
+
+/// A stop that comes before an executable that takes over has all workers would leave those behind.
+#[derive(Debug, Default)]
+enum Deferred {
+    #[default]
+    No,
+    /// With what was asked for.
+    Yes(Option<Duration>),
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    next: Option<Asked>,
+    /// Nobody takes any more.
+    closed: bool,
+}
+
+/// An upgrade that somebody wants.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    binary: PathBuf,
+    by: String,
+}
+
+/// Why an upgrade was not begun.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// A demo.
+    #[error(
+        "this gateway cannot be upgraded in place: it is a demo, whose backends would end with its executable"
+    )]
+    NotHere,
+    /// One at a time.
+    #[error("an upgrade to {} is under way (its id is {id})", binary)]
+    Busy {
+        /// To what.
+        binary: String,
+        /// To follow it.
+        id: String,
+    },
+    /// Too late.
+    #[error("the gateway stops; start it again first")]
+    Stopping,
+    /// `/proc` does not tell what to start.
+    #[error("cannot tell which file this executable was started from: name one with --binary")]
+    Unknown(#[source] io::Error),
+}
+
+/// Why an upgrade was refused, or is rolled back.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("cannot open {}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is not a file", path.display())]
+    NotFile { path: PathBuf },
+    #[error(transparent)]
+    Check(#[from] check::CheckError),
+    #[error("the gateway stops")]
+    Stopping,
+    #[error("a change of the configuration is still being made; try again after it")]
+    Changing,
+    #[error("a process is still being started; try again")]
+    Births,
+    #[error("cannot start it in this process's place; the old one goes on")]
+    Leave(#[from] leave::LeaveError),
+}
+
+/// A new executable that can take over. No change is made while there is one.
+pub(crate) struct Ready<'a> {
+    supervisor: &'a Arc<Supervisor>,
+    binary: File,
+    by: String,
+    _unchanged: MutexGuard<'a, ()>,
+}
+
+// === impl Upgrades ===
+
+impl Upgrades {
+    /// Lets upgrades be asked for.
+    pub(crate) fn allow(&self, terms: Option<Terms>) {
+        if let Some(terms) = terms {
+            // A second call would come with the same.
+            self.terms.set(terms).unwrap_or_default();
+        }
+    }
+
+    /// Keeps a duplicate of a descriptor for the next executable.
+    pub(crate) fn keep(&self, name: &'static str, fd: impl AsFd) -> io::Result<()> {
+        let duplicate = fd.as_fd().try_clone_to_owned()?;
+        lock(&self.kept).insert(name, duplicate);
+        Ok(())
+    }
+
+    /// A duplicate of something that is kept.
+    pub(crate) fn kept(&self, name: &str) -> Option<OwnedFd> {
+        lock(&self.kept).get(name).and_then(|fd| fd.try_clone().ok())
+    }
+
+    /// Begins an upgrade to the executable at `binary`, or to where this one came from. Answers its id.
+    pub(crate) fn ask(&self, binary: Option<PathBuf>, by: String) -> Result<String, AskError> {
+        if self.terms.get().is_none() {
+            return Err(AskError::NotHere);
+        }
+        let binary = match binary {
+            Some(binary) => binary,
+            None => own_path().map_err(AskError::Unknown)?,
+        };
+        let mut inbox = lock(&self.asked);
+        if inbox.closed {
+            return Err(AskError::Stopping);
+        }
+        let bytes: [u8; ID_BYTES] = rand::random();
+        let id = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let fresh = UpgradeStatus {
+            id: id.clone(),
+            step: Step::Checking.into(),
+            binary: binary.display().to_string(),
+            from_version: holdfast_proto::VERSION.to_owned(),
+            ..UpgradeStatus::default()
+        };
+        let mut busy = None;
+        self.status.send_if_modified(|status| {
+            if status.step() == Step::Unspecified || is_last(status.step()) {
+                *status = fresh;
+                return true;
+            }
+            busy = Some(AskError::Busy { binary: status.binary.clone(), id: status.id.clone() });
+            false
+        });
+        if let Some(busy) = busy {
+            return Err(busy);
+        }
+        inbox.next = Some(Asked { binary, by });
+        self.bell.notify_one();
+        Ok(id)
+    }
+
+    /// The next upgrade that somebody wants. Cancel-safe.
+    pub(crate) async fn asked(&self) -> Asked {
+        loop {
+            if let Some(asked) = lock(&self.asked).next.take() {
+                return asked;
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    /// How the last upgrade stands, and each step.
+    pub(crate) fn watch(&self) -> watch::Receiver<UpgradeStatus> {
+        self.status.subscribe()
+    }
+
+    /// Whether a stop has to wait. It comes as soon as the start is over, or after a rollback.
+    pub(crate) fn defer_stop(&self, tunnel_deadline: Duration) -> bool {
+        match &mut *lock(&self.deferred) {
+            Deferred::No => false,
+            Deferred::Yes(asked) => {
+                *asked = Some(asked.map_or(tunnel_deadline, |sooner| sooner.min(tunnel_deadline)));
+                guard::owe_stop();
+                true
+            }
+        }
+    }
+
+    /// The gateway stops: whoever asked and is not begun with is told.
+    pub(crate) fn end(&self) {
+        let mut inbox = lock(&self.asked);
+        inbox.closed = true;
+        if inbox.next.take().is_some() {
+            self.refuse(&Refusal::Stopping);
+        }
+    }
+
+    fn note(&self, step: Step, change: impl FnOnce(&mut UpgradeStatus)) {
+        self.status.send_modify(|status| {
+            status.set_step(step);
+            change(status);
+        });
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        let reason = chain(refusal);
+        tracing::error!(binary = self.status.borrow().binary, reason, "upgrade refused");
+        self.note(Step::Refused, |status| status.reason = reason);
+    }
+}
+
+/// Whether nothing comes after that step.
+pub(crate) fn is_last(step: Step) -> bool {
+    matches!(step, Step::Done | Step::Refused | Step::RolledBack)
+}
+
+/// Where this executable was started from; another file may lie there now.
+fn own_path() -> io::Result<PathBuf> {
+    let path = std::fs::read_link("/proc/self/exe")?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+}
+
+/// Checks the executable that somebody wants. `None`: it was refused.
+pub(crate) async fn prepare(supervisor: &Arc<Supervisor>, asked: Asked) -> Option<Ready<'_>> {
+    supervisor.problem("upgrade", None);
+    tracing::info!(binary = %asked.binary.display(), by = asked.by, "upgrade: asking the new executable");
+    // Cancel-safe: nothing is changed, and a candidate that is let go of is killed.
+    let checked = tokio::select! {
+        checked = check(supervisor, asked) => checked,
+        () = supervisor.stopped() => Err(Refusal::Stopping),
+    };
+    match checked {
+        Ok(ready) => Some(ready),
+        Err(refusal) => {
+            supervisor.upgrades.refuse(&refusal);
+            None
+        }
+    }
+}
+
+async fn check(supervisor: &Arc<Supervisor>, asked: Asked) -> Result<Ready<'_>, Refusal> {
+    let unchanged = timeout(CHANGES, supervisor.changing.lock());
+    let unchanged = unchanged.await.map_err(|_| Refusal::Changing)?;
+    let binary = open(&asked.binary)?;
+    let terms = supervisor.upgrades.terms.get().copied().ok_or(Refusal::Stopping)?;
+    let question = Question {
+        takeover: TAKEOVER,
+        protocol: holdfast_proto::PROTOCOL,
+        arena: terms.arena,
+        runtime_dir: supervisor.directories.runtime.clone(),
+        state_dir: supervisor.directories.state.clone(),
+        revision: supervisor.revision(),
+        arguments: std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect(),
+    };
+    let version = check::ask(&binary, &question).await?;
+    supervisor.upgrades.note(Step::Checking, |status| status.to_version = version);
+    Ok(Ready { supervisor, binary, by: asked.by, _unchanged: unchanged })
+}
+
+/// Once, so that what is started is what was checked. Never waits for a pipe's other end.
+fn open(path: &Path) -> Result<File, Refusal> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let failed = |source| Refusal::Open { path: path.to_owned(), source };
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(Refusal::NotFile { path: path.to_owned() });
+    }
+    Ok(file)
+}
+
+// === impl Ready ===
+
+impl Ready<'_> {
+    /// Tells those who follow to dial again.
+    pub(crate) fn announce(&self) {
+        // Early, so that the log's thread has written it before the exec ends it.
+        let version = self.supervisor.upgrades.status.borrow().to_version.clone();
+        tracing::info!(version, "upgrade: the new executable takes over");
+        self.supervisor.upgrades.note(Step::TakingOver, |_| {});
+    }
+
+    /// Re-executes this process. Comes back only when that has failed, with everything as before.
+    pub(crate) async fn take_over(self) {
+        let error = self.try_take_over().await;
+        self.supervisor.upgrades.refuse(&error);
+    }
+
+    async fn try_take_over(&self) -> Refusal {
+        let supervisor = self.supervisor;
+        // From here on nobody forks: descriptors are made inheritable.
+        let Ok(_births) = timeout(BIRTHS, supervisor.spawner.hold()).await else {
+            return Refusal::Births;
+        };
+        // Those that were heard before have been acted upon when this is over; the others wait for the next executable.
+        let _held_back = early::hold_back();
+        sleep(SIGNALS).await;
+        if supervisor.stopping() {
+            return Refusal::Stopping;
+        }
+        // A drain that is being written is written.
+        let _whole = supervisor.ledger();
+        let mut kept = Vec::new();
+        for (name, fd) in &*lock(&supervisor.upgrades.kept) {
+            match fd.try_clone() {
+                Ok(fd) => kept.push(((*name).to_owned(), fd)),
+                Err(source) => return leave::LeaveError::from(source).into(),
+            }
+        }
+        for socket in supervisor.groups().iter().filter_map(|group| group.socket()) {
+            match socket.as_fd().try_clone_to_owned() {
+                Ok(fd) => kept.push((manifest::LISTENER.to_owned(), fd)),
+                Err(source) => return leave::LeaveError::from(source).into(),
+            }
+        }
+        let status = supervisor.upgrades.status.borrow().clone();
+        let mut draft = Manifest::of(&status, &self.by, leave::patience());
+        draft.reload = supervisor.upgrades.hangups.load(Ordering::Relaxed) > 0;
+        match leave::leave(&self.binary, draft, kept) {
+            Ok(never) => match never {},
+            Err(error) => error.into(),
+        }
+    }
+}
+
+/// What is left of an upgrade when the start is over: every group is restarted, or the rollback is told of.
+pub(crate) async fn finish(supervisor: Arc<Supervisor>, inherited: Arc<Inherited>) {
+    let upgrades = &supervisor.upgrades;
+    let Some(record) = inherited.record() else { return };
+    let to = &record.to_version;
+    if let Some(reason) = inherited.rolled_back() {
+        let told =
+            format!("the last upgrade, to {} ({to}), was rolled back: {reason}", record.binary);
+        tracing::error!("{told}");
+        supervisor.problem("upgrade", Some(told));
+        upgrades.note(Step::RolledBack, |status| reason.clone_into(&mut status.reason));
+        return;
+    }
+    tracing::info!(from = record.from_version, to, by = record.by, "upgrade: replacing workers");
+    upgrades.note(Step::Replacing, |_| {});
+    for group in supervisor.groups() {
+        let result = group.restart().await;
+        let (old_pid, new_pid) = result.as_ref().map_or((0, 0), |it| (it.old_pid, it.new_pid));
+        let error = result.err().unwrap_or_default();
+        let listener = group.address.to_string();
+        if !error.is_empty() {
+            if supervisor.group(group.address).is_none() {
+                // Removed meanwhile: its workers live on as they are.
+                continue;
+            }
+            tracing::error!(listener, error, "upgrade: a worker was not replaced");
+        }
+        let replacement = Replacement { listener, old_pid, new_pid, error };
+        upgrades.note(Step::Replacing, |status| status.replaced.push(replacement));
+    }
+    tracing::info!(from = record.from_version, to, "upgrade: done");
+    upgrades.note(Step::Done, |_| {});
+}
+
+/// The start of an executable in another one's place: what was kept for it is kept for the next one too.
+pub(crate) fn resume(supervisor: &Supervisor, inherited: &Inherited) -> io::Result<()> {
+    let Some(record) = inherited.record() else { return Ok(()) };
+    supervisor.upgrades.status.send_replace(record.status());
+    *lock(&supervisor.upgrades.deferred) = Deferred::Yes(None);
+    if inherited.owes_reload() {
+        early::note_hangup();
+    }
+    for name in [STATUS, ADMIN] {
+        if let Some(fd) = inherited.duplicate(name) {
+            supervisor.upgrades.keep(name, fd)?;
+        }
+    }
+    Ok(())
+}
+
+/// The start is over, well or by an operator's wish: there is no way back any more.
+pub(crate) fn settle(supervisor: &Supervisor, inherited: &Inherited) {
+    inherited.settle();
+    let deferred = std::mem::take(&mut *lock(&supervisor.upgrades.deferred));
+    if let Deferred::Yes(Some(tunnel_deadline)) = deferred {
+        supervisor.begin_stop(tunnel_deadline);
+    }
+}
+
+/// Rolls the upgrade back where this executable is not ready yet and there is one to go back to; else nothing.
+pub fn failed(reason: &dyn std::error::Error) {
+    guard::roll_back(format!("it could not start: {}", chain(reason)).as_bytes());
+}
+
+/// The same for a panic, in whatever thread.
+pub fn panicked(panic: &str) {
+    guard::roll_back(panic.as_bytes());
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
