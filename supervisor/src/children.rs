@@ -69,6 +69,8 @@ pub struct Children {
     /// for a child waits for a disk.
     writing: Mutex<()>,
     next: AtomicU64,
+    /// The highest generation that was given.
+    generations: AtomicU64,
     list: PathBuf,
 }
 
@@ -114,6 +116,7 @@ impl Children {
             by_token: Mutex::default(),
             writing: Mutex::default(),
             next: AtomicU64::new(1),
+            generations: AtomicU64::new(0),
             list: runtime.join("children"),
         }
     }
@@ -121,8 +124,15 @@ impl Children {
     /// The living children that an earlier supervisor left behind.
     fn left_behind(&self) -> Vec<Listed> {
         let Ok(text) = std::fs::read_to_string(&self.list) else { return Vec::new() };
-        text.lines()
-            .filter_map(|line| serde_json::from_str::<Listed>(line).ok())
+        let listed = text.lines().filter_map(|line| serde_json::from_str::<Listed>(line).ok());
+        // Also of those that have died since: their tunnels' records may still name them.
+        let note = |listed: &Listed| {
+            if let Role::Worker { generation, .. } = listed.role {
+                self.generations.fetch_max(generation, Ordering::Relaxed);
+            }
+        };
+        listed
+            .inspect(note)
             .filter(|listed| runs(ProcessId { pid: listed.pid, start_time: listed.start_time }))
             .collect()
     }
@@ -169,14 +179,16 @@ impl Children {
         }
     }
 
-    /// The highest generation of a listener's workers; 0 without any. One that was removed and comes back goes on from
-    /// its workers that still live, as their successor.
-    pub fn highest_generation(&self, of: SocketAddr) -> u64 {
+    /// The number of the next worker, whichever its listener: above those of all that live, and never given twice. A
+    /// tunnel's id begins with it, and operators name tunnels by nothing else.
+    pub fn next_generation(&self) -> u64 {
         let generation = |child: &Arc<Incarnation>| match child.role {
-            Role::Worker { listener, generation } => (listener == of).then_some(generation),
+            Role::Worker { generation, .. } => Some(generation),
             Role::Prober => None,
         };
-        self.table().values().filter_map(generation).max().unwrap_or_default()
+        let highest = self.table().values().filter_map(generation).max().unwrap_or_default();
+        self.generations.fetch_max(highest, Ordering::Relaxed);
+        self.generations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Who says `hello` on a socket whose other end is `peer_pid`.
@@ -351,13 +363,16 @@ mod tests {
     fn a_listener_that_comes_back_goes_on_from_its_living_workers() {
         let dir = tempfile::tempdir().unwrap();
         let children = Children::new(dir.path());
-        let listener = "127.0.0.1:80".parse().unwrap();
-        assert_eq!(children.highest_generation(listener), 0);
-        let worker = |listener, generation| Role::Worker { listener, generation };
-        children.expect(worker(listener, 4));
-        children.expect(worker(listener, 2));
-        children.expect(worker("127.0.0.1:81".parse().unwrap(), 9));
-        assert_eq!(children.highest_generation(listener), 4);
+        assert_eq!(children.next_generation(), 1);
+        let worker = |port, generation| Role::Worker {
+            listener: SocketAddr::from(([127, 0, 0, 1], port)),
+            generation,
+        };
+        children.expect(worker(80, 2));
+        let ninth = children.expect(worker(81, 9));
+        assert_eq!(children.next_generation(), 10);
+        children.gone(&ninth);
+        assert_eq!(children.next_generation(), 11);
     }
 
     #[test]

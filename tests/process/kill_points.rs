@@ -13,6 +13,7 @@ use crate::harness::{
 };
 use crate::survive::{traffic, wired};
 
+mod failpoints;
 mod stuck;
 
 /// Clients that come and go at once.

@@ -266,6 +266,19 @@ fn a_tunnel_that_has_moved_can_be_closed() {
 }
 
 #[test]
+fn closing_a_tunnel_closes_no_other_listeners() {
+    let wires = Wires::start();
+    let (first, second) = (free_port(), free_port());
+    let gateway = Gateway::start(&Document::wired(first, &wires).site("more", second, "chat"));
+    let mut tunnels = [first, second].map(|port| wires.open(port));
+    let client = tunnels[0].client.local_addr().unwrap().port();
+    let row = eventually(Patience::USUAL, "the tunnel", || gateway.tunnel_of(client));
+    gateway.must(&["close", row["id"].as_str().unwrap()]);
+    assert_eq!(rest(&mut tunnels[0].client), (vec![], false));
+    tunnels[1].carries("still here").unwrap();
+}
+
+#[test]
 fn a_stop_ends_tunnels_that_have_moved_at_its_deadline() {
     let (gateway, port, wires) = wired();
     let mut tunnel = wires.open(port);

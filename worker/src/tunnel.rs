@@ -48,7 +48,7 @@ pub use let_go::Shared;
 pub(crate) use outbox::Deposit;
 pub use totals::{DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals};
 
-/// Names a tunnel for as long as its listener lives: `generation << 40 | counter`.
+/// Names a tunnel, of whichever listener: `generation << 40 | counter`.
 pub type TunnelId = u64;
 
 /// What is known of a tunnel when it opens, and stays so. Tunnels share the names.

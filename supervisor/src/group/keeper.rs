@@ -74,7 +74,6 @@ pub(super) struct Keeper {
     snapshots: watch::Receiver<Option<Arc<ListenerSnapshot>>>,
     board: Arc<Board>,
     surroundings: Surroundings,
-    generation: u64,
     current: Option<Arc<Worker>>,
     successor: Option<Successor>,
     restarts: Restarts,
@@ -122,7 +121,6 @@ impl Keeper {
             snapshots,
             board,
             surroundings,
-            generation: 0,
             current: None,
             successor: None,
             restarts: Restarts::default(),
@@ -163,7 +161,6 @@ impl Keeper {
     pub(super) fn adopt(&mut self, mut adopted: Vec<Adopted>) {
         adopted.sort_by_key(|child| child.generation);
         for child in adopted {
-            self.generation = self.generation.max(child.generation);
             let snapshots = self.snapshots.clone();
             let worker =
                 Worker::new(child.incarnation, child.generation, self.socket.clone(), snapshots);
@@ -212,16 +209,14 @@ impl Keeper {
 
     /// Starts a worker; without a socket it only looks after tunnels.
     async fn bear(&mut self) -> Result<Arc<Worker>, Box<dyn std::error::Error + Send + Sync>> {
-        let known = self.surroundings.children.highest_generation(self.address);
-        self.generation = self.generation.max(known) + 1;
-        let role = Role::Worker { listener: self.address, generation: self.generation };
+        let generation = self.surroundings.children.next_generation();
+        let role = Role::Worker { listener: self.address, generation };
         let (incarnation, child) =
             self.surroundings.spawner.spawn(role, self.threads, self.deaths.clone().into()).await?;
         let snapshots = self.snapshots.clone();
-        let worker =
-            Arc::new(Worker::new(incarnation, self.generation, self.socket.clone(), snapshots));
+        let worker = Arc::new(Worker::new(incarnation, generation, self.socket.clone(), snapshots));
         tracing::info!(listener = %self.address, pid = worker.incarnation.pid(),
-            generation = self.generation, "worker started");
+            generation, "worker started");
         tokio::spawn(wait(worker.incarnation.number, child, self.events.clone()));
         self.board.add(worker.clone());
         let health = self.surroundings.health.clone();

@@ -1,7 +1,7 @@
 //! What must hold of a gateway whose workers come and go: where its tunnels are, and that nothing is left behind.
 
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use serde_json::Value;
 
@@ -80,21 +80,5 @@ impl Gateway {
     pub(crate) fn ends_told(&self) -> Vec<String> {
         let log = self.log();
         log.lines().filter(|line| line.contains("tunnel ended")).map(str::to_owned).collect()
-    }
-
-    /// Has the process that comes to that failpoint next do so (`docs/testing.md`).
-    pub(crate) fn arm(&self, failpoint: &str, action: &str) {
-        let aside = self.write("failpoint", action);
-        fs::rename(aside, self.path().join("f").join(failpoint)).unwrap();
-    }
-
-    /// Whether a process has come to that failpoint since it was armed.
-    pub(crate) fn has_fired(&self, failpoint: &str) -> bool {
-        !self.path().join("f").join(failpoint).exists()
-    }
-
-    /// Takes an action, or a planted fault, back.
-    pub(crate) fn disarm(&self, failpoint: &str) {
-        fs::remove_file(self.path().join("f").join(failpoint)).ok();
     }
 }
