@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_that_comes_back_goes_on_from_its_living_workers() {
+    fn a_generation_is_above_all_that_live_and_never_given_twice() {
         let dir = tempfile::tempdir().unwrap();
         let children = Children::new(dir.path());
         assert_eq!(children.next_generation(), 1);
