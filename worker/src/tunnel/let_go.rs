@@ -73,7 +73,7 @@ impl Tunnels {
         self.registry.arena.process_of(generation)
     }
 
-    /// Now, on the clock of [`super::Death`].
+    /// Now, on the clock by which deaths are told, in microseconds.
     pub fn now_us(&self) -> u64 {
         self.registry.clock.now_us()
     }
