@@ -146,6 +146,12 @@ fn half_way(gateway: &Gateway, port: u16, wires: &Wires, client_first: bool) -> 
     tunnel.carries("before").unwrap();
     let [mut first, second] = tunnel.ends(client_first);
     let worker = gateway.worker_pid();
+    // Its peers have heard, but the worker may not have come past that send yet: it counts when its turn is over.
+    eventually(Patience::USUAL, "its turn to be over", || {
+        let tunnels = gateway.tunnels();
+        let counted = |it: &serde_json::Value| it["bytes_in"] == 6 && it["bytes_out"] == 6;
+        tunnels.last().is_some_and(counted).then_some(())
+    });
     pause(gateway.supervisor_pid());
     gateway.arm("relay.sent", "kill");
     first.write_all(b"once").unwrap();
