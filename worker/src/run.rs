@@ -184,7 +184,11 @@ async fn take_up(
     let taken_up =
         tunnel::Shared::take_up(arena, tally).and_then(|shared| shared.start(threads, generation));
     match taken_up {
-        Ok(tunnels) => Ok((Some(attached), tunnels)),
+        Ok(tunnels) => {
+            // Before anything is served: a tunnel that opens before the line runs waits for it.
+            tunnels.attach();
+            Ok((Some(attached), tunnels))
+        }
         Err(error) => {
             // Serving comes first: what is in there stays with its owner, which drains.
             let error: &dyn std::error::Error = &error;

@@ -171,7 +171,8 @@ impl Line {
         Ok(Attached { channel, arena, tally })
     }
 
-    /// Keeps the line up for as long as the process lives, and lets go of the socket when the drain begins.
+    /// Keeps the line up for as long as the process lives, and lets go of the socket when the drain begins. The tunnels
+    /// are attached to `first` already.
     pub(crate) async fn keep(self, first: Option<Attached>, tunnels: Arc<Tunnels>) {
         let draining = async {
             self.drain.begun().await;
@@ -180,6 +181,7 @@ impl Line {
         };
         let attached = async {
             let mut backoff = Backoff::new();
+            failpoint!("line.before");
             let mut first = first.map(|attached| attached.channel);
             let mut told = false;
             loop {
@@ -240,8 +242,9 @@ impl Line {
         };
         if made_here {
             session.offer_shared().await?;
+        } else {
+            tunnels.attach();
         }
-        tunnels.attach();
         session.run().await
     }
 }

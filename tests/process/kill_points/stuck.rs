@@ -140,6 +140,17 @@ fn a_tunnel_that_is_about_to_open_when_its_worker_is_replaced_moves_too() {
     gateway.has_lost_none();
 }
 
+#[test]
+fn a_worker_that_serves_before_it_talks_to_the_vault_opens_no_unprotected_tunnel() {
+    let (gateway, port, wires) = wired();
+    gateway.arm("line.before", "sleep 700");
+    gateway.replace_by_force();
+    let mut tunnel = wires.open(port);
+    gateway.replace_by_force();
+    tunnel.carries("still here").unwrap();
+    gateway.has_lost_none();
+}
+
 /// One side sends, the worker dies having sent it on and not discarded it, and nobody takes its place yet.
 fn half_way(gateway: &Gateway, port: u16, wires: &Wires, client_first: bool) -> [TcpStream; 2] {
     let mut tunnel = wires.open(port);
