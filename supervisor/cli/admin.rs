@@ -2,34 +2,22 @@
 //!
 //! Nothing is decided here that the gateway should decide: a refusal is its word, passed on.
 
-use std::io;
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, anyhow, bail};
-use holdfast_proto::admin::admin_client::AdminClient;
+use anyhow::{Context, bail};
 use holdfast_proto::admin::{
     ApplyRequest, ChangeResponse, CloseTunnelsRequest, DrainRequest, GetRequest, HealthRequest,
     ReloadRequest, RestartRequest, RevisionsRequest, RollbackRequest, StatusRequest, StopRequest,
     TunnelsRequest,
 };
-use holdfast_proto::uds;
-use holdfast_supervisor::directories::runtime_default;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
-use tonic::{Code, Status};
 
 use crate::Outcome;
 use crate::args::{
     Admin, ApplyArgs, CloseArgs, Command, ConfigArgs, DrainArgs, RestartArgs, RollbackArgs,
     StopArgs,
 };
+use crate::dial::{connect, failed, show};
 use crate::validate::read_document;
 use crate::{output, upgrade};
-
-/// A tunnel list of 1,000,000 entries fits; the gateway is trusted, so this only bounds accidents.
-const LONGEST_ANSWER: usize = 512 * 1024 * 1024;
-
-pub(crate) type Client = AdminClient<Channel>;
 
 /// Carries out a command that needs a running gateway.
 pub(crate) fn call(command: Command) -> anyhow::Result<Outcome> {
@@ -68,86 +56,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
 
 // === impl connection ===
 
-/// The admin socket of the gateway that runs on `runtime_dir`.
-pub(crate) fn socket_in(runtime_dir: &Path) -> PathBuf {
-    runtime_dir.join("admin.sock")
-}
-
-pub(crate) async fn connect(admin: &Admin) -> anyhow::Result<Client> {
-    let socket = match &admin.admin {
-        Some(address) => parse_address(address)?,
-        None => socket_in(&runtime_default()),
-    };
-    if socket.as_os_str().len() > uds::LONGEST_SOCKET_PATH {
-        bail!(
-            "the socket path {} is longer than {} bytes: start the gateway on a shorter \
-             --runtime-dir",
-            socket.display(),
-            uds::LONGEST_SOCKET_PATH
-        );
-    }
-    let channel =
-        uds::connect(&socket).await.map_err(|error| unreachable_gateway(&socket, error))?;
-    Ok(AdminClient::new(channel).max_decoding_message_size(LONGEST_ANSWER))
-}
-
-fn parse_address(address: &str) -> anyhow::Result<PathBuf> {
-    match address.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Ok(path.strip_prefix("//").unwrap_or(path).into()),
-        None if address.starts_with('/') => Ok(address.into()),
-        _ => bail!("cannot use the admin address {address:?}: write unix:PATH of an admin.sock"),
-    }
-}
-
-/// What happened, and what to do about it.
-fn unreachable_gateway(socket: &Path, error: tonic::transport::Error) -> anyhow::Error {
-    let error = anyhow::Error::new(error);
-    let kind =
-        error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let at = socket.display();
-    match kind {
-        Some(io::ErrorKind::NotFound) => anyhow!(
-            "no gateway runs here: there is no socket {at}. Start one with `holdfast run --config \
-             FILE` or `holdfast demo`, or name its socket with --admin unix:PATH"
-        ),
-        Some(io::ErrorKind::ConnectionRefused) => anyhow!(
-            "no gateway answers on {at}: it has ended, leaving its socket behind. Start it again; \
-             its workers, if they still run, are adopted"
-        ),
-        Some(io::ErrorKind::PermissionDenied) => anyhow!(
-            "you may not open {at}: call as the user that runs the gateway (see `ls -l {at}`)"
-        ),
-        _ => error.context(format!("cannot reach the gateway on {at}")),
-    }
-}
-
-/// A call's failure in the operator's words.
-pub(crate) fn failed(status: &Status) -> anyhow::Error {
-    let said = output::printable(status.message());
-    match status.code() {
-        Code::Unavailable | Code::Cancelled | Code::Unknown => anyhow!(
-            "the gateway went away during the call ({said}): whether it was carried out is not \
-             known. See `holdfast status` and `holdfast revisions`"
-        ),
-        Code::Unimplemented => anyhow!(
-            "the running gateway does not know this command: it is of another version than this \
-             executable ({})",
-            holdfast_proto::VERSION
-        ),
-        Code::PermissionDenied => anyhow!("the gateway does not let you do this: {said}"),
-        _ => anyhow!("refused: {said}"),
-    }
-}
-
 // === impl commands ===
-
-pub(crate) fn show(
-    admin: &Admin,
-    json: impl FnOnce() -> Value,
-    text: impl FnOnce() -> String,
-) -> io::Result<()> {
-    if admin.json { output::print_json(&json()) } else { output::print(&text()) }
-}
 
 async fn status(admin: &Admin) -> anyhow::Result<Outcome> {
     let answer = connect(admin).await?.status(StatusRequest {}).await;
@@ -297,49 +206,4 @@ async fn stop(args: StopArgs) -> anyhow::Result<Outcome> {
         || "the gateway drains, then ends\n".to_owned(),
     )?;
     Ok(Outcome::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    fn at(address: &str) -> Admin {
-        Admin { admin: Some(address.to_owned()), json: false }
-    }
-
-    #[test]
-    fn an_admin_address_is_a_unix_socket() {
-        for (address, path) in [
-            ("unix:/run/a.sock", "/run/a.sock"),
-            ("unix:///run/a.sock", "/run/a.sock"),
-            ("/run/a.sock", "/run/a.sock"),
-            ("unix:a.sock", "a.sock"),
-        ] {
-            assert_eq!(parse_address(address).unwrap(), Path::new(path));
-        }
-        for address in ["unix:", "", "127.0.0.1:9000", "https://gateway"] {
-            assert!(parse_address(address).is_err(), "{address}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_absent_gateway_is_told_with_what_to_do() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("admin.sock");
-        let address = format!("unix:{}", socket.display());
-        let error = status(&at(&address)).await.unwrap_err().to_string();
-        assert!(error.contains("no gateway runs here"), "{error}");
-        assert!(error.contains("holdfast run"), "{error}");
-
-        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        let error = status(&at(&address)).await.unwrap_err().to_string();
-        assert!(error.contains("no gateway answers"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_socket_path_that_is_too_long_is_told() {
-        let error = status(&at(&format!("unix:/{}", "x".repeat(120)))).await.unwrap_err();
-        assert!(error.to_string().contains("longer than 107 bytes"), "{error}");
-    }
 }

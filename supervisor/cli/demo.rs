@@ -25,8 +25,8 @@ use holdfast_supervisor::run::Options;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::admin::socket_in;
 use crate::args::DemoArgs;
+use crate::dial::socket_in;
 use crate::run::supervise;
 use crate::{logging, output};
 

@@ -5,6 +5,7 @@
 mod admin;
 mod args;
 mod demo;
+mod dial;
 mod logging;
 mod output;
 mod run;

@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Streaming};
 
 use crate::Outcome;
-use crate::admin::{connect, failed, show};
 use crate::args::{Admin, Cli, UpgradeArgs};
+use crate::dial::{connect, failed, show};
 use crate::output::{self, printable};
 use crate::run::TERMS;
 

@@ -15,12 +15,14 @@ use crate::compile::{Compiled, compile};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{self, gateway::Gateway};
 use crate::group::{Adopted, Group};
-use crate::ledger::{LedgerError, NewRevision};
+use crate::ledger::NewRevision;
 use crate::state::{InForce, Supervisor};
 
 pub mod file;
+pub mod outcome;
 pub mod plan;
 
+pub use outcome::{ChangeError, Outcome};
 use plan::Plan;
 
 /// Wait for the first verdicts of backends that a change brings. A backend that says nothing must not hold a change
@@ -44,78 +46,6 @@ pub struct Proposal {
     pub if_revision: Option<u64>,
     /// Only say what would happen.
     pub dry_run: bool,
-}
-
-/// What a change did.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// In force now.
-    pub revision: u64,
-    /// Whether that is new.
-    pub changed: bool,
-    /// Warnings.
-    pub warnings: Vec<Diagnostic>,
-    /// The plan, for people.
-    pub changes: Vec<admin::Change>,
-    /// Workers that do not serve the revision.
-    pub refusals: Vec<admin::Refusal>,
-    /// A sentence.
-    pub message: String,
-}
-
-/// Why nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// The document has errors; the list holds warnings too.
-    #[error("the document is not valid")]
-    Invalid(Vec<Diagnostic>),
-    /// Somebody was faster.
-    #[error("revision {in_force} is in force, not {expected}: get it and make the change again")]
-    Stale {
-        /// Wanted.
-        expected: u64,
-        /// Found.
-        in_force: u64,
-    },
-    /// A new listener's address can't be bound.
-    #[error("cannot listen on {address}: {why}; free the address or choose another")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why; part of the sentence, so not a source that would be told once more.
-        why: std::io::Error,
-    },
-    /// The revision can't be made durable.
-    #[error("cannot write the revision to the state directory")]
-    Ledger(#[from] LedgerError),
-    /// A configuration file can't be read.
-    #[error("cannot read {path}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No such revision.
-    #[error("revision {0} is not in the history")]
-    NoSuchRevision(u64),
-    /// Reload without a file.
-    #[error("this gateway was started without a configuration file; use `holdfast apply`")]
-    NoFile,
-    /// Too late.
-    #[error("the gateway stops; start it again first")]
-    Stopping,
-}
-
-impl ChangeError {
-    /// What is wrong with the document; empty where it is something else.
-    pub fn diagnostics(&self) -> &[Diagnostic] {
-        match self {
-            Self::Invalid(diagnostics) => diagnostics,
-            _ => &[],
-        }
-    }
 }
 
 /// A document that passed.

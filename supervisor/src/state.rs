@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::brought::Brought;
-use crate::change::file::Reloaded;
+use crate::change::outcome::Reloaded;
 use crate::children::{Children, Incarnation, Stranger};
 use crate::compile::Compiled;
 use crate::config::gateway::Gateway;
@@ -26,7 +26,7 @@ use crate::metrics::{Figures, Metrics, PoolHosts};
 use crate::prober::Prober;
 use crate::spawn::Spawner;
 use crate::status::StatusSource;
-use crate::upgrade::Upgrades;
+use crate::upgrade::board::Upgrades;
 use crate::vault::{Reception, Vault};
 use crate::worker::Worker;
 

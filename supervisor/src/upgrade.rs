@@ -10,23 +10,23 @@
 //! done by [`crate::run`]. What is here is only what makes it safe: `check` and `candidate` before, `leave` and
 //! `inherited` between, `guard` after. Nothing is changed before the exec, and nothing irrevocable before readiness.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use holdfast_proto::admin::Replacement;
 use holdfast_proto::admin::upgrade_status::Step;
-use holdfast_proto::admin::{Replacement, UpgradeStatus};
-use tokio::sync::{MutexGuard, Notify, watch};
+use tokio::sync::MutexGuard;
 use tokio::time::{sleep, timeout};
 
 use crate::state::Supervisor;
 
+pub(crate) mod board;
 mod candidate;
 mod check;
 pub(crate) mod early;
@@ -35,6 +35,9 @@ mod inherited;
 mod leave;
 mod manifest;
 
+pub use board::Terms;
+pub(crate) use board::{Asked, is_last};
+use board::{Deferred, chain, lock};
 pub use candidate::answer as takeover_check;
 pub use inherited::arrive;
 pub(crate) use inherited::{Inherited, inherited};
@@ -46,8 +49,6 @@ const BIRTHS: Duration = Duration::from_secs(10);
 const SIGNALS: Duration = Duration::from_millis(20);
 /// Longest wait for a change that is being made: its own waits are shorter together.
 const CHANGES: Duration = Duration::from_secs(60);
-/// Bytes of randomness in an upgrade's id: enough that two gateways never confuse their callers.
-const ID_BYTES: usize = 8;
 
 /// What is kept: the status address's listening socket.
 pub(crate) const STATUS: &str = "status";
@@ -57,74 +58,6 @@ pub(crate) const ADMIN: &str = "admin";
 pub(crate) const LOCK: &str = "lock";
 /// The ledger's lock.
 pub(crate) const LEDGER: &str = "ledger";
-
-/// What only the executable as a whole knows, without which it cannot be upgraded.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// Layout of its workers' arenas.
-    pub arena: u32,
-}
-
-/// Upgrades of this supervisor: the one that is asked for, and how far the last one has come.
-#[derive(Debug, Default)]
-pub(crate) struct Upgrades {
-    terms: OnceLock<Terms>,
-    /// What the next executable is to have, besides the listening sockets.
-    kept: Mutex<BTreeMap<&'static str, OwnedFd>>,
-    status: watch::Sender<UpgradeStatus>,
-    /// SIGHUPs that were heard and not answered yet: a reload waits while an executable is checked.
-    pub(crate) hangups: AtomicUsize,
-    deferred: Mutex<Deferred>,
-    asked: Mutex<Inbox>,
-    bell: Notify,
-}
-
-/// A stop that comes before an executable that takes over has all workers would leave those behind.
-#[derive(Debug, Default)]
-enum Deferred {
-    #[default]
-    No,
-    /// With what was asked for.
-    Yes(Option<Duration>),
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    next: Option<Asked>,
-    /// Nobody takes any more.
-    closed: bool,
-}
-
-/// An upgrade that somebody wants.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    binary: PathBuf,
-    by: String,
-}
-
-/// Why an upgrade was not begun.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
-    /// A demo.
-    #[error(
-        "this gateway cannot be upgraded in place: it is a demo, whose backends would end with its executable"
-    )]
-    NotHere,
-    /// One at a time.
-    #[error("an upgrade to {} is under way (its id is {id})", binary)]
-    Busy {
-        /// To what.
-        binary: String,
-        /// To follow it.
-        id: String,
-    },
-    /// Too late.
-    #[error("the gateway stops; start it again first")]
-    Stopping,
-    /// `/proc` does not tell what to start.
-    #[error("cannot tell which file this executable was started from: name one with --binary")]
-    Unknown(#[source] io::Error),
-}
 
 /// Why an upgrade was refused, or is rolled back.
 #[derive(Debug, thiserror::Error)]
@@ -155,130 +88,6 @@ pub(crate) struct Ready<'a> {
     binary: File,
     by: String,
     _unchanged: MutexGuard<'a, ()>,
-}
-
-// === impl Upgrades ===
-
-impl Upgrades {
-    /// Lets upgrades be asked for.
-    pub(crate) fn allow(&self, terms: Option<Terms>) {
-        if let Some(terms) = terms {
-            // A second call would come with the same.
-            self.terms.set(terms).unwrap_or_default();
-        }
-    }
-
-    /// Keeps a duplicate of a descriptor for the next executable.
-    pub(crate) fn keep(&self, name: &'static str, fd: impl AsFd) -> io::Result<()> {
-        let duplicate = fd.as_fd().try_clone_to_owned()?;
-        lock(&self.kept).insert(name, duplicate);
-        Ok(())
-    }
-
-    /// A duplicate of something that is kept.
-    pub(crate) fn kept(&self, name: &str) -> Option<OwnedFd> {
-        lock(&self.kept).get(name).and_then(|fd| fd.try_clone().ok())
-    }
-
-    /// Begins an upgrade to the executable at `binary`, or to where this one came from. Answers its id.
-    pub(crate) fn ask(&self, binary: Option<PathBuf>, by: String) -> Result<String, AskError> {
-        if self.terms.get().is_none() {
-            return Err(AskError::NotHere);
-        }
-        let binary = match binary {
-            Some(binary) => binary,
-            None => own_path().map_err(AskError::Unknown)?,
-        };
-        let mut inbox = lock(&self.asked);
-        if inbox.closed {
-            return Err(AskError::Stopping);
-        }
-        let bytes: [u8; ID_BYTES] = rand::random();
-        let id = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-        let fresh = UpgradeStatus {
-            id: id.clone(),
-            step: Step::Checking.into(),
-            binary: binary.display().to_string(),
-            from_version: holdfast_proto::VERSION.to_owned(),
-            ..UpgradeStatus::default()
-        };
-        let mut busy = None;
-        self.status.send_if_modified(|status| {
-            if status.step() == Step::Unspecified || is_last(status.step()) {
-                *status = fresh;
-                return true;
-            }
-            busy = Some(AskError::Busy { binary: status.binary.clone(), id: status.id.clone() });
-            false
-        });
-        if let Some(busy) = busy {
-            return Err(busy);
-        }
-        inbox.next = Some(Asked { binary, by });
-        self.bell.notify_one();
-        Ok(id)
-    }
-
-    /// The next upgrade that somebody wants. Cancel-safe.
-    pub(crate) async fn asked(&self) -> Asked {
-        loop {
-            if let Some(asked) = lock(&self.asked).next.take() {
-                return asked;
-            }
-            self.bell.notified().await;
-        }
-    }
-
-    /// How the last upgrade stands, and each step.
-    pub(crate) fn watch(&self) -> watch::Receiver<UpgradeStatus> {
-        self.status.subscribe()
-    }
-
-    /// Whether a stop has to wait. It comes as soon as the start is over, or after a rollback.
-    pub(crate) fn defer_stop(&self, tunnel_deadline: Duration) -> bool {
-        match &mut *lock(&self.deferred) {
-            Deferred::No => false,
-            Deferred::Yes(asked) => {
-                *asked = Some(asked.map_or(tunnel_deadline, |sooner| sooner.min(tunnel_deadline)));
-                guard::owe_stop();
-                true
-            }
-        }
-    }
-
-    /// The gateway stops: whoever asked and is not begun with is told.
-    pub(crate) fn end(&self) {
-        let mut inbox = lock(&self.asked);
-        inbox.closed = true;
-        if inbox.next.take().is_some() {
-            self.refuse(&Refusal::Stopping);
-        }
-    }
-
-    fn note(&self, step: Step, change: impl FnOnce(&mut UpgradeStatus)) {
-        self.status.send_modify(|status| {
-            status.set_step(step);
-            change(status);
-        });
-    }
-
-    fn refuse(&self, refusal: &Refusal) {
-        let reason = chain(refusal);
-        tracing::error!(binary = self.status.borrow().binary, reason, "upgrade refused");
-        self.note(Step::Refused, |status| status.reason = reason);
-    }
-}
-
-/// Whether nothing comes after that step.
-pub(crate) fn is_last(step: Step) -> bool {
-    matches!(step, Step::Done | Step::Refused | Step::RolledBack)
-}
-
-/// Where this executable was started from; another file may lie there now.
-fn own_path() -> io::Result<PathBuf> {
-    let path = std::fs::read_link("/proc/self/exe")?;
-    let text = path.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }
 
 /// Checks the executable that somebody wants. `None`: it was refused.
@@ -450,21 +259,6 @@ pub fn failed(reason: &dyn std::error::Error) {
 /// The same for a panic, in whatever thread.
 pub fn panicked(panic: &str) {
     guard::roll_back(panic.as_bytes());
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

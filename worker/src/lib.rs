@@ -10,6 +10,7 @@
 //! Imports only point down this list; `tunnel` knows no HTTP and `route` no IO.
 
 mod accept;
+mod backoff;
 mod control;
 mod drain;
 pub mod fault;

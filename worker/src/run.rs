@@ -22,7 +22,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::accept;
-use crate::control::{Backoff, Control, Duties};
+use crate::backoff::Backoff;
+use crate::control::{Control, Duties};
 use crate::drain::{Drain, Order};
 use crate::http::Shared;
 use crate::metrics::Metrics;

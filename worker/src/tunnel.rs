@@ -40,13 +40,15 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod waiting;
 
-pub use adopt::{Handed, HandedIn};
+pub use adopt::HandedIn;
 pub use front::Tunnels;
 pub use leg::Leg;
 pub use let_go::Shared;
 pub(crate) use outbox::Deposit;
 pub use totals::{DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals};
+pub use waiting::Handed;
 
 /// Names a tunnel, of whichever listener: `generation << 40 | counter`.
 pub type TunnelId = u64;

@@ -24,7 +24,7 @@ use holdfast_proto::vault::{MOST_IDS, MOST_TUNNELS, WorkerEnd};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::control::Backoff;
+use crate::backoff::Backoff;
 use crate::drain::Drain;
 use crate::tunnel::{self, Tunnels};
 

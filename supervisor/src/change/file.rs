@@ -4,20 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::outcome::Reloaded;
 use super::{ChangeError, Outcome, Proposal};
 use crate::ledger;
 use crate::state::Supervisor;
 
 /// Largest configuration file, bytes: anything longer is not one.
 const LARGEST_FILE: u64 = 32 * 1024 * 1024;
-
-/// A reload that is over.
-#[derive(Debug)]
-pub(crate) struct Reloaded {
-    /// When it began to read.
-    began: Instant,
-    result: Result<Outcome, Arc<ChangeError>>,
-}
 
 impl Supervisor {
     /// Reads the configuration file again, for a crowd of callers: each is answered of a reading that began after it

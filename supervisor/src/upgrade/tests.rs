@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::upgrade::board::{AskError, Upgrades};
 
 fn upgrades() -> Upgrades {
     let upgrades = Upgrades::default();
@@ -50,5 +51,5 @@ fn only_files_are_opened_and_none_is_waited_for() {
         let reason = chain(&open(path).unwrap_err());
         assert!(reason.contains(word), "{reason}");
     }
-    open(&own_path().unwrap()).unwrap();
+    open(&board::own_path().unwrap()).unwrap();
 }

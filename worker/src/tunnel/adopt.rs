@@ -3,10 +3,8 @@
 //! A tunnel is taken when its owner has let go of it (frozen) or is gone; whoever wins the compare-and-swap of its
 //! owner word has it. Planned handover and crash differ in nothing else.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use holdfast_proto::bootstrap::Death;
@@ -18,26 +16,11 @@ use super::front::Tunnels;
 use super::record::Record;
 use super::relay::{Over, Tunnel};
 use super::slot::Slot;
+use super::waiting::Handed;
 use super::{Cause, Handover, TunnelFacts, TunnelId};
 
 /// A tunnel that was in hand when so many processes in a row died of themselves is what they died of.
 const DEADLY: u32 = 3;
-
-/// What the vault has handed in and nobody has let go of yet.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<HashMap<TunnelId, Handed>>);
-
-/// One tunnel from the vault.
-#[derive(Debug)]
-pub struct Handed {
-    id: TunnelId,
-    /// Its cell.
-    index: u32,
-    client: OwnedFd,
-    backend: OwnedFd,
-    /// The vault that has handed it in is still there.
-    held: bool,
-}
 
 /// What came of an attempt to take a tunnel.
 enum Attempt {
@@ -314,19 +297,5 @@ fn facts_of(slot: &Slot) -> TunnelFacts {
         trace_id: texts.trace_id,
         idle_timeout: Duration::from_millis(slot.idle_timeout_ms.load(Ordering::Relaxed)),
         opened: UNIX_EPOCH + Duration::from_millis(slot.opened_unix_ms.load(Ordering::Relaxed)),
-    }
-}
-
-impl Handed {
-    /// A tunnel as the vault has handed it in.
-    pub fn new(id: TunnelId, index: u32, client: OwnedFd, backend: OwnedFd) -> Self {
-        Self { id, index, client, backend, held: true }
-    }
-}
-
-impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Handed>> {
-        // No code that can panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

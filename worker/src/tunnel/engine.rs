@@ -14,9 +14,10 @@ use slab::Slab;
 
 use self::frozen::Frozen;
 use super::arena::Owner;
+use super::leg::Side;
 use super::poll::{Change, Poll};
 use super::registry::Registry;
-use super::relay::{Next, Over, Side, Tunnel};
+use super::relay::{Next, Over, Tunnel};
 use super::{Cause, TunnelId};
 
 mod frozen;

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use holdfast_proto::process::{self, ProcessId};
 use holdfast_proto::{control, failpoint};
 
-use super::adopt::Waiting;
 use super::arena::{Arena, Owner, Texts, ends};
 use super::counters::{self, Snapshot};
 use super::engine::{Order, Thread};
@@ -23,6 +22,7 @@ use super::relay::Tunnel;
 use super::slot::Slot;
 use super::tally::Tally;
 use super::totals::Totals;
+use super::waiting::Waiting;
 use super::{Cause, OpenError, Preludes, StartError, TunnelFacts, TunnelId, sys};
 
 /// Ids of a generation; a worker that opens a million tunnels a second lives twelve days on them.

@@ -41,6 +41,13 @@ struct Session {
     close_notified: bool,
 }
 
+/// Which leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Backend,
+}
+
 /// What a leg has for the other one.
 pub(super) enum Look<'a> {
     Data(&'a [u8]),

@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::arena::layout::Layout;
-use super::tally::Page;
+use super::tally::page::Page;
 
 /// What may be mapped.
 ///

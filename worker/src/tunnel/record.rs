@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use holdfast_proto::control;
 
 use super::arena::{Cell, ends};
-use super::relay::Side;
+use super::leg::Side;
 use super::slot::Slot;
 use super::{Cause, TunnelFacts, TunnelId};
 

@@ -17,7 +17,7 @@ use holdfast_proto::{failpoint, planted};
 use rustix::event::epoll::EventFlags;
 
 use super::arena::ends;
-use super::leg::{Broken, Leg, Look};
+use super::leg::{Broken, Leg, Look, Side};
 use super::record::Record;
 use super::{Cause, Preludes};
 
@@ -60,13 +60,6 @@ struct Prelude {
     sent: usize,
     /// Bytes at the front that are not the peers': the 101.
     uncounted: usize,
-}
-
-/// Which leg.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Client,
-    Backend,
 }
 
 /// What a turn has done.

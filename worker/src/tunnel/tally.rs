@@ -2,23 +2,10 @@
 //!
 //! It outlives every worker, so no figure ever goes back. Counting is one atomic addition: whoever dies has counted
 //! or has not.
-//!
-//! ```text
-//!   0  u64  magic                               272  u64 x 2   handed_over: restart, crash
-//!   8  u32  version                             288  u64 x 13  pauses, by the bounds of the totals, and the rest
-//!  12  u32  zero                                392  u64  pause_sum_us
-//!  16  u64  opened                              400  u64  lost
-//!  24  u64 x 11  closed, by cause               408  zero, up to 4096
-//! 112  u64  bytes_in
-//! 120  u64  bytes_out
-//! 128  u64 x 13  durations, by the bounds of the totals, and the rest
-//! 232  u64  duration_sum_ms
-//! 240  u64 x 4  zero
-//! ```
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -28,6 +15,10 @@ use super::mapping::Mapping;
 use super::memfd::{Kind, Refused};
 use super::totals::{DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals, bucket};
 
+pub(super) mod page;
+
+use page::Page;
+
 const VERSION: u32 = 1;
 const KIND: Kind = Kind {
     name: "holdfast-tally",
@@ -35,26 +26,6 @@ const KIND: Kind = Kind {
     version: VERSION,
     size: size_of::<Page>() as u64,
 };
-
-/// What is mapped.
-#[repr(C)]
-pub(super) struct Page {
-    magic: AtomicU64,
-    version: AtomicU32,
-    zero: AtomicU32,
-    opened: AtomicU64,
-    closed: [AtomicU64; Cause::ALL.len()],
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    durations: [AtomicU64; DURATION_BOUNDS_S.len() + 1],
-    duration_sum_ms: AtomicU64,
-    zeroes: [AtomicU64; 4],
-    handed_over: [AtomicU64; Handover::ALL.len()],
-    pauses: [AtomicU64; PAUSE_BOUNDS_S.len() + 1],
-    pause_sum_us: AtomicU64,
-    lost: AtomicU64,
-    rest: [AtomicU64; 461],
-}
 
 /// The counters of a listener's tunnels.
 #[derive(Debug)]
