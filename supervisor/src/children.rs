@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use holdfast_proto::control::Hello;
-use holdfast_proto::process::ProcessId;
+use holdfast_proto::process::{ProcessId, gone, open, runs};
 use rustix::process::{WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
@@ -242,32 +242,11 @@ pub fn signal(id: ProcessId, signal: rustix::process::Signal) {
     }
 }
 
-/// Waits until the process is gone; at once where it is already.
-pub async fn gone(id: ProcessId) {
-    let Some(pidfd) = open(id) else { return };
-    // A pidfd is readable once its process has ended; a thread can wait for it without any signal being lost.
-    let waiting = tokio::task::spawn_blocking(move || {
-        let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-        while rustix::event::poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
-    });
-    drop(waiting.await);
-}
-
-/// Whether the process still runs. One that has ended does not, even while nobody has waited for it yet: an orphan's new
-/// parent may take its time.
-fn runs(id: ProcessId) -> bool {
-    let Some(pidfd) = open(id) else { return false };
-    let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-    let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    // Readable once it has ended.
-    rustix::event::poll(&mut polled, Some(&at_once)) == Ok(0)
-}
-
 /// Waits until a process of an earlier supervisor is gone. How it ended is known where it is our child after all: a
 /// supervisor that has executed another binary is still its parent, and must not leave it a zombie.
 pub async fn ended(id: ProcessId) -> Option<ExitStatus> {
     let pidfd = open(id)?;
-    holdfast_proto::process::gone(id).await;
+    gone(id).await;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
     // As wait(2) tells it.
@@ -276,12 +255,6 @@ pub async fn ended(id: ProcessId) -> Option<ExitStatus> {
         (None, signal) => signal?,
     };
     Some(ExitStatus::from_raw(raw))
-}
-
-fn open(id: ProcessId) -> Option<std::os::fd::OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(id.pid).ok()?)?;
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-    (ProcessId::of(id.pid).ok()? == id).then_some(pidfd)
 }
 
 #[cfg(test)]

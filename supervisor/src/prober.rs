@@ -123,7 +123,7 @@ impl Prober {
         self.stopping.send_replace(true);
         let Some(id) = self.current().and_then(|incarnation| incarnation.process()) else { return };
         crate::children::signal(id, rustix::process::Signal::TERM);
-        if tokio::time::timeout(STOP_PATIENCE, crate::children::gone(id)).await.is_err() {
+        if tokio::time::timeout(STOP_PATIENCE, holdfast_proto::process::gone(id)).await.is_err() {
             crate::children::signal(id, rustix::process::Signal::KILL);
         }
     }

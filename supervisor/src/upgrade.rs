@@ -36,8 +36,8 @@ mod leave;
 mod manifest;
 
 pub use board::Terms;
-pub(crate) use board::{Asked, is_last};
-use board::{Deferred, chain, lock};
+pub(crate) use board::{Asked, chain, is_last};
+use board::{Deferred, lock};
 pub use candidate::answer as takeover_check;
 pub use inherited::arrive;
 pub(crate) use inherited::{Inherited, inherited};

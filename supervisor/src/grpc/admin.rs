@@ -14,7 +14,7 @@ use super::{peer, view};
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
 use crate::health::DrainedBackend;
 use crate::state::Supervisor;
-use crate::upgrade::is_last;
+use crate::upgrade::{chain, is_last};
 
 /// How often a watched status is looked at again besides what rings: tunnel counts change without a bell.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -136,17 +136,6 @@ impl Operators {
             format!("pool {name:?} has no backend {:?}; it has: {names}", request.backend);
         Err(Status::not_found(message))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn answer(

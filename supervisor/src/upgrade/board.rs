@@ -211,7 +211,8 @@ pub(super) fn own_path() -> io::Result<PathBuf> {
     Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }
 
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes, in one sentence.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
