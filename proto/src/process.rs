@@ -1,11 +1,15 @@
 //! A process's name that cannot be mistaken for a later one's: its pid together with its start time.
 //!
 //! Gone is whose pidfd is readable: the pidfd is opened first and the start time compared after, so that a later process
-//! with the same pid is never waited for. It holds for processes that are nobody's children, too.
+//! with the same pid is never waited for. It holds for processes that are nobody's children, too. A process may have run
+//! its last instruction long before it is gone.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -26,8 +30,8 @@ impl ProcessId {
     /// # Errors
     /// `NotFound` where there is none, `InvalidData` where `/proc` does not look as documented in proc(5).
     pub fn of(pid: u32) -> io::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let start_time = start_time_of(&stat).ok_or_else(|| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let start_time = Stat::of(&text).and_then(|stat| stat.start_time()).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/PID/stat")
         })?;
         Ok(Self { pid, start_time })
@@ -46,13 +50,26 @@ pub fn open(id: ProcessId) -> Option<OwnedFd> {
     (ProcessId::of(id.pid).ok()? == id).then_some(pidfd)
 }
 
-/// Whether the process still runs. One that has ended does not, even while nobody has waited for it yet: an orphan's new
-/// parent may take its time.
+/// Whether the process may still do something. One that has ended may not, even while nobody has waited for it yet: an
+/// orphan's new parent may take its time. Nor may one that the kernel is still taking apart: with thousands of
+/// descriptors that takes tens of milliseconds, in which nobody serves what it has left.
 pub fn runs(id: ProcessId) -> bool {
     let Some(pidfd) = open(id) else { return false };
     let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
     let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut polled, Some(&at_once)) == Ok(0)
+    rustix::event::poll(&mut polled, Some(&at_once)) == Ok(0) && !exits(id.pid)
+}
+
+/// How a process ends that [`runs`] no more, as wait(2) will tell it; `None` where it runs, or where the kernel does not
+/// say yet. An orderly end is never told: its status is the same as none.
+pub fn ending(id: ProcessId) -> Option<i32> {
+    // Held until the end, so that all of this is about one process.
+    let _pidfd = open(id)?;
+    if !exits(id.pid) {
+        return None;
+    }
+    let text = fs::read_to_string(format!("/proc/{}/stat", id.pid)).ok()?;
+    Stat::of(&text)?.exit_code().filter(|status| *status != 0)
 }
 
 /// Waits until the process is gone; at once where it is already. Cancel-safe. Needs a tokio runtime.
@@ -65,10 +82,61 @@ pub async fn gone(id: ProcessId) {
     }
 }
 
-/// Field 22; the name (field 2) may hold spaces and brackets, so fields are counted from its last bracket.
-fn start_time_of(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+/// Whether every thread is on its way out (`PF_EXITING`): none returns to the program from there, nor to a system call.
+///
+/// A list of threads is cut short only behind one that was released meanwhile, and that one's file cannot be read any
+/// more. A second look finds whom one of the first has started before it began to exit; there is no third generation,
+/// since a thread exits together with the main thread, and then starts nothing.
+fn exits(pid: u32) -> bool {
+    let Some(first) = exiting_threads(pid) else { return false };
+    exiting_threads(pid).is_some_and(|second| second.is_subset(&first))
+}
+
+/// The threads, if each of them exits; the kernel releases some while we look, and then we look again.
+fn exiting_threads(pid: u32) -> Option<BTreeSet<OsString>> {
+    const LOOKS: usize = 8;
+    let directory = format!("/proc/{pid}/task");
+    'look: for _ in 0..LOOKS {
+        let mut threads = BTreeSet::new();
+        for thread in fs::read_dir(&directory).ok()? {
+            let name = thread.ok()?.file_name();
+            let stat = fs::read_to_string(format!("{directory}/{}/stat", name.to_str()?));
+            let Ok(stat) = stat else { continue 'look };
+            if !Stat::of(&stat)?.is_exiting() {
+                return None;
+            }
+            threads.insert(name);
+        }
+        return (!threads.is_empty()).then_some(threads);
+    }
+    None
+}
+
+/// `/proc/PID/stat` behind the name, which may hold spaces and brackets: fields are counted from its last bracket.
+struct Stat<'a>(&'a str);
+
+impl<'a> Stat<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        text.rsplit_once(')').map(|(_, rest)| Self(rest))
+    }
+
+    /// A field, by its number in proc(5).
+    fn field<T: FromStr>(&self, number: usize) -> Option<T> {
+        self.0.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+    }
+
+    fn start_time(&self) -> Option<u64> {
+        self.field(22)
+    }
+
+    fn is_exiting(&self) -> bool {
+        const PF_EXITING: u64 = 4;
+        self.field::<u64>(9).is_some_and(|flags| flags & PF_EXITING != 0)
+    }
+
+    fn exit_code(&self) -> Option<i32> {
+        self.field(52)
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +147,8 @@ mod tests {
     #[test]
     fn a_name_with_brackets_does_not_shift_the_fields() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1";
-        assert_eq!(start_time_of(stat), Some(4242));
+        let stat = Stat::of(stat).unwrap();
+        assert_eq!((stat.start_time(), stat.is_exiting()), (Some(4242), false));
     }
 
     #[tokio::test]
@@ -97,6 +166,49 @@ mod tests {
         assert!(!runs(id));
         child.wait().unwrap();
         gone(id).await;
+    }
+
+    /// The first process of a pid namespace cannot end before everybody in it has been waited for, and one of them is a
+    /// child of somebody who waits for nobody.
+    #[tokio::test]
+    async fn what_the_kernel_takes_apart_does_nothing_any_more() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+
+        let script = "sleep 60 & echo $!; sleep 60 & echo $!; exec sleep 60";
+        let arguments: &[_] =
+            if rustix::process::geteuid().is_root() { &["-p"] } else { &["-r", "-p"] };
+        let mut parent = Command::new("unshare")
+            .args(arguments)
+            .args(["sh", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+        let mut next = || ProcessId::of(lines.next().unwrap().unwrap().parse().unwrap()).unwrap();
+        let (first, second) = (next(), next());
+        assert!(runs(first) && ending(first).is_none());
+
+        let kill = rustix::process::Signal::KILL;
+        rustix::process::pidfd_send_signal(open(first).unwrap(), kill).unwrap();
+        while runs(first) || ending(first).is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ending(first), Some(kill.as_raw()));
+        let mut waiting = std::pin::pin!(gone(first));
+        let moment = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(moment, &mut waiting).await.is_err(), "it is still there");
+
+        // Their next parent is this process, which does wait.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        for id in [second, first] {
+            let pid = Pid::from_raw(i32::try_from(id.pid).unwrap());
+            rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
+        }
+        waiting.await;
+        assert!(!runs(first));
     }
 
     #[test]

@@ -5,16 +5,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use holdfast_proto::control::Hello;
-use holdfast_proto::process::{ProcessId, gone, open, runs};
-use rustix::process::{WaitId, WaitIdOptions};
+use holdfast_proto::process::{ProcessId, open, runs};
 use serde::{Deserialize, Serialize};
 
 use crate::directories::write_private;
@@ -242,21 +238,6 @@ pub fn signal(id: ProcessId, signal: rustix::process::Signal) {
     }
 }
 
-/// Waits until a process of an earlier supervisor is gone. How it ended is known where it is our child after all: a
-/// supervisor that has executed another binary is still its parent, and must not leave it a zombie.
-pub async fn ended(id: ProcessId) -> Option<ExitStatus> {
-    let pidfd = open(id)?;
-    gone(id).await;
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
-    // As wait(2) tells it.
-    let raw = match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => (code & 0xff) << 8,
-        (None, signal) => signal?,
-    };
-    Some(ExitStatus::from_raw(raw))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,23 +259,9 @@ mod tests {
         let id = ProcessId::of(child.id()).unwrap();
         let first = Children::new(dir.path());
         first.born(&first.expect(Role::Prober), id).unwrap();
-        gone(id).await;
+        holdfast_proto::process::gone(id).await;
         assert!(Children::new(dir.path()).left_behind().is_empty());
         child.wait().unwrap();
-    }
-
-    #[tokio::test]
-    #[allow(clippy::zombie_processes, reason = "that it is waited for elsewhere is what is tested")]
-    async fn an_adopted_process_that_is_our_child_leaves_no_zombie() {
-        for (word, success) in [("true", true), ("false", false)] {
-            let child = std::process::Command::new(word).spawn().unwrap();
-            let id = ProcessId::of(child.id()).unwrap();
-            let status = ended(id).await.unwrap();
-            assert_eq!(status.success(), success);
-            assert!(ProcessId::of(id.pid).is_err(), "still in the process table");
-        }
-        let me = ProcessId::me().unwrap();
-        assert_eq!(ended(ProcessId { start_time: 1, ..me }).await, None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::backoff::{self, Restarts};
 use crate::children::{Children, Incarnation, Role};
+use crate::reap;
 use crate::spawn::Spawner;
 
 /// Time for a prober to end after SIGTERM.
@@ -92,7 +93,7 @@ impl Prober {
     }
 
     async fn one_life(&self, spawner: &Spawner, children: &Children) -> (bool, bool) {
-        let (incarnation, mut child) = match spawner.spawn(Role::Prober, 1, Vec::new()).await {
+        let incarnation = match spawner.spawn(Role::Prober, 1, Vec::new()).await {
             Ok(born) => born,
             Err(error) => {
                 tracing::error!(
@@ -106,12 +107,19 @@ impl Prober {
         *lock(&self.incarnation) = Some(incarnation.clone());
         self.view.send_replace(ProberView { pid, ..ProberView::default() });
         tracing::info!(pid, "prober started");
-        let status = child.wait().await;
+        let status = match incarnation.process() {
+            Some(id) => {
+                let status = reap::ended(id).await;
+                reap::bury(id);
+                status
+            }
+            None => None,
+        };
         let served = self.view.borrow().targets > 0;
         children.gone(&incarnation);
         self.view.send_replace(ProberView::default());
-        let killed = status.as_ref().is_ok_and(|s| s.signal() == Some(nix::libc::SIGKILL));
-        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let killed = status.is_some_and(|status| status.signal() == Some(nix::libc::SIGKILL));
+        let status = status.map(|status| status.to_string());
         if !*self.stopping.borrow() {
             tracing::warn!(pid, status, "prober died; the last verdicts stand");
         }

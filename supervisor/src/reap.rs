@@ -1,21 +1,44 @@
-//! Waiting for children that this process has from before it re-executed itself: nobody else would, and each would stay a
-//! zombie.
+//! Waiting for children: how each ended, and that none stays a zombie, also of those that this process has from before it
+//! re-executed itself.
+//!
+//! Reaping never stands in anybody's way. Whoever has listed a process's descriptors in `/proc`, as monitoring agents do
+//! every second, has left an entry for each in the kernel, and `wait` takes these down one by one: tens of milliseconds
+//! for a worker with thousands of tunnels.
 
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use holdfast_proto::process::{self, ProcessId};
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 
-/// The exit status of a child that has ended; `None` for one that has not, and for those who are not ours to wait for.
-pub(crate) fn reap(pid: u32) -> Option<ExitStatus> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let (_, status) = waitpid(Some(pid), WaitOptions::NOHANG).ok()??;
-    Some(ExitStatus::from_raw(status.as_raw()))
+/// Waits until a process is gone. How it ended is known where it is our child: an adopted one may be, too, since a
+/// supervisor that has executed another binary is still its parent. It is still to be reaped.
+pub(crate) async fn ended(id: ProcessId) -> Option<ExitStatus> {
+    let pidfd = process::open(id)?;
+    process::gone(id).await;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
+    // As wait(2) tells it.
+    let raw = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code & 0xff) << 8,
+        (None, signal) => signal?,
+    };
+    Some(ExitStatus::from_raw(raw))
 }
 
-/// Waits for every child there is now but `others`, whose keepers wait for them. For a process that has just begun and
-/// has started none itself. Where the kernel does not list children, the worst is a zombie.
+/// Reaps a process as soon as it is gone, in the background. Nothing happens where it is nobody's we have to wait for.
+pub(crate) fn bury(id: ProcessId) {
+    tokio::spawn(async move {
+        process::gone(id).await;
+        let burying = tokio::task::spawn_blocking(move || reap(id.pid));
+        // It cannot fail but with the runtime.
+        drop(burying.await);
+    });
+}
+
+/// Buries every child there is now but `others`, whose keepers do. For a process that has just begun and has started
+/// none itself. Where the kernel does not list children, the worst is a zombie.
 pub(crate) fn tend(others: &[u32]) {
     let me = std::process::id();
     let listed = std::fs::read_to_string(format!("/proc/self/task/{me}/children"));
@@ -25,24 +48,30 @@ pub(crate) fn tend(others: &[u32]) {
             && reap(pid).is_none()
             && let Ok(id) = ProcessId::of(pid)
         {
-            tokio::spawn(async move {
-                process::gone(id).await;
-                reap(pid);
-            });
+            bury(id);
         }
     }
+}
+
+/// The exit status of a child that has ended; `None` for one that has not, and for those who are not ours to wait for.
+fn reap(pid: u32) -> Option<ExitStatus> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let (_, status) = waitpid(Some(pid), WaitOptions::NOHANG).ok()??;
+    Some(ExitStatus::from_raw(status.as_raw()))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::os::unix::process::ExitStatusExt;
+    #![allow(
+        clippy::zombie_processes,
+        reason = "that it is waited for elsewhere is what is tested"
+    )]
     use std::process::Command;
 
     use super::*;
 
     #[tokio::test]
-    #[allow(clippy::zombie_processes, reason = "to wait is what is tried")]
     async fn a_child_is_reaped_once_and_only_when_it_has_ended() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let id = ProcessId::of(child.id()).unwrap();
@@ -52,5 +81,21 @@ mod tests {
         assert_eq!(reap(id.pid).unwrap().signal(), Some(nix::libc::SIGKILL));
         assert_eq!(reap(id.pid), None);
         assert_eq!(reap(1), None);
+    }
+
+    #[tokio::test]
+    async fn how_a_child_ended_is_told_and_it_leaves_no_zombie() {
+        for (word, success) in [("true", true), ("false", false)] {
+            let child = Command::new(word).spawn().unwrap();
+            let id = ProcessId::of(child.id()).unwrap();
+            assert_eq!(ended(id).await.unwrap().success(), success);
+            assert!(ProcessId::of(id.pid).is_ok(), "to tell is not to reap");
+            bury(id);
+            while ProcessId::of(id.pid).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let me = ProcessId::me().unwrap();
+        assert_eq!(ended(ProcessId { start_time: 1, ..me }).await, None);
     }
 }

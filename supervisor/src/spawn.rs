@@ -4,16 +4,15 @@
 //! never tied to this process's life (no `PR_SET_PDEATHSIG`): workers outlive a supervisor.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use holdfast_proto::bootstrap::{Bootstrap, Death};
 use holdfast_proto::process::ProcessId;
-use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use crate::children::{Children, Incarnation, Role};
@@ -58,28 +57,29 @@ impl Spawner {
         self.births.write().await
     }
 
-    /// Starts a child of `role` with `threads` event loops. A worker is told how earlier ones died.
+    /// Starts a child of `role` with `threads` event loops. A worker is told how earlier ones died. Somebody else has to
+    /// wait for it.
     pub async fn spawn(
         &self,
         role: Role,
         threads: u32,
         deaths: Vec<Death>,
-    ) -> Result<(Arc<Incarnation>, Child), SpawnError> {
+    ) -> Result<Arc<Incarnation>, SpawnError> {
         let _birth = self.births.read().await;
         let incarnation = self.children.expect(role);
-        let result = self.start(&incarnation, threads, deaths).await;
-        if result.is_err() {
+        if let Err(error) = self.start(&incarnation, threads, deaths) {
             self.children.gone(&incarnation);
+            return Err(error);
         }
-        Ok((incarnation, result?))
+        Ok(incarnation)
     }
 
-    async fn start(
+    fn start(
         &self,
         incarnation: &Incarnation,
         threads: u32,
         deaths: Vec<Death>,
-    ) -> Result<Child, SpawnError> {
+    ) -> Result<(), SpawnError> {
         let (subcommand, listener, generation) = match incarnation.role {
             Role::Worker { listener, generation } => ("worker", listener.to_string(), generation),
             Role::Prober => ("prober", String::new(), 0),
@@ -94,7 +94,6 @@ impl Spawner {
             .arg(subcommand)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .kill_on_drop(false)
             .spawn()
             .map_err(SpawnError::Start)?;
         let bootstrap = Bootstrap {
@@ -105,25 +104,24 @@ impl Spawner {
             threads,
             deaths,
         };
-        let told = self.tell(incarnation, &mut child, &bootstrap).await;
-        if let Err(error) = told {
-            child.kill().await.unwrap_or_default();
-            return Err(SpawnError::Tell(error));
-        }
-        Ok(child)
+        self.tell(incarnation, &mut child, &bootstrap).map_err(|error| {
+            // There may be none to kill any more.
+            child.kill().unwrap_or_default();
+            tokio::task::spawn_blocking(move || child.wait());
+            SpawnError::Tell(error)
+        })
     }
 
-    async fn tell(
+    fn tell(
         &self,
         incarnation: &Incarnation,
         child: &mut Child,
         bootstrap: &Bootstrap,
     ) -> io::Result<()> {
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let pid = child.id().ok_or_else(gone)?;
         // Known before it can say Hello: it can't before it has read its bootstrap.
-        self.children.born(incarnation, ProcessId::of(pid)?)?;
-        let mut input = child.stdin.take().ok_or_else(gone)?;
-        input.write_all(bootstrap.to_line().as_bytes()).await
+        self.children.born(incarnation, ProcessId::of(child.id())?)?;
+        let mut input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        // Far less than a pipe holds.
+        input.write_all(bootstrap.to_line().as_bytes())
     }
 }

@@ -24,7 +24,7 @@ use crate::worker::{Intent, Worker};
 
 mod waiting;
 
-use waiting::{kill, see_off, until, usher, wait, watch_adopted};
+use waiting::{kill, see_off, until, usher, wait};
 
 /// Longest time that a stopping worker may take beyond its tunnels' deadline (requests in flight) before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -165,7 +165,7 @@ impl Keeper {
             let worker =
                 Worker::new(child.incarnation, child.generation, self.socket.clone(), snapshots);
             let worker = Arc::new(worker);
-            tokio::spawn(watch_adopted(worker.clone(), self.events.clone()));
+            tokio::spawn(wait(worker.clone(), self.events.clone()));
             self.board.add(worker.clone());
             if self.socket.is_none() {
                 drain(&worker, None, RETIRED);
@@ -211,13 +211,13 @@ impl Keeper {
     async fn bear(&mut self) -> Result<Arc<Worker>, Box<dyn std::error::Error + Send + Sync>> {
         let generation = self.surroundings.children.next_generation();
         let role = Role::Worker { listener: self.address, generation };
-        let (incarnation, child) =
-            self.surroundings.spawner.spawn(role, self.threads, self.deaths.clone().into()).await?;
+        let deaths = self.deaths.clone().into();
+        let incarnation = self.surroundings.spawner.spawn(role, self.threads, deaths).await?;
         let snapshots = self.snapshots.clone();
         let worker = Arc::new(Worker::new(incarnation, generation, self.socket.clone(), snapshots));
         tracing::info!(listener = %self.address, pid = worker.incarnation.pid(),
             generation, "worker started");
-        tokio::spawn(wait(worker.incarnation.number, child, self.events.clone()));
+        tokio::spawn(wait(worker.clone(), self.events.clone()));
         self.board.add(worker.clone());
         let health = self.surroundings.health.clone();
         tokio::spawn(usher(worker.clone(), health, self.events.clone()));
@@ -389,7 +389,9 @@ impl Keeper {
             self.surroundings.metrics.ended(process);
         }
         self.surroundings.metrics.worker_died(&listener, cause);
-        self.surroundings.counters.save();
+        let counters = self.surroundings.counters.clone();
+        // Its successor does not wait for a disk.
+        tokio::task::spawn_blocking(move || counters.save());
         if cause == DeathCause::Planned {
             tracing::info!(listener, pid, "drained worker left");
         } else {

@@ -1,17 +1,20 @@
 //! What a keeper waits for: a worker's first service, its end, a predecessor's tunnels. Nothing here starts or replaces a
 //! worker; what came is told as an [`Event`].
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_proto::control::WorkerState;
-use tokio::process::Child;
+use holdfast_proto::process::{self, ProcessId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Event;
 use crate::children::Incarnation;
 use crate::health_board::HealthBoard;
+use crate::reap;
 use crate::worker::{Intent, View, Worker};
 
 /// Longest time that a new worker may take from its start until it serves.
@@ -98,18 +101,37 @@ pub(super) async fn usher(
     drop(events.send(event).await);
 }
 
-pub(super) async fn wait(number: u64, mut child: Child, events: mpsc::Sender<Event>) {
-    let status = child.wait().await.ok();
-    drop(events.send(Event::Gone(number, status)).await);
-}
-
-/// An adopted worker is nobody's child, as a rule: its pidfd tells when it is gone.
-pub(super) async fn watch_adopted(worker: Arc<Worker>, events: mpsc::Sender<Event>) {
+/// Waits for a worker's end: a child's, or an adopted one's.
+pub(super) async fn wait(worker: Arc<Worker>, events: mpsc::Sender<Event>) {
     let status = match worker.incarnation.process() {
-        Some(id) => crate::children::ended(id).await,
+        Some(id) => {
+            // Cut anywhere, neither has done anything.
+            let status = tokio::select! {
+                status = reap::ended(id) => status,
+                status = taken_apart(&worker, id) => Some(status),
+            };
+            reap::bury(id);
+            status
+        }
         None => None,
     };
     drop(events.send(Event::Gone(worker.incarnation.number, status)).await);
+}
+
+/// The kernel closes a dead worker's descriptors before anybody can wait for it, and its stream is among the first:
+/// from then on it does nothing any more, and its tunnels stand still until its successor is there.
+async fn taken_apart(worker: &Worker, id: ProcessId) -> ExitStatus {
+    let mut view = worker.watch_view();
+    loop {
+        for connected in [true, false] {
+            if view.wait_for(|view| view.connected == connected).await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        if let Some(status) = process::ending(id) {
+            return ExitStatus::from_raw(status);
+        }
+    }
 }
 
 pub(super) fn kill(incarnation: &Incarnation) {
