@@ -112,7 +112,7 @@ fn a_tunnel_that_workers_die_of_is_given_up_alone() {
 #[test]
 fn a_tunnel_whose_deposit_is_late_is_protected_all_the_same() {
     let (gateway, port, wires) = wired();
-    gateway.arm("vault.heard", "sleep 3500");
+    gateway.arm("vault.heard", "sleep 1500");
     let mut tunnel = wires.open(port);
     tunnel.carries("unprotected").unwrap();
     eventually(Patience::USUAL, "the tunnel to be protected", || {

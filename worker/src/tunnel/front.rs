@@ -27,9 +27,9 @@ use super::{Cause, OpenError, Preludes, StartError, TunnelFacts, TunnelId, sys};
 
 /// Ids of a generation; a worker that opens a million tunnels a second lives twelve days on them.
 const COUNTER_BITS: u32 = 40;
-/// How long a tunnel waits for the vault before it opens unprotected. A vault on a machine with ten times too much to do
-/// has been seen a second late, and then a killed worker would lose what need not be lost; clients wait longer than this.
-const DEPOSIT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a tunnel waits for the vault before it opens unprotected, until it can be deposited: its client would rather
+/// talk than wait for what may never be needed.
+const DEPOSIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Opens, lists and ends the tunnels of a process. Dropping it ends them all and stops the threads.
 pub struct Tunnels {
