@@ -16,6 +16,7 @@ mod kernel;
 mod ports;
 mod proc;
 mod survival;
+mod talker;
 mod tools;
 mod traffic;
 mod wire;
@@ -34,6 +35,7 @@ pub(crate) use ports::free_port;
 pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,
 };
+pub(crate) use talker::Talker;
 pub(crate) use tools::{script, tools};
 pub(crate) use traffic::{Shape, Traffic};
 pub(crate) use wire::{Wire, Wires, finish, reset, rest};

@@ -23,6 +23,7 @@ mod health;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 mod limits;
+mod people;
 mod reborn;
 mod reload;
 mod routing;

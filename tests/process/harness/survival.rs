@@ -64,6 +64,34 @@ impl Gateway {
         assert_eq!(self.count("holdfast_tunnels_lost_total"), 0);
     }
 
+    /// Waits until so many tunnels are open and each would outlive its worker.
+    pub(crate) fn protects(&self, tunnels: u64) {
+        eventually(Patience::USUAL, "everything to be protected", || {
+            let status = self.status();
+            let workers = status["listeners"].as_array().unwrap().iter();
+            let workers = workers.flat_map(|listener| listener["workers"].as_array().unwrap());
+            let sum = workers.fold((0, 0), |(open, held), worker| {
+                let of = |key: &str| worker[key].as_u64().unwrap();
+                (open + of("tunnels"), held + of("protected"))
+            });
+            (sum == (tunnels, tunnels)).then_some(())
+        });
+    }
+
+    /// Waits for a log line that has all these words in it, and answers it.
+    pub(crate) fn says(&self, words: &[&str]) -> String {
+        eventually(Patience::USUAL, &format!("a log line with {words:?}"), || {
+            let log = self.log();
+            let mut lines = log.lines();
+            lines.find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+        })
+    }
+
+    /// How many log lines have a word in them.
+    pub(crate) fn has_said(&self, word: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(word)).count()
+    }
+
     /// [`Gateway::metric`] of something that is counted.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of a test")]
     pub(crate) fn count(&self, name: &str) -> u64 {
