@@ -1,20 +1,22 @@
 //! Descriptors between processes: one message and its fds per packet, over a `SOCK_SEQPACKET` unix socket.
 //!
 //! A packet is a prost message with at most [`MOST_FDS`] descriptors. What arrives is owned and close-on-exec;
-//! a truncated packet is an error and whatever came with it is closed. What the messages mean is decided elsewhere.
+//! a truncated packet is an error and whatever came with it is closed; one whose descriptors did not all fit comes without
+//! them. What the messages mean is decided elsewhere.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::cmsg_space;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, bind, connect, listen, recvmsg, sendmsg, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
+    listen, sendmsg, socket,
 };
 use prost::Message;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
@@ -106,7 +108,8 @@ impl<S: Message, R: Message + Default> FdChannel<S, R> {
         Ok(Outlet { guard: self.socket.writable().await?, messages: PhantomData })
     }
 
-    /// The next packet; `None` when the other side is gone. Cancel-safe.
+    /// The next packet; `None` when the other side is gone. Without any of its descriptors where this process has not
+    /// enough left for all of them. Cancel-safe.
     pub async fn receive(&self) -> io::Result<Option<(R, Vec<OwnedFd>)>> {
         self.socket
             .async_io(Interest::READABLE, |socket| match receive_packet(socket.as_fd()) {
@@ -167,27 +170,24 @@ fn receive_packet<R: Message + Default>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(R, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST_MESSAGE];
-    let mut space = cmsg_space!([std::os::fd::RawFd; MOST_FDS]);
-    let (length, truncated, raw) = {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let packet = recvmsg::<()>(
-            socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut space),
-            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
-        )?;
-        let mut raw = Vec::new();
-        for message in packet.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(fds) = message {
-                raw.extend(fds);
-            }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let packet = rustix::net::recvmsg(socket, &mut parts, &mut control, flags)?;
+    let length = packet.bytes;
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
         }
-        let cut = packet.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-        (packet.bytes, cut, raw)
-    };
-    let fds = owned::adopt(raw);
-    if truncated {
+    }
+    if packet.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "packet was cut short"));
+    }
+    if packet.flags.contains(ReturnFlags::CTRUNC) {
+        // This process may have no more of them. Those that came are closed here, and the other side has them all.
+        fds.clear();
     }
     if length == 0 && fds.is_empty() {
         return Ok(None);

@@ -2,7 +2,8 @@
 //!
 //! Gone is whose pidfd is readable: the pidfd is opened first and the start time compared after, so that a later process
 //! with the same pid is never waited for. It holds for processes that are nobody's children, too. A process may have run
-//! its last instruction long before it is gone.
+//! its last instruction long before it is gone; one that cannot be looked at, since there are no descriptors left, counts
+//! as living: whoever takes it for dead takes its tunnels.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,8 +11,10 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
+use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use crate::fd_channel::owned;
 
@@ -43,18 +46,46 @@ impl ProcessId {
     }
 }
 
+/// Before a process is looked at again that could not be.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// A pidfd of that very process; `None` when it is gone.
-pub fn open(id: ProcessId) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(i32::try_from(id.pid).ok()?)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
-    (ProcessId::of(id.pid).ok()? == id).then_some(pidfd)
+///
+/// # Errors
+/// It cannot be told: there are no descriptors left.
+pub fn open(id: ProcessId) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = pid_of(id) else { return Ok(None) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => pidfd,
+        Err(error) if is_shortage(&error.into()) => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    match ProcessId::of(id.pid) {
+        Ok(now) => Ok((now == id).then_some(pidfd)),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn pid_of(id: ProcessId) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(id.pid).ok()?)
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// Whether the process may still do something. One that has ended may not, even while nobody has waited for it yet: an
 /// orphan's new parent may take its time. Nor may one that the kernel is still taking apart: with thousands of
 /// descriptors that takes tens of milliseconds, in which nobody serves what it has left.
 pub fn runs(id: ProcessId) -> bool {
-    let Some(pidfd) = open(id) else { return false };
+    let pidfd = match open(id) {
+        Ok(Some(pidfd)) => pidfd,
+        Ok(None) => return false,
+        // The number is all that can be asked for.
+        Err(_) => return pid_of(id).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH)),
+    };
     let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
     let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut polled, Some(&at_once)) == Ok(0) && !exits(id.pid)
@@ -64,7 +95,7 @@ pub fn runs(id: ProcessId) -> bool {
 /// say yet. An orderly end is never told: its status is the same as none.
 pub fn ending(id: ProcessId) -> Option<i32> {
     // Held until the end, so that all of this is about one process.
-    let _pidfd = open(id)?;
+    let _pidfd = open(id).ok()??;
     if !exits(id.pid) {
         return None;
     }
@@ -74,11 +105,20 @@ pub fn ending(id: ProcessId) -> Option<i32> {
 
 /// Waits until the process is gone; at once where it is already. Cancel-safe. Needs a tokio runtime.
 pub async fn gone(id: ProcessId) {
-    if let Some(pidfd) = open(id)
-        && let Ok(pidfd) = owned::watch(pidfd)
-    {
-        // An error can only mean that there is nothing to wait for.
-        drop(pidfd.readable().await);
+    loop {
+        match open(id) {
+            Ok(None) => return,
+            Ok(Some(pidfd)) => {
+                if let Ok(pidfd) = owned::watch(pidfd) {
+                    // An error can only mean that there is nothing to wait for.
+                    drop(pidfd.readable().await);
+                    return;
+                }
+            }
+            Err(_) if !runs(id) => return,
+            Err(_) => {}
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -190,7 +230,7 @@ mod tests {
         assert!(runs(first) && ending(first).is_none());
 
         let kill = rustix::process::Signal::KILL;
-        rustix::process::pidfd_send_signal(open(first).unwrap(), kill).unwrap();
+        rustix::process::pidfd_send_signal(open(first).unwrap().unwrap(), kill).unwrap();
         while runs(first) || ending(first).is_none() {
             tokio::task::yield_now().await;
         }
@@ -209,6 +249,31 @@ mod tests {
         }
         waiting.await;
         assert!(!runs(first));
+    }
+
+    #[test]
+    #[ignore = "a process that the next test starts"]
+    fn the_process_without_descriptors() {
+        let parent = ProcessId::of(std::os::unix::process::parent_id()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 3, 3).unwrap();
+        assert!(open(parent).is_err() && runs(parent));
+        let moment = Duration::from_millis(250);
+        let gone = async { tokio::time::timeout(moment, gone(parent)).await };
+        assert!(runtime.block_on(gone).is_err());
+        // No kernel gives this number.
+        let nobody = ProcessId { pid: i32::MAX.unsigned_abs(), start_time: 1 };
+        assert!(!runs(nobody));
+        runtime.block_on(super::gone(nobody));
+    }
+
+    #[test]
+    fn a_process_without_descriptors_takes_nobody_for_dead() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "process::tests::the_process_without_descriptors", "--ignored"])
+            .status()
+            .unwrap();
+        assert!(status.success());
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! become calls, and the order of calls is kept.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -30,9 +29,11 @@ use crate::tunnel::{self, Tunnels};
 
 mod departed;
 mod handover;
+mod line_error;
 
 use departed::Departed;
 use handover::Handover;
+pub(crate) use line_error::LineError;
 
 /// The listening socket, once it is here.
 pub(crate) type Slot = watch::Sender<Option<Arc<TcpListener>>>;
@@ -41,21 +42,6 @@ pub(crate) type Slot = watch::Sender<Option<Arc<TcpListener>>>;
 const WINDOW: u32 = 500;
 /// Before what the vault had no room for is offered again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// Why there is no line.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LineError {
-    #[error("cannot dial the supervisor's fd socket")]
-    Dial(#[source] io::Error),
-    #[error("cannot talk on the supervisor's fd socket")]
-    Talk(#[source] io::Error),
-    #[error("the supervisor refused this worker: {0}")]
-    Refused(String),
-    #[error("the supervisor's {what} came with {fds} descriptors")]
-    Manifest { what: &'static str, fds: usize },
-    #[error("the supervisor hung up")]
-    HungUp,
-}
 
 /// One worker's line, across supervisors.
 pub(crate) struct Line {
@@ -196,7 +182,10 @@ impl Line {
                     let error: &dyn std::error::Error = &error;
                     // Once an outage: it is dialled many times.
                     if lived || !std::mem::replace(&mut told, true) {
-                        tracing::warn!(error, "no line to the vault: tunnels are not protected");
+                        tracing::warn!(
+                            error,
+                            "no line to the vault: tunnels are neither protected nor taken over"
+                        );
                     } else {
                         tracing::debug!(error, "still no line to the vault");
                     }
@@ -395,6 +384,9 @@ impl Session<'_> {
 
     async fn hand_in(&mut self, handed: Handed, fds: Vec<OwnedFd>) -> Result<(), LineError> {
         let count = handed.tunnels.len();
+        if fds.is_empty() && count > 0 {
+            return Err(LineError::Short { tunnels: count });
+        }
         if fds.len() != 2 * count {
             return Err(LineError::Manifest { what: "handed tunnels", fds: fds.len() });
         }
