@@ -133,7 +133,15 @@ impl Supervisor {
         // fsync blocks this thread of several; nothing else waits on the lock but other changes and history reads.
         let written =
             tokio::task::block_in_place(|| self.ledger().append(new).map(|it| it.revision));
-        Ok(written?)
+        Ok(written.inspect_err(|error| {
+            let error: &dyn std::error::Error = error;
+            tracing::error!(
+                error,
+                by = proposal.by,
+                "a change was refused: its revision cannot be \
+                written, and what was in force stays so"
+            );
+        })?)
     }
 
     /// A stop cuts every wait in here short: the revision is in the ledger, so the next start serves it.

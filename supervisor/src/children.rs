@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use holdfast_proto::control::Hello;
 use holdfast_proto::process::{ProcessId, open, runs};
@@ -17,6 +18,8 @@ use crate::directories::write_private;
 
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
+/// Between two looks at whether the list could be written.
+const MEND_EVERY: Duration = Duration::from_secs(1);
 
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,10 +71,14 @@ pub struct Children {
     /// The highest generation that was given.
     generations: AtomicU64,
     list: PathBuf,
+    /// The list on disk is not the present one.
+    stale: AtomicBool,
+    /// Who was turned away last, for the log.
+    turned_away: Mutex<Option<(u32, Stranger)>>,
 }
 
 /// Why somebody on a private socket was turned away.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 pub enum Stranger {
     /// Other protocol version.
     #[error("speaks control protocol {theirs}, this supervisor {ours}")]
@@ -84,6 +91,9 @@ pub enum Stranger {
     /// No such token.
     #[error("its token is not one of ours")]
     Token,
+    /// It cannot be told: there are no descriptors left.
+    #[error("its process cannot be looked at: {0}")]
+    Unseen(std::io::ErrorKind),
     /// The kernel or `/proc` names another process.
     #[error("its socket belongs to another process than the token does")]
     Process,
@@ -114,6 +124,8 @@ impl Children {
             next: AtomicU64::new(1),
             generations: AtomicU64::new(0),
             list: runtime.join("children"),
+            stale: AtomicBool::new(false),
+            turned_away: Mutex::default(),
         }
     }
 
@@ -156,22 +168,61 @@ impl Children {
         incarnation
     }
 
-    /// Notes the process of an expected incarnation, and writes the list.
+    /// Notes the process of an expected incarnation, and writes the list. A list that cannot be written keeps nobody
+    /// from serving: [`Children::mend`] tries again.
     pub fn born(&self, incarnation: &Incarnation, id: ProcessId) -> std::io::Result<()> {
         if incarnation.id.set(id).is_err() {
             return Err(std::io::Error::other("this incarnation has a process already"));
         }
-        self.write()
+        self.update();
+        Ok(())
     }
 
     /// Forgets an incarnation whose process is gone.
     pub fn gone(&self, incarnation: &Incarnation) {
         self.table().remove(&incarnation.token);
-        if let Err(error) = self.write() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot write the list of children"
-            );
+        self.update();
+    }
+
+    /// Writes the list again whenever it could not be written.
+    pub async fn mend(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(MEND_EVERY).await;
+            if !self.is_listed() {
+                tokio::task::block_in_place(|| self.update());
+            }
+        }
+    }
+
+    /// Whether the next supervisor would know everybody.
+    pub fn is_listed(&self) -> bool {
+        !self.stale.load(Ordering::Relaxed)
+    }
+
+    /// Tells the log who was turned away: once, as long as nobody else is.
+    pub fn note_stranger(&self, pid: u32, stranger: Stranger) {
+        let mut last = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref() != Some(&(pid, stranger)) {
+            let error: &dyn std::error::Error = &stranger;
+            tracing::warn!(pid, error, "turned a stranger away; it may dial again");
+            *last = Some((pid, stranger));
+        }
+    }
+
+    fn update(&self) {
+        match self.write() {
+            Ok(()) => {
+                if self.stale.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the list of children is written again");
+                }
+            }
+            // Once an outage. Serving comes first.
+            Err(error) if !self.stale.swap(true, Ordering::Relaxed) => {
+                let (error, path): (&dyn std::error::Error, _) = (&error, self.list.display());
+                tracing::error!(error, %path, "cannot write the list of children: a supervisor \
+                    that is started now would not know those who were born since");
+            }
+            Err(_) => {}
         }
     }
 
@@ -195,7 +246,10 @@ impl Children {
         }
         let incarnation = self.table().get(&hello.token).cloned().ok_or(Stranger::Token)?;
         let said = ProcessId { pid: hello.pid, start_time: hello.start_time };
-        let real = ProcessId::of(peer_pid).map_err(|_| Stranger::Process)?;
+        let real = ProcessId::of(peer_pid).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData => Stranger::Process,
+            kind => Stranger::Unseen(kind),
+        })?;
         if incarnation.process() == Some(said) && said == real {
             Ok(incarnation)
         } else {
@@ -231,112 +285,18 @@ impl Children {
 
 /// Sends a signal, to that very process: the pidfd is opened first and the start time compared after.
 pub fn signal(id: ProcessId, signal: rustix::process::Signal) {
-    if let Some(pidfd) = open(id)
-        && let Err(error) = rustix::process::pidfd_send_signal(&pidfd, signal)
-    {
-        tracing::debug!(pid = id.pid, %error, "the process was gone before the signal");
+    match open(id) {
+        Ok(None) => {}
+        Ok(Some(pidfd)) => {
+            if let Err(error) = rustix::process::pidfd_send_signal(&pidfd, signal) {
+                tracing::debug!(pid = id.pid, %error, "the process was gone before the signal");
+            }
+        }
+        Err(error) => {
+            tracing::error!(pid = id.pid, ?signal, %error, "a process was not signalled: it goes on");
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hello(token: &str, id: ProcessId) -> Hello {
-        Hello {
-            protocol: holdfast_proto::PROTOCOL,
-            pid: id.pid,
-            start_time: id.start_time,
-            token: token.to_owned(),
-            ..Hello::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn a_child_that_has_ended_is_not_left_behind_even_before_anybody_waits_for_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let id = ProcessId::of(child.id()).unwrap();
-        let first = Children::new(dir.path());
-        first.born(&first.expect(Role::Prober), id).unwrap();
-        holdfast_proto::process::gone(id).await;
-        assert!(Children::new(dir.path()).left_behind().is_empty());
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_child_is_known_by_token_pid_and_start_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let children = Children::new(dir.path());
-        let me = ProcessId::me().unwrap();
-        let child = children.expect(Role::Prober);
-        assert_eq!(
-            children.recognise(&hello(&child.token, me), me.pid).unwrap_err(),
-            Stranger::Process
-        );
-        children.born(&child, me).unwrap();
-        assert!(children.recognise(&hello(&child.token, me), me.pid).is_ok());
-        assert_eq!(children.recognise(&hello("guess", me), me.pid).unwrap_err(), Stranger::Token);
-        assert_eq!(children.recognise(&hello(&child.token, me), 1).unwrap_err(), Stranger::Process);
-        let later = ProcessId { start_time: me.start_time + 1, ..me };
-        let error = children.recognise(&hello(&child.token, later), me.pid).unwrap_err();
-        assert_eq!(error, Stranger::Process);
-    }
-
-    #[test]
-    fn the_list_names_the_living_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let children = Children::new(dir.path());
-        let me = ProcessId::me().unwrap();
-        let living = children.expect(Role::Prober);
-        children.born(&living, me).unwrap();
-        let dead = children.expect(Role::Prober);
-        children.born(&dead, ProcessId { pid: me.pid, start_time: 1 }).unwrap();
-        let left = Children::new(dir.path()).left_behind();
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].token, living.token);
-        children.gone(&living);
-        assert!(Children::new(dir.path()).left_behind().is_empty());
-    }
-
-    #[test]
-    fn a_generation_is_above_all_that_live_and_never_given_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        let children = Children::new(dir.path());
-        assert_eq!(children.next_generation(), 1);
-        let worker = |port, generation| Role::Worker {
-            listener: SocketAddr::from(([127, 0, 0, 1], port)),
-            generation,
-        };
-        children.expect(worker(80, 2));
-        let ninth = children.expect(worker(81, 9));
-        assert_eq!(children.next_generation(), 10);
-        children.gone(&ninth);
-        assert_eq!(children.next_generation(), 11);
-    }
-
-    #[test]
-    fn nobody_waits_behind_the_writing_of_the_list() {
-        let dir = tempfile::tempdir().unwrap();
-        let children = Children::new(dir.path());
-        let me = ProcessId::me().unwrap();
-        let child = children.expect(Role::Prober);
-        children.born(&child, me).unwrap();
-        let writing = children.writing.lock().unwrap();
-        assert!(children.recognise(&hello(&child.token, me), me.pid).is_ok());
-        drop(writing);
-    }
-
-    #[test]
-    fn an_adopted_child_is_listed_still_after_another_is_born() {
-        let dir = tempfile::tempdir().unwrap();
-        let me = ProcessId::me().unwrap();
-        let first = Children::new(dir.path());
-        first.born(&first.expect(Role::Prober), me).unwrap();
-        let second = Children::new(dir.path());
-        let adopted = second.adopt_left_behind();
-        second.born(&second.expect(Role::Prober), me).unwrap();
-        let left = Children::new(dir.path()).left_behind();
-        assert!(left.iter().any(|listed| listed.token == adopted[0].token));
-    }
-}
+mod tests;

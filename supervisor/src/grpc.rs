@@ -8,7 +8,6 @@ use holdfast_proto::admin::admin_server::AdminServer;
 use holdfast_proto::control::prober_control_server::ProberControlServer;
 use holdfast_proto::control::worker_control_server::WorkerControlServer;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
@@ -17,6 +16,7 @@ use crate::children::Incarnation;
 use crate::state::Supervisor;
 
 mod admin;
+mod incoming;
 mod probe;
 mod view;
 mod worker;
@@ -44,7 +44,8 @@ pub async fn serve_operators(
         Ok(reflection) => server = server.add_service(reflection),
         Err(error) => tracing::warn!(%error, "no reflection service"),
     }
-    server.serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop).await
+    let dialled = incoming::incoming(socket, "operators");
+    server.serve_with_incoming_shutdown(dialled, stop).await
 }
 
 /// Serves workers and the prober until `stop`.
@@ -56,7 +57,7 @@ pub async fn serve_children(
     Server::builder()
         .add_service(WorkerControlServer::new(worker::Workers::new(supervisor.clone())))
         .add_service(ProberControlServer::new(probe::Probers::new(supervisor)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stop)
+        .serve_with_incoming_shutdown(incoming::incoming(socket, "workers and prober"), stop)
         .await
 }
 
@@ -76,7 +77,7 @@ fn recognise(
     let hello = hello.ok_or_else(|| Status::failed_precondition("the first message is Hello"))?;
     let (pid, _) = peer.ok_or_else(|| Status::unauthenticated("no peer credentials"))?;
     supervisor.children.recognise(hello, pid).map_err(|stranger| {
-        tracing::warn!(pid, error = &stranger as &dyn std::error::Error, "turned a stranger away");
+        supervisor.children.note_stranger(pid, stranger);
         Status::permission_denied(stranger.to_string())
     })
 }

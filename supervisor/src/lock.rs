@@ -70,19 +70,21 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         write_pid(&mut file).map_err(failed)?;
-        Self::held(file, runtime)
-    }
-
-    /// Goes on with the lock that this process held before it re-executed itself: it was never let go of.
-    pub(crate) fn inherit(held: OwnedFd, runtime: &Path) -> Result<Self, LockError> {
-        Self::held(File::from(held), runtime)
-    }
-
-    fn held(file: File, runtime: &Path) -> Result<Self, LockError> {
         let pid_file = runtime.join("holdfast.pid");
         publish_pid(&pid_file)
             .map_err(|source| LockError::Write { path: pid_file.clone(), source })?;
         Ok(Self { file, pid_file })
+    }
+
+    /// Goes on with the lock that this process held before it re-executed itself: it was never let go of.
+    pub(crate) fn inherit(held: OwnedFd, runtime: &Path) -> Self {
+        let lock = Self { file: File::from(held), pid_file: runtime.join("holdfast.pid") };
+        // The pid in it is the same: where it cannot be written again (a full disk), nothing is missing.
+        if let Err(error) = publish_pid(&lock.pid_file) {
+            let (error, path): (&dyn std::error::Error, _) = (&error, lock.pid_file.display());
+            tracing::warn!(error, %path, "cannot write the pid file again; it stays as it was");
+        }
+        lock
     }
 }
 

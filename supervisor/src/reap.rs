@@ -5,7 +5,6 @@
 //! every second, has left an entry for each in the kernel, and `wait` takes these down one by one: tens of milliseconds
 //! for a worker with thousands of tunnels.
 
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -15,10 +14,13 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 /// Waits until a process is gone. How it ended is known where it is our child: an adopted one may be, too, since a
 /// supervisor that has executed another binary is still its parent. It is still to be reaped.
 pub(crate) async fn ended(id: ProcessId) -> Option<ExitStatus> {
-    let pidfd = process::open(id)?;
+    if matches!(process::open(id), Ok(None)) {
+        return None;
+    }
     process::gone(id).await;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    let status = waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
+    // Its number is nobody else's before it is reaped.
+    let status = waitid(WaitId::Pid(pid_of(id.pid)?), options).ok()??;
     // As wait(2) tells it.
     let raw = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => (code & 0xff) << 8,
@@ -55,9 +57,12 @@ pub(crate) fn tend(others: &[u32]) {
 
 /// The exit status of a child that has ended; `None` for one that has not, and for those who are not ours to wait for.
 fn reap(pid: u32) -> Option<ExitStatus> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let (_, status) = waitpid(Some(pid), WaitOptions::NOHANG).ok()??;
+    let (_, status) = waitpid(Some(pid_of(pid)?), WaitOptions::NOHANG).ok()??;
     Some(ExitStatus::from_raw(status.as_raw()))
+}
+
+fn pid_of(pid: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(pid).ok()?)
 }
 
 #[cfg(test)]

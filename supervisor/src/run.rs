@@ -134,7 +134,7 @@ fn run_locked(
     let directories = Directories::resolve(options.runtime_dir.clone(), options.state_dir.clone())?;
     directories.prepare()?;
     let lock = lock.insert(match inherited.duplicate(upgrade::LOCK) {
-        Some(held) => Lock::inherit(held, &directories.runtime)?,
+        Some(held) => Lock::inherit(held, &directories.runtime),
         None => Lock::take(&directories.runtime)?,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -188,6 +188,7 @@ async fn start(
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
     keep_counts(&supervisor, &left);
+    tokio::spawn(supervisor.children.clone().mend());
     if inherited.record().is_some() {
         let is_worker = |child: &&Arc<Incarnation>| matches!(child.role, Role::Worker { .. });
         // Workers have keepers that wait for them.

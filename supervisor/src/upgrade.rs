@@ -78,6 +78,10 @@ enum Refusal {
     Changing,
     #[error("a process is still being started; try again")]
     Births,
+    #[error(
+        "the list of children cannot be written (a full disk?): the new one would not know its workers"
+    )]
+    Unlisted,
     #[error("cannot start it in this process's place; the old one goes on")]
     Leave(#[from] leave::LeaveError),
 }
@@ -111,6 +115,9 @@ pub(crate) async fn prepare(supervisor: &Arc<Supervisor>, asked: Asked) -> Optio
 async fn check(supervisor: &Arc<Supervisor>, asked: Asked) -> Result<Ready<'_>, Refusal> {
     let unchanged = timeout(CHANGES, supervisor.changing.lock());
     let unchanged = unchanged.await.map_err(|_| Refusal::Changing)?;
+    if !supervisor.children.is_listed() {
+        return Err(Refusal::Unlisted);
+    }
     let binary = open(&asked.binary)?;
     let terms = supervisor.upgrades.terms.get().copied().ok_or(Refusal::Stopping)?;
     let question = Question {

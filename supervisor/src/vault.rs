@@ -242,16 +242,22 @@ async fn accept<R: Reception>(
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     let mut channels = JoinSet::new();
     let accepting = async {
+        let mut short = false;
         loop {
             while channels.try_join_next().is_some() {}
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok(end) => {
+                    short = false;
                     let (desk, reception) = (desk.clone(), reception.clone());
                     channels.spawn(channel::serve(end, desk, reception, slot));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept on the fd socket");
+                    // Once a shortage: it is asked for many times.
+                    if !std::mem::replace(&mut short, true) {
+                        tracing::warn!(%error,
+                            "cannot accept on the fd socket: workers that dial wait in its queue");
+                    }
                     // EMFILE lasts until something is closed; asking again at once would only spin.
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

@@ -194,7 +194,8 @@ impl Keeper {
             Ok(worker) => self.successor = Some(Successor { worker, callers: Vec::new() }),
             Err(error) => {
                 let listener = self.address;
-                tracing::error!(%listener, error = &*error, "cannot start a worker");
+                tracing::error!(%listener, error = &*error,
+                    "cannot start a worker: tunnels and connections of the dead one wait for it");
                 self.respawn_at = Some(Instant::now() + self.died(false, true));
             }
         }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::fault::{Fault, FaultKind};
 use crate::http::body::{BackendReply, Reply, Upload};
 use crate::metrics::Metrics;
+use crate::pool::connect::exhaustion_is_news;
 use crate::pool::reuse::{Idle, Key, dial_http};
 use crate::pool::{Backend, Binding};
 use crate::respond::{self, BoxBody};
@@ -121,8 +122,16 @@ impl Errand<'_> {
             Err(error) => {
                 self.metrics.count_connect_failure(&self.binding.pool);
                 let fault = error.fault();
+                let exhausted = fault.kind == FaultKind::Busy;
                 let error: &dyn std::error::Error = &error;
-                tracing::debug!(error, "cannot reach a backend");
+                if exhausted && exhaustion_is_news() {
+                    tracing::warn!(
+                        error,
+                        "out of descriptors, memory or ports: requests are answered 503"
+                    );
+                } else {
+                    tracing::debug!(error, "cannot reach a backend");
+                }
                 Err(Setback::NotTaken(body, fault))
             }
         }

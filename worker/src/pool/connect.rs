@@ -6,8 +6,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -26,6 +26,8 @@ use crate::link::Link;
 const KEEP_ALIVE_IDLE_SECS: u32 = 60;
 const KEEP_ALIVE_INTERVAL_SECS: u32 = 15;
 const KEEP_ALIVE_PROBES: u32 = 4;
+/// Between two words about a shortage in the log.
+const NEWS_EVERY: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -197,6 +199,18 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
             Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL
         )
     })
+}
+
+/// Whether to log a shortage: a worker without descriptors meets one with every request.
+pub fn exhaustion_is_news() -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    let is_news = last.is_none_or(|last| now.duration_since(last) >= NEWS_EVERY);
+    if is_news {
+        *last = Some(now);
+    }
+    is_news
 }
 
 #[cfg(test)]

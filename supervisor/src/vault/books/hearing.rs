@@ -22,7 +22,8 @@ impl<D: Descriptor> Books<D> {
             Request::Keep(keep) => usize::from(keep.arena) + usize::from(keep.tally),
             _ => 0,
         };
-        if announced != fds.len() {
+        let unfit = fds.is_empty() && matches!(said, Request::Deposit(_));
+        if announced != fds.len() && !unfit {
             return Err(Fault::Manifest { announced, came: fds.len() });
         }
         let (name, place) = (attached.name, attached.place);
@@ -32,6 +33,12 @@ impl<D: Descriptor> Books<D> {
             }
             Request::Attach(_) | Request::Keep(_) => return Err(Fault::Phase),
             _ if place.version == 0 => return Err(Fault::Phase),
+            Request::Deposit(deposit) if unfit => {
+                // They came, and this process could not take them.
+                let refused: Vec<u64> = deposit.tunnels.iter().map(|tunnel| tunnel.id).collect();
+                attached.outbox.store(&[], &refused, "the supervisor may have no more descriptors");
+                self.rung.push(party);
+            }
             Request::Deposit(deposit) => self.deposit(party, deposit.tunnels, fds),
             // It talks of another arena's tunnels, and nobody here knows them.
             Request::Release(_) | Request::Frozen(_) | Request::Adopted(_)
