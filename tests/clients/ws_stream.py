@@ -14,43 +14,43 @@ def message(number):
     return text if number % 3 else text.encode()
 
 
-async def send(socket, over, sent):
-    number = 0
-    while not over.is_set():
-        await socket.send(message(number))
-        number += 1
-        await asyncio.sleep(0.001)
-    sent.set_result(number)
+class Stream:
+    """What has gone out and come back on one connection."""
+
+    def __init__(self, socket):
+        self.socket, self.sent, self.back = socket, 0, 0
+
+    async def send(self, over):
+        while not over.is_set():
+            await self.socket.send(message(self.sent))
+            self.sent += 1
+            await asyncio.sleep(0.001)
+
+    async def hear(self):
+        async for back in self.socket:
+            if back != message(self.back):
+                raise SystemExit(f"message {self.back} was to come, and {back[:20]!r} came")
+            self.back += 1
+            if self.back % 100 == 0:
+                print(self.back, flush=True)
 
 
 async def main(url):
-    loop = asyncio.get_running_loop()
-    over, sent = asyncio.Event(), loop.create_future()
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
     loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: over.set())
     async with connect(url, max_size=None, open_timeout=20, close_timeout=20, ping_interval=1) as socket:
-        sending = asyncio.create_task(send(socket, over, sent))
-        number = 0
-        while not (sent.done() and number == sent.result()):
-            # A moment without a message may be the end of the stream, and is a fault only when it is long.
-            try:
-                back = await asyncio.wait_for(socket.recv(), 30 if not sent.done() else 10)
-            except TimeoutError:
-                raise SystemExit(f"nothing came back after message {number}")
-            if back != message(number):
-                raise SystemExit(f"message {number} was to come, and {back[:20]!r} came")
-            number += 1
-            if number % 100 == 0:
-                print(number, flush=True)
-        await sending
+        stream = Stream(socket)
+        hearing = asyncio.create_task(stream.hear())
+        await stream.send(over)
+        deadline = loop.time() + 30
+        while stream.back < stream.sent and not hearing.done() and loop.time() < deadline:
+            await asyncio.sleep(0.01)
         # A message that comes twice comes behind the last one.
         await asyncio.wait_for(await socket.ping(), 20)
-        try:
-            raise SystemExit(f"{(await asyncio.wait_for(socket.recv(), 0.1))[:20]!r} came once more")
-        except TimeoutError:
-            pass
-    if socket.close_code != 1000:
-        raise SystemExit(f"closed with {socket.close_code}")
-    print(f"all {number}", flush=True)
+    await hearing
+    if stream.back != stream.sent or socket.close_code != 1000:
+        raise SystemExit(f"{stream.sent} went out, {stream.back} came back; closed with {socket.close_code}")
+    print(f"all {stream.back}", flush=True)
 
 
 asyncio.run(main(*sys.argv[1:]))

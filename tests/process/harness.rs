@@ -8,6 +8,7 @@ mod bad_backend;
 mod certs;
 mod client;
 mod demo;
+mod disk;
 mod document;
 mod eventually;
 mod gateway;
@@ -26,11 +27,12 @@ pub(crate) use bad_backend::{BadBackend, Misbehaviour};
 pub(crate) use certs::Certificate;
 pub(crate) use client::{End, WebSocket, frame, upgrade_request};
 pub(crate) use demo::Demo;
+pub(crate) use disk::Disk;
 pub(crate) use document::Document;
 pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
 pub(crate) use http::{Connection, get, get_host};
-pub(crate) use kernel::{descriptors, sockets};
+pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
 pub(crate) use ports::free_port;
 pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,

@@ -27,6 +27,7 @@ mod people;
 mod reborn;
 mod reload;
 mod routing;
+mod shortage;
 mod survive;
 mod tls;
 mod tools;

@@ -50,7 +50,9 @@ fn streams_outlive_everything(server: &str) {
         Some(gateway.ends_told()).filter(|told| told.len() == 2)
     });
     // Either side may close its socket first once the closing handshake is done.
-    let in_order = |end: &String| ["client", "backend"].iter().any(|it| end.contains(&format!("cause=\"{it}\"")));
+    let in_order = |end: &String| {
+        ["client", "backend"].iter().any(|it| end.contains(&format!("cause=\"{it}\"")))
+    };
     assert!(ends.iter().all(in_order), "{ends:?}");
 }
 

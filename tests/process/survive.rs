@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{
     Document, Gateway, Patience, Shape, Traffic, WebSocket, Wire, Wires, alive, descriptors,
-    eventually, finish, free_port, kill9, pause, reset, rest, resume, scale, sockets, stays,
+    eventually, finish, free_port, kill9, limit_descriptors, pause, reset, rest, resume, scale,
+    sockets, stays,
 };
 
 /// A gateway in front of a backend whose connections the test holds.
@@ -330,7 +331,7 @@ fn a_stopped_predecessor_does_not_keep_the_tunnels() {
 fn tunnels_beyond_the_vaults_descriptors_work_and_are_counted() {
     let (gateway, port, wires) = wired();
     let supervisor = gateway.supervisor_pid();
-    set_descriptors(supervisor, 120);
+    limit_descriptors(supervisor, 120);
     let mut tunnels: Vec<Wire> = (0..50).map(|_| wires.open(port)).collect();
     all_carry(&mut tunnels, "hello");
     let unprotected = eventually(Patience::USUAL, "the unprotected to be counted", || {
@@ -341,7 +342,7 @@ fn tunnels_beyond_the_vaults_descriptors_work_and_are_counted() {
     });
     let warned = || gateway.log().matches("holds no more tunnels").count();
     stays(Duration::from_millis(500), "one warning at a time", || warned() < 4);
-    set_descriptors(supervisor, 1000);
+    limit_descriptors(supervisor, 1000);
     assert!(unprotected > 0);
     eventually(Patience::USUAL, "every tunnel to be protected", || {
         (gateway.count("holdfast_tunnels_unprotected") == 0).then_some(())
@@ -351,17 +352,10 @@ fn tunnels_beyond_the_vaults_descriptors_work_and_are_counted() {
     gateway.has_lost_none();
 }
 
-fn set_descriptors(pid: u32, limit: u32) {
-    let limit = format!("--nofile={limit}:20000");
-    let done =
-        std::process::Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
-    assert!(done.unwrap().success());
-}
-
 #[test]
 fn what_was_not_protected_when_its_worker_was_killed_is_counted_as_lost() {
     let (gateway, port, wires) = wired();
-    set_descriptors(gateway.supervisor_pid(), 120);
+    limit_descriptors(gateway.supervisor_pid(), 120);
     let tunnels: Vec<Wire> = (0..50).map(|_| wires.open(port)).collect();
     gateway.replace_by_force();
     let alive = tunnels.into_iter().filter_map(|mut tunnel| tunnel.carries("hello").ok()).count();

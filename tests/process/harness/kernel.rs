@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// By the layout's documentation in `worker/src/tunnel/arena/layout.rs`.
 const PROCESSES: u64 = 4096;
@@ -22,6 +23,18 @@ pub(crate) struct Arenas {
 /// How many descriptors a process has open.
 pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// The lowest number that a process has no descriptor of: as its limit, it lets the process open nothing more.
+pub(crate) fn first_free_descriptor(pid: u32) -> u32 {
+    (0..).find(|number| !Path::new(&format!("/proc/{pid}/fd/{number}")).exists()).unwrap()
+}
+
+/// Sets how many descriptors a process may have.
+pub(crate) fn limit_descriptors(pid: u32, limit: u32) {
+    let limit = format!("--nofile={limit}:20000");
+    let done = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).status();
+    assert!(done.unwrap().success());
 }
 
 /// How many sockets a process has open.
