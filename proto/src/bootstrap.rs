@@ -83,7 +83,7 @@ impl Bootstrap {
     /// The first message on either socket.
     pub fn hello(&self, me: ProcessId) -> Hello {
         Hello {
-            protocol: crate::PROTOCOL,
+            protocol: crate::protocol(),
             version: crate::VERSION.to_owned(),
             pid: me.pid,
             start_time: me.start_time,

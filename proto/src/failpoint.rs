@@ -4,7 +4,8 @@
 //! `HOLDFAST_FAILPOINTS` and puts files into it (by renaming: half a file is no action). A file that is named like a
 //! failpoint says `[skip N ]ACTION`: every process lets N passes by, and then the process that manages to remove the file
 //! acts: `kill`, `stop` (SIGSTOP), `abort`, `sleep MS`, or `error`, which a failpoint with a second part answers with it. A
-//! file that is named like a *planted* fault makes the fault real for as long as it lies there.
+//! file that is named like a *planted* fault makes the fault real for as long as it lies there; a planted *number* has
+//! every process that starts meanwhile be of another version.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,15 @@ pub fn pass(name: &str) -> bool {
 /// Whether a planted fault is real.
 pub fn is_planted(name: &str) -> bool {
     directory().is_some_and(|directory| directory.join(name).exists())
+}
+
+/// The number in a planted file.
+pub fn number(name: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(directory()?.join(name)).ok()?;
+    let number = text.trim().parse().ok();
+    // A test's own mistake; it must not pass for a success.
+    assert!(number.is_some(), "planted {name}: {text:?} is no number");
+    number
 }
 
 fn directory() -> Option<&'static Path> {

@@ -32,8 +32,15 @@ pub mod admin {
 /// The admin API's file descriptors, for the reflection service (all packages).
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/holdfast.binpb"));
 
-/// Version of the control protocol. A supervisor refuses a child of another one.
+/// Version of the control protocol. What two processes of different ones still say to one another is in
+/// `supervisor/src/grpc/foreign.rs`.
 pub const PROTOCOL: u32 = 1;
+
+/// The protocol that this process speaks: [`PROTOCOL`], unless a test says otherwise.
+pub fn protocol() -> u32 {
+    static SPOKEN: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *SPOKEN.get_or_init(|| planted_number!("protocol").unwrap_or(PROTOCOL))
+}
 
 /// What `strings` finds in an executable. [`VERSION`] is a part of it, so that a test can make an executable of another
 /// version from a copy.
@@ -63,6 +70,24 @@ macro_rules! failpoint {
 macro_rules! failpoint {
     ($name:literal) => {};
     ($name:literal, $error:expr) => {};
+}
+
+/// The number that a test has planted under that name; `None` without the feature `failpoints`.
+#[cfg(feature = "failpoints")]
+#[macro_export]
+macro_rules! planted_number {
+    ($name:literal) => {
+        $crate::failpoint::number($name)
+    };
+}
+
+/// Nobody plants numbers in this build.
+#[cfg(not(feature = "failpoints"))]
+#[macro_export]
+macro_rules! planted_number {
+    ($name:literal) => {
+        None::<u32>
+    };
 }
 
 /// Whether the planted fault of that name is real; `false` without the feature `failpoints`.

@@ -66,6 +66,7 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "revision": worker.revision,
         "tunnels": worker.tunnels,
         "protected": worker.protected,
+        "reason": worker.reason,
     })
 }
 

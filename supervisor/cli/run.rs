@@ -18,7 +18,9 @@ use crate::validate::as_answered;
 use crate::{logging, output};
 
 /// What an executable that takes over from this one, or this one from another, must know as well.
-pub(crate) const TERMS: Terms = Terms { arena: holdfast_worker::ARENA_VERSION };
+pub(crate) fn terms() -> Terms {
+    Terms { arena: holdfast_worker::arena_version() }
+}
 
 /// Runs the supervisor in the foreground until it is told to stop.
 pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
@@ -28,7 +30,7 @@ pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
         runtime_dir: args.runtime_dir,
         state_dir: args.state_dir,
         status_listen: args.status_listen,
-        upgrade: Some(TERMS),
+        upgrade: Some(terms()),
         on_ready: None,
     })
 }

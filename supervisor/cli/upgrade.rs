@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::args::{Admin, Cli, UpgradeArgs};
 use crate::dial::{connect, failed, show};
 use crate::output::{self, printable};
-use crate::run::TERMS;
+use crate::run::terms;
 
 /// Longest silence: one worker's replacement (start, drain, handover) takes at most half of it, the two starts of a
 /// rollback together as well.
@@ -159,7 +159,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
         let parsed = Cli::try_parse_from(arguments);
         parsed.map(drop).map_err(|error| error.to_string())
     };
-    let answer = takeover_check(io::stdin().lock(), TERMS, understands);
+    let answer = takeover_check(io::stdin().lock(), terms(), understands);
     io::stdout().lock().write_all(answer.as_bytes())?;
     Ok(())
 }

@@ -238,12 +238,17 @@ impl Children {
         self.generations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Who says `hello` on a socket whose other end is `peer_pid`.
+    /// Who says `hello` on a socket whose other end is `peer_pid`, and speaks our protocol.
     pub fn recognise(&self, hello: &Hello, peer_pid: u32) -> Result<Arc<Incarnation>, Stranger> {
-        if hello.protocol != holdfast_proto::PROTOCOL {
-            let ours = holdfast_proto::PROTOCOL;
-            return Err(Stranger::Protocol { theirs: hello.protocol, ours });
+        let incarnation = self.identify(hello, peer_pid)?;
+        match foreign(hello) {
+            Some(stranger) => Err(stranger),
+            None => Ok(incarnation),
         }
+    }
+
+    /// Who says `hello`, in whatever protocol.
+    pub fn identify(&self, hello: &Hello, peer_pid: u32) -> Result<Arc<Incarnation>, Stranger> {
         let incarnation = self.table().get(&hello.token).cloned().ok_or(Stranger::Token)?;
         let said = ProcessId { pid: hello.pid, start_time: hello.start_time };
         let real = ProcessId::of(peer_pid).map_err(|error| match error.kind() {
@@ -281,6 +286,12 @@ impl Children {
     fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Incarnation>>> {
         self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why not everything can be said to somebody who says `hello`.
+pub fn foreign(hello: &Hello) -> Option<Stranger> {
+    let (theirs, ours) = (hello.protocol, holdfast_proto::protocol());
+    (theirs != ours).then_some(Stranger::Protocol { theirs, ours })
 }
 
 /// Sends a signal, to that very process: the pidfd is opened first and the start time compared after.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use holdfast_proto::admin::admin_server::AdminServer;
+use holdfast_proto::control::Hello;
 use holdfast_proto::control::prober_control_server::ProberControlServer;
 use holdfast_proto::control::worker_control_server::WorkerControlServer;
 use tokio::net::UnixListener;
@@ -12,10 +13,11 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
-use crate::children::Incarnation;
+use crate::children::{self, Incarnation};
 use crate::state::Supervisor;
 
 mod admin;
+mod foreign;
 mod incoming;
 mod probe;
 mod view;
@@ -71,12 +73,25 @@ fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
 /// Who opens a session: its first message must be a Hello that fits.
 fn recognise(
     supervisor: &Supervisor,
-    hello: Option<&holdfast_proto::control::Hello>,
+    hello: Option<&Hello>,
+    peer: Option<(u32, u32)>,
+) -> Result<Arc<Incarnation>, Status> {
+    let incarnation = identify(supervisor, hello, peer)?;
+    match hello.and_then(children::foreign) {
+        Some(stranger) => Err(Status::failed_precondition(stranger.to_string())),
+        None => Ok(incarnation),
+    }
+}
+
+/// The same, in whatever protocol.
+fn identify(
+    supervisor: &Supervisor,
+    hello: Option<&Hello>,
     peer: Option<(u32, u32)>,
 ) -> Result<Arc<Incarnation>, Status> {
     let hello = hello.ok_or_else(|| Status::failed_precondition("the first message is Hello"))?;
     let (pid, _) = peer.ok_or_else(|| Status::unauthenticated("no peer credentials"))?;
-    supervisor.children.recognise(hello, pid).map_err(|stranger| {
+    supervisor.children.identify(hello, pid).map_err(|stranger| {
         supervisor.children.note_stranger(pid, stranger);
         Status::permission_denied(stranger.to_string())
     })

@@ -244,6 +244,12 @@ impl Supervisor {
         for group in self.groups().iter().filter(|group| group.looping()) {
             problems.push(format!("workers of {} keep dying by themselves", group.address));
         }
+        for worker in self.all_groups().iter().flat_map(|group| group.workers()) {
+            if let Some(why) = worker.view().foreign {
+                let pid = worker.incarnation.pid();
+                problems.push(format!("worker {pid} drains and is not protected: {why}"));
+            }
+        }
         if self.prober.looping() {
             problems.push("the prober keeps dying by itself; the last verdicts stand".to_owned());
         }
@@ -312,7 +318,7 @@ impl StatusSource for Supervisor {
 
 impl Reception for Supervisor {
     fn recognise(&self, hello: &Hello, peer_pid: u32) -> Result<Arc<Incarnation>, Stranger> {
-        self.children.recognise(hello, peer_pid)
+        self.children.identify(hello, peer_pid)
     }
 
     fn came(&self, incarnation: u64, socket: Option<TcpListener>) {

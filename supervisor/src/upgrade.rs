@@ -122,7 +122,7 @@ async fn check(supervisor: &Arc<Supervisor>, asked: Asked) -> Result<Ready<'_>, 
     let terms = supervisor.upgrades.terms.get().copied().ok_or(Refusal::Stopping)?;
     let question = Question {
         takeover: TAKEOVER,
-        protocol: holdfast_proto::PROTOCOL,
+        protocol: holdfast_proto::protocol(),
         arena: terms.arena,
         runtime_dir: supervisor.directories.runtime.clone(),
         state_dir: supervisor.directories.state.clone(),

@@ -27,7 +27,7 @@ mod budget;
 mod channel;
 
 pub use books::Holdings;
-use books::{Books, Descriptor, Luggage, Name, Party};
+use books::{Abandoned, Books, Descriptor, Luggage, Name, Party};
 
 /// Diallers that have not said yet who they are, at once.
 const AT_ONCE: usize = 64;
@@ -36,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Knows who may attach, and has the listening sockets.
 pub trait Reception: Send + Sync + 'static {
-    /// Who says `hello` on a socket whose other end is `peer_pid`.
+    /// Who says `hello` on a socket whose other end is `peer_pid`, in whatever protocol.
     fn recognise(&self, hello: &Hello, peer_pid: u32) -> Result<Arc<Incarnation>, Stranger>;
 
     /// That worker is here, and may have brought the listening socket that it holds.
@@ -192,7 +192,7 @@ impl Desk {
 
     /// Changes the books, wakes whom it concerns, and closes what was let go of.
     fn change<T>(&self, change: impl FnOnce(&mut Books<OwnedFd>) -> T) -> T {
-        let (outcome, closing) = {
+        let (outcome, closing, abandoned) = {
             let mut open = self.lock();
             let outcome = change(&mut open.books);
             for party in open.books.take_rung() {
@@ -200,9 +200,13 @@ impl Desk {
                     bell.notify_one();
                 }
             }
-            (outcome, open.books.take_bin())
+            (outcome, open.books.take_bin(), open.books.take_abandoned())
         };
         drop(closing);
+        for Abandoned { listener, version, tunnels } in abandoned {
+            tracing::error!(%listener, version, tunnels, "tunnels were let go of: their worker is gone, \
+                and no other one knows their arena's layout");
+        }
         outcome
     }
 

@@ -64,6 +64,8 @@ pub struct View {
     pub handed_over: bool,
     /// Version of its executable.
     pub version: String,
+    /// Why it can only be asked to drain: it speaks another protocol.
+    pub foreign: Option<String>,
     /// Its process is gone.
     pub gone: bool,
 }

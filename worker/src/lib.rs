@@ -32,4 +32,6 @@ pub mod websocket;
 pub use run::{RunError, run};
 
 /// Layout of the records that workers of one listener share; tunnels do not move to a worker that knows another one.
-pub const ARENA_VERSION: u32 = tunnel::Tunnels::ARENA_VERSION;
+pub fn arena_version() -> u32 {
+    tunnel::Tunnels::arena_version()
+}

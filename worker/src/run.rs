@@ -167,7 +167,7 @@ async fn take_up(
 ) -> Result<(Option<Attached>, Arc<Tunnels>), RunError> {
     let mut backoff = Backoff::new();
     let mut attached = loop {
-        match vault.first(Tunnels::ARENA_VERSION).await {
+        match vault.first(Tunnels::arena_version()).await {
             Ok(attached) => break attached,
             Err(error) if backoff.is_older_than(FIRST_LINE) => {
                 return Err(RunError::Vault(error.into()));
@@ -193,7 +193,10 @@ async fn take_up(
         Err(error) => {
             // Serving comes first: what is in there stays with its owner, which drains.
             let error: &dyn std::error::Error = &error;
-            tracing::error!(error, "tunnels of earlier processes cannot be taken over");
+            tracing::error!(
+                error,
+                "tunnels of earlier processes cannot be taken over: they stay with their owners"
+            );
             let tunnels = Tunnels::start(threads, generation).map_err(RunError::Tunnels)?;
             Ok((None, tunnels))
         }

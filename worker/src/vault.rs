@@ -201,7 +201,7 @@ impl Line {
     }
 
     async fn dial_again(&self, tunnels: &Tunnels) -> Result<(), LineError> {
-        let version = Tunnels::ARENA_VERSION;
+        let version = Tunnels::arena_version();
         let shared = tunnels.shared_fds();
         let (channel, granted, fds) = self.attach(version, &shared, true).await?;
         let Attached { channel, arena, tally } = self.taken(channel, &granted, fds)?;

@@ -24,6 +24,7 @@ fn status() -> StatusResponse {
                 revision: 4,
                 tunnels: 9,
                 protected: 7,
+                reason: "it gets old".to_owned(),
             }],
         }],
         ready: true,
@@ -35,7 +36,7 @@ fn status() -> StatusResponse {
 fn status_has_its_contracted_shape() {
     let worker = json!({
         "pid": 12, "generation": 2, "version": "0.1.0", "state": "serving", "revision": 4,
-        "tunnels": 9, "protected": 7,
+        "tunnels": 9, "protected": 7, "reason": "it gets old",
     });
     let expected = json!({
         "revision": 4,

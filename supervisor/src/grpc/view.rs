@@ -66,9 +66,13 @@ fn listener(group: &Group, sites: Vec<String>, vault: &Vault) -> ListenerStatus 
 
 fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus {
     let view = worker.view();
-    let draining = matches!(*worker.intent().borrow(), Intent::Drain { .. });
+    let reason = match (&view.foreign, &*worker.intent().borrow()) {
+        (Some(why), _) => Some(why.clone()),
+        (None, Intent::Drain { reason, .. }) => Some(reason.clone()),
+        (None, _) => None,
+    };
     let state = match view.state {
-        _ if draining => "draining",
+        _ if reason.is_some() => "draining",
         WorkerState::Serving => "serving",
         WorkerState::Draining => "draining",
         WorkerState::Starting | WorkerState::Unspecified => "starting",
@@ -82,6 +86,7 @@ fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus 
         tunnels: view.tunnels,
         // The vault knows best, but hears of a tunnel's end a moment after the worker.
         protected: view.tunnels.min(vault.protected(listener, worker.generation) as u64),
+        reason: reason.unwrap_or_default(),
     }
 }
 

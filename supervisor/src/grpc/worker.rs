@@ -1,6 +1,7 @@
 //! A worker's session: health, then snapshot, then intent down, in that order; what it says up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use holdfast_proto::control::worker_control_server::WorkerControl;
@@ -12,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{peer, recognise};
+use super::{foreign, identify, peer};
+use crate::children;
 use crate::state::Supervisor;
 use crate::worker::{Intent, Worker};
 
@@ -46,16 +48,23 @@ impl WorkerControl for Workers {
             Some(worker_event::Kind::Hello(hello)) => Some(hello),
             _ => None,
         };
-        let incarnation = recognise(&self.supervisor, hello, peer)?;
+        let incarnation = identify(&self.supervisor, hello, peer)?;
         let worker = self
             .supervisor
             .worker(incarnation.number)
             .await
             .ok_or_else(|| Status::permission_denied("this child is no worker"))?;
+        if let Some(stranger) = hello.and_then(children::foreign) {
+            note_version(&worker, hello);
+            let (directives, stream) = mpsc::channel(DIRECTIVES);
+            tokio::spawn(foreign::see_out(worker, stranger, directives, events));
+            return Ok(Response::new(Box::pin(ReceiverStream::new(stream))));
+        }
         let queries = worker
             .take_queries()
             .ok_or_else(|| Status::already_exists("this worker has a session"))?;
-        note_hello(&worker, hello);
+        note_version(&worker, hello);
+        worker.note(|view| view.connected = true);
         let (directives, stream) = mpsc::channel(DIRECTIVES);
         let health = self.supervisor.health.watch_health();
         let session = Session { worker: worker.clone(), directives, health };
@@ -74,12 +83,9 @@ impl WorkerControl for Workers {
     }
 }
 
-fn note_hello(worker: &Worker, hello: Option<&Hello>) {
+fn note_version(worker: &Worker, hello: Option<&Hello>) {
     let version = hello.map(|hello| hello.version.clone()).unwrap_or_default();
-    worker.note(|view| {
-        view.connected = true;
-        view.version = version;
-    });
+    worker.note(|view| view.version = version);
 }
 
 struct Session {
@@ -136,12 +142,15 @@ fn directive(intent: Intent) -> Option<worker_directive::Kind> {
         Intent::Stand => None,
         Intent::Serve => Some(worker_directive::Kind::Serve(StartServing {})),
         Intent::Drain { tunnel_deadline, reason } => {
-            // Zero means "no deadline" on the wire; a deadline of now is one millisecond away.
-            let tunnel_deadline_ms = tunnel_deadline
-                .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
+            let tunnel_deadline_ms = deadline_ms(tunnel_deadline);
             Some(worker_directive::Kind::Drain(Drain { tunnel_deadline_ms, reason }))
         }
     }
+}
+
+/// Zero means "no deadline" on the wire; a deadline of now is one millisecond away.
+pub(super) fn deadline_ms(deadline: Option<Duration>) -> u64 {
+    deadline.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
 async fn listen(supervisor: &Supervisor, worker: &Worker, mut events: Streaming<WorkerEvent>) {

@@ -25,7 +25,7 @@ pub fn answer(
     let answer = Answer {
         holdfast: holdfast_proto::VERSION.to_owned(),
         takeover: TAKEOVER,
-        protocol: holdfast_proto::PROTOCOL,
+        protocol: holdfast_proto::protocol(),
         arena: terms.arena,
         refusal,
     };
@@ -41,7 +41,7 @@ fn consider(
 ) -> Result<(), String> {
     let question: Question = serde_json::from_reader(input.take(LONGEST_QUESTION))
         .map_err(|error| format!("what is asked is not understood: {error}"))?;
-    let ours = (TAKEOVER, holdfast_proto::PROTOCOL, terms.arena);
+    let ours = (TAKEOVER, holdfast_proto::protocol(), terms.arena);
     if (question.takeover, question.protocol, question.arena) != ours {
         // Who asks compares them too, and has the better words.
         return Err("it speaks another protocol".to_owned());

@@ -10,7 +10,7 @@
 //! Never: a tunnel to another place's worker, or to one that has it; more than a worker's window; a word about a tunnel
 //! before the tunnel itself; anything held after its release. A party's end changes nothing of what is held.
 
-use std::collections::{BTreeMap, btree_map::Entry as MapEntry};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 mod hearing;
@@ -112,6 +112,18 @@ pub(super) struct Books<D> {
     rung: Vec<Party>,
     /// What was let go of, to be closed when nobody waits for the books.
     bin: Vec<D>,
+    /// What was let go of since nobody can go on with it.
+    abandoned: Vec<Abandoned>,
+}
+
+/// Tunnels in an arena of a layout that no worker of the listener knows any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Abandoned {
+    pub(super) listener: SocketAddr,
+    /// The layout.
+    pub(super) version: u32,
+    /// How many.
+    pub(super) tunnels: usize,
 }
 
 // === impl Shelf ===
@@ -160,6 +172,7 @@ impl<D> Default for Books<D> {
             last: 0,
             rung: Vec::new(),
             bin: Vec::new(),
+            abandoned: Vec::new(),
         }
     }
 }
@@ -178,6 +191,11 @@ impl<D> Books<D> {
     /// What to close.
     pub(super) fn take_bin(&mut self) -> Vec<D> {
         std::mem::take(&mut self.bin)
+    }
+
+    /// What to tell of.
+    pub(super) fn take_abandoned(&mut self) -> Vec<Abandoned> {
+        std::mem::take(&mut self.abandoned)
     }
 
     /// What is held.
@@ -226,7 +244,13 @@ impl<D> Books<D> {
 
     /// A worker's channel has ended.
     pub(super) fn detach(&mut self, party: Party) {
-        let Some(Attached { name, place, .. }) = self.parties.remove(&party) else { return };
+        if let Some(name) = self.leave(party) {
+            self.tidy(name.listener);
+        }
+    }
+
+    fn leave(&mut self, party: Party) -> Option<Name> {
+        let Attached { name, place, .. } = self.parties.remove(&party)?;
         self.rung.push(party);
         if let Some(shelf) = self.shelves.get_mut(&place) {
             // What was on its way may never have arrived.
@@ -240,7 +264,7 @@ impl<D> Books<D> {
             heir.outbox.depart(name.generation);
         }
         self.settle(place);
-        self.tidy(name.listener);
+        Some(name)
     }
 
     fn descriptors(&self) -> usize {
@@ -269,7 +293,9 @@ impl<D> Books<D> {
         }
     }
 
-    /// Lets go of arenas of another layout than the attached workers know, once nothing is in them.
+    /// Lets go of arenas of another layout than the attached workers know: once nothing is in them, or once a later worker
+    /// than those that had it is of another layout. Nobody who could go on with it comes then, and a worker that has only
+    /// lost its channel deposits it anew.
     fn tidy(&mut self, listener: SocketAddr) {
         let used = |version| {
             let mut parties = self.parties.values().filter(|it| it.name.listener == listener);
@@ -278,12 +304,21 @@ impl<D> Books<D> {
         let versions = self.shelves.keys().filter(|place| place.listener == listener);
         let (used, unused): (Vec<Place>, Vec<Place>) =
             versions.copied().partition(|place| used(place.version));
+        let attached = self.parties.values().filter(|it| it.name.listener == listener);
+        let newest = attached.filter(|it| it.place.version > 0).map(|it| it.name.generation).max();
         for place in unused.into_iter().filter(|_| !used.is_empty()) {
-            if let MapEntry::Occupied(shelf) = self.shelves.entry(place)
-                && shelf.get().tunnels.is_empty()
-            {
-                self.bin.extend(shelf.remove().arena);
+            let tunnels = self.shelves.get(&place).into_iter().flat_map(|it| it.tunnels.values());
+            if tunnels.map(|tunnel| tunnel.lent_to).max() > newest {
+                continue;
             }
+            let Some(shelf) = self.shelves.remove(&place) else { continue };
+            let tunnels = shelf.tunnels.len();
+            if tunnels > 0 {
+                self.held -= tunnels;
+                self.abandoned.push(Abandoned { listener, version: place.version, tunnels });
+            }
+            self.bin.extend(shelf.arena);
+            self.bin.extend(shelf.tunnels.into_values().flat_map(|tunnel| tunnel.legs));
         }
     }
 
@@ -302,7 +337,8 @@ impl<D: Descriptor> Books<D> {
     pub(super) fn attach(&mut self, name: Name, luggage: Luggage<D>) -> Party {
         let earlier = self.parties.iter().find(|(_, it)| it.name == name).map(|(party, _)| *party);
         if let Some(earlier) = earlier {
-            self.detach(earlier);
+            // What it has there stays: it is here again.
+            self.leave(earlier);
         }
         let place = Place { listener: name.listener, version: luggage.version };
         let tally = self.keep_tally(name.listener, luggage.tally);

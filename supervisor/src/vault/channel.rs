@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::books::{Fault, Luggage, Name, Party, Posted};
 use super::{Desk, Reception};
-use crate::children::Role;
+use crate::children::{self, Role};
 
 /// Time for a dialler to say who it is, and to take a refusal.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
@@ -128,7 +128,8 @@ async fn admit<R: Reception>(
     let (brought, arena, tally) = (pick(listening_socket), pick(arena), pick(tally));
     let peer = getsockopt(channel, PeerCredentials).map_err(io::Error::from)?;
     let pid = u32::try_from(peer.pid()).unwrap_or_default();
-    let incarnation = match reception.recognise(&hello.unwrap_or_default(), pid) {
+    let hello = hello.unwrap_or_default();
+    let incarnation = match reception.recognise(&hello, pid) {
         Ok(incarnation) => incarnation,
         Err(stranger) => return Ok(Err(stranger.to_string())),
     };
@@ -137,6 +138,10 @@ async fn admit<R: Reception>(
     };
     let has_socket = brought.is_some();
     reception.came(incarnation.number, brought.map(TcpListener::from));
+    if let Some(stranger) = children::foreign(&hello) {
+        // The socket is all that it and we mean the same by.
+        return Ok(Err(stranger.to_string()));
+    }
     let socket = if has_socket {
         None
     } else {

@@ -36,6 +36,17 @@ use layout::{CAPACITY, Layout, Process, RECORD_SIZE};
 
 const KIND: Kind =
     Kind { name: "holdfast-arena", magic: layout::MAGIC, version: VERSION, size: layout::SIZE };
+
+/// The layout that this process knows: [`VERSION`], unless a test says otherwise.
+pub(super) fn version() -> u32 {
+    static KNOWN: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *KNOWN.get_or_init(|| holdfast_proto::planted_number!("arena").unwrap_or(VERSION))
+}
+
+fn kind() -> Kind {
+    Kind { version: version(), ..KIND }
+}
+
 /// By how many records the arena grows at least: 16 pages.
 const GROWTH: u32 = 64;
 
@@ -68,7 +79,7 @@ pub(super) enum ArenaError {
     #[error("the descriptor is no arena")]
     Foreign,
     /// It was laid out by another version.
-    #[error("the arena has version {found}, and this process knows {VERSION}")]
+    #[error("the arena has version {found}, and this process knows {}", version())]
     Version {
         /// Its version.
         found: u32,
@@ -86,7 +97,7 @@ pub(super) enum ArenaError {
 impl Arena {
     /// Makes an empty arena.
     pub(super) fn create() -> Result<Self, ArenaError> {
-        let fd = KIND.create()?;
+        let fd = kind().create()?;
         memfd::write_at(&fd, &RECORD_SIZE.to_ne_bytes(), 12)?;
         memfd::write_at(&fd, &CAPACITY.to_ne_bytes(), 16)?;
         Self::map(fd)
@@ -94,7 +105,7 @@ impl Arena {
 
     /// Takes an arena that another process has made.
     pub(super) fn open(fd: OwnedFd) -> Result<Self, ArenaError> {
-        KIND.check(fd.as_fd())?;
+        kind().check(fd.as_fd())?;
         let arena = Self::map(fd)?;
         let header = &arena.map.header;
         if (header.record_size.load(Relaxed), header.capacity.load(Relaxed))

@@ -56,7 +56,9 @@ impl Shared {
 
 impl Tunnels {
     /// The layout of the arena: only processes that agree on it share tunnels.
-    pub const ARENA_VERSION: u32 = arena::VERSION;
+    pub fn arena_version() -> u32 {
+        arena::version()
+    }
 
     /// The arena and the tally, for a vault that does not hold them.
     pub fn shared_fds(&self) -> [BorrowedFd<'_>; 2] {

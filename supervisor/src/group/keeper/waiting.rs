@@ -75,7 +75,8 @@ pub(super) async fn usher(
     let mut view = worker.watch_view();
     let ready = async {
         let answered = |view: &View| {
-            let drains = view.connected && view.state == WorkerState::Draining;
+            let heard = view.connected || view.foreign.is_some();
+            let drains = heard && view.state == WorkerState::Draining;
             view.gone || drains || view.revision > 0 || view.refusal.is_some()
         };
         let first = view.wait_for(answered).await.map(|view| view.clone()).unwrap_or_default();

@@ -212,6 +212,18 @@ impl Model {
         }
     }
 
+    /// Tunnels that nobody goes on with: the newest worker that is here knows another layout, and none knows theirs.
+    fn abandon(&mut self, abandoned: Abandoned) {
+        let Abandoned { listener, version, tunnels } = abandoned;
+        let here = self.parties.values().filter(|it| it.place.listener == listener);
+        assert!(here.clone().all(|it| it.place.version != version));
+        assert!(here.count() > 0);
+        let before = self.held.len();
+        let place = Place { listener, version };
+        self.held.retain(|it, _| it / 100 != id(place, 0) / 100);
+        assert_eq!(before - self.held.len(), tunnels);
+    }
+
     /// Whether there was something to say; it is checked.
     fn post(&mut self, party: Party, fails: bool) -> bool {
         let mut packet = None;
@@ -320,6 +332,9 @@ impl Model {
             }
         }
         self.books.take_bin();
+        for abandoned in self.books.take_abandoned() {
+            self.abandon(abandoned);
+        }
         let arenas = self.books.shelves.values().filter(|shelf| shelf.arena.is_some()).count();
         let held: usize = 2 * self.held.len() + arenas + self.books.tallies.len();
         assert_eq!(self.living(), held, "nothing is held after its release");
@@ -348,6 +363,24 @@ impl Model {
         self.hear(party, Request::Window(vault_request::Window { tunnels: 1000 }), vec![]);
         self.parties.get_mut(&party).unwrap().window += 1000;
     }
+}
+
+#[test]
+fn tunnels_of_a_layout_that_later_workers_do_not_know_are_let_go_of_with_their_last_worker() {
+    let mut model = Model::default();
+    model.attach(0, 1, 1);
+    model.deposit(1, &[8_000_100, 8_000_101]);
+    model.attach(0, 2, 2);
+    model.deposit(2, &[8_000_200]);
+    assert_eq!(model.books.take_abandoned(), []);
+    // The later one's may find another heir, while the earlier one lives on.
+    model.books.detach(2);
+    assert_eq!(model.books.take_abandoned(), []);
+    model.attach(0, 3, 2);
+    model.books.detach(1);
+    let abandoned = Abandoned { listener: address(0), version: 1, tunnels: 2 };
+    assert_eq!(model.books.take_abandoned(), [abandoned]);
+    assert_eq!(model.books.held, 1);
 }
 
 proptest! {
