@@ -32,7 +32,9 @@ pub(crate) use document::Document;
 pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
 pub(crate) use http::{Connection, get, get_host};
-pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
+pub(crate) use kernel::{
+    descriptors, first_free_descriptor, limit_descriptors, sockets, stamp_arenas,
+};
 pub(crate) use ports::free_port;
 pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,

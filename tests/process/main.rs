@@ -32,4 +32,6 @@ mod survive;
 mod tls;
 mod tools;
 mod upgrade;
+#[cfg(feature = "failpoints")]
+mod versions;
 mod websocket;

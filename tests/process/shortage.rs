@@ -167,6 +167,7 @@ fn a_full_runtime_disk_harms_no_tunnel_whoever_dies_or_is_replaced() {
     let worker = gateway.worker_pid();
     kill9(gateway.supervisor_pid());
     gateway.start_again();
+    assert_eq!(gateway.worker_pid(), worker);
     gateway.protects(count as u64);
     gateway.replace_by_force();
     traffic.moves(50_000);
