@@ -38,10 +38,12 @@ pub fn is_planted(name: &str) -> bool {
 }
 
 /// The number in a planted file.
+///
+/// # Panics
+/// Where it is none: a test's own mistake must not pass for a success.
 pub fn number(name: &str) -> Option<u32> {
     let text = std::fs::read_to_string(directory()?.join(name)).ok()?;
     let number = text.trim().parse().ok();
-    // A test's own mistake; it must not pass for a success.
     assert!(number.is_some(), "planted {name}: {text:?} is no number");
     number
 }
