@@ -14,6 +14,7 @@ mod eventually;
 mod gateway;
 mod http;
 mod kernel;
+mod loss;
 mod ports;
 mod proc;
 mod survival;
@@ -35,6 +36,7 @@ pub(crate) use http::{Connection, get, get_host};
 pub(crate) use kernel::{
     descriptors, first_free_descriptor, limit_descriptors, sockets, stamp_arenas,
 };
+pub(crate) use loss::where_packets_are_lost;
 pub(crate) use ports::free_port;
 pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,

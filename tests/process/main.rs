@@ -24,6 +24,7 @@ mod health;
 mod kill_points;
 mod limits;
 mod people;
+mod loss;
 mod reborn;
 mod reload;
 mod routing;

@@ -27,6 +27,31 @@ pub(crate) fn traffic(wires: &Wires, port: u16, each: usize) -> Traffic {
     Traffic::start(shapes.map(|shape| (shape, wires.open(port))).collect::<Vec<_>>())
 }
 
+/// Checked streams of every shape, while `replace` puts one worker in the place of another. Nothing else arrives than
+/// what was sent, and that is what the gateway reports. Answers how many tunnels it were.
+pub(crate) fn streams_go_on(replace: fn(&Gateway) -> u32) -> (Gateway, usize) {
+    let (gateway, port, wires) = wired();
+    let count = 3 * Shape::ALL.len();
+    let traffic = traffic(&wires, port, 3);
+    let times = scale("HOLDFAST_TEST_KILLS", 12);
+    for _ in 0..times {
+        traffic.moves(300_000);
+        replace(&gateway);
+    }
+    gateway.holds_exactly(count);
+    traffic.moves(300_000);
+    let total = traffic.finish();
+    gateway.holds_exactly(0);
+    gateway.has_lost_none();
+    let counted =
+        |way| gateway.count(&format!("holdfast_tunnels_bytes_total{{direction=\"{way}\"}}"));
+    eventually(Patience::USUAL, "the bytes to be reported", || {
+        (["in", "out"].map(counted) == total).then_some(())
+    });
+    println!("{count} tunnels, {times} workers, {total:?} bytes to backends and to clients");
+    (gateway, count)
+}
+
 #[test]
 fn a_killed_worker_drops_no_tunnel() {
     let (gateway, port, wires) = wired();
@@ -44,37 +69,12 @@ fn a_killed_worker_drops_no_tunnel() {
 
 #[test]
 fn no_byte_is_lost_or_doubled_when_workers_are_killed() {
-    let (gateway, port, wires) = wired();
-    let traffic = traffic(&wires, port, 3);
-    for _ in 0..scale("HOLDFAST_TEST_KILLS", 12) {
-        traffic.moves(300_000);
-        gateway.replace_by_force();
-    }
-    gateway.holds_exactly(3 * Shape::ALL.len());
-    traffic.moves(300_000);
-    let total = traffic.finish();
-    gateway.holds_exactly(0);
-    gateway.has_lost_none();
-    let counted =
-        |way| gateway.count(&format!("holdfast_tunnels_bytes_total{{direction=\"{way}\"}}"));
-    eventually(Patience::USUAL, "the bytes to be reported", || {
-        (["in", "out"].map(counted) == total).then_some(())
-    });
+    streams_go_on(Gateway::replace_by_force);
 }
 
 #[test]
 fn no_byte_is_lost_or_doubled_when_workers_are_restarted() {
-    let (gateway, port, wires) = wired();
-    let traffic = traffic(&wires, port, 3);
-    for _ in 0..scale("HOLDFAST_TEST_KILLS", 12) {
-        traffic.moves(300_000);
-        gateway.replace_in_order();
-    }
-    let count = 3 * Shape::ALL.len();
-    gateway.holds_exactly(count);
-    traffic.finish();
-    gateway.holds_exactly(0);
-    gateway.has_lost_none();
+    let (gateway, count) = streams_go_on(Gateway::replace_in_order);
     eventually(Patience::USUAL, "each end to be told", || {
         (gateway.ends_told().len() >= count).then_some(())
     });
