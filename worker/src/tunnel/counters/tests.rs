@@ -15,6 +15,7 @@ use super::*;
 use crate::tunnel::sys;
 
 mod busy;
+mod loss;
 mod pure;
 mod walk;
 
