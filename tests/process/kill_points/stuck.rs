@@ -202,3 +202,25 @@ fn what_was_passed_on_is_not_passed_on_again_before_an_end() {
     assert!(ends[0].contains("bytes_in=22 bytes_out=6"), "{ends:?}");
     assert!(ends[1].contains("bytes_in=6 bytes_out=22"), "{ends:?}");
 }
+
+#[test]
+fn what_was_passed_on_is_reported_however_soon_the_next_worker_dies() {
+    let (gateway, port, wires) = wired();
+    for client_first in [true, false] {
+        let [mut first, mut second] = half_way(&gateway, port, &wires, client_first);
+        first.write_all(b" and for all").unwrap();
+        finish(&first);
+        gateway.arm("relay.peeked", "kill");
+        resume(gateway.supervisor_pid());
+        assert_eq!(rest(&mut second), (b"once and for all".to_vec(), false));
+        assert!(gateway.has_fired("relay.peeked"));
+        finish(&second);
+        assert_eq!(rest(&mut first), (vec![], false));
+    }
+    gateway.holds_exactly(0);
+    eventually(Patience::USUAL, "the bytes to be reported", || {
+        let counted = gateway.count("holdfast_tunnels_bytes_total");
+        (counted == 2 * (22 + 6)).then_some(())
+    });
+    gateway.has_lost_none();
+}

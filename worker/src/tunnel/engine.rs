@@ -17,7 +17,7 @@ use super::arena::Owner;
 use super::leg::Side;
 use super::poll::{Change, Poll};
 use super::registry::Registry;
-use super::relay::{Next, Over, Tunnel};
+use super::relay::{Next, Over, Tunnel, Turn};
 use super::{Cause, TunnelId};
 
 mod frozen;
@@ -175,15 +175,22 @@ impl Engine {
         self.registry.turns.fetch_add(1, Ordering::Relaxed);
         self.registry.take_in_hand(self.index, Some(&tunnel.record));
         failpoint!("turn.begun");
-        let turn = tunnel.turn(&mut self.scratch);
-        if turn.missed != [0, 0] {
-            self.registry.tally.count_bytes(turn.missed);
-        }
-        if turn.moved != [0, 0] {
-            tunnel.record.count_moved(turn.moved, self.now_ms);
-            self.registry.tally.count_bytes(turn.moved);
-        }
-        match turn.next {
+        let next = match tunnel.catch_up(&mut self.scratch) {
+            Err(over) => Next::End(over),
+            Ok(missed) => {
+                // Before anything moves: the record has these already, so who dies in the turn leaves them to nobody.
+                if missed != [0, 0] {
+                    self.registry.tally.count_bytes(missed);
+                }
+                let Turn { moved, next } = tunnel.turn(&mut self.scratch);
+                if moved != [0, 0] {
+                    tunnel.record.count_moved(moved, self.now_ms);
+                    self.registry.tally.count_bytes(moved);
+                }
+                next
+            }
+        };
+        match next {
             Next::Wait => {}
             Next::Again => {
                 tunnel.queued = true;

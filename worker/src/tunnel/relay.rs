@@ -67,8 +67,6 @@ struct Prelude {
 pub(super) struct Turn {
     /// Peers' bytes, to the backend and to the client.
     pub(super) moved: [u64; 2],
-    /// Of what an earlier process has moved, what it did not live to count.
-    pub(super) missed: [u64; 2],
     pub(super) next: Next,
 }
 
@@ -141,15 +139,8 @@ impl Tunnel {
         !self.fresh || flags != EventFlags::OUT || self.owes_prelude()
     }
 
-    /// Moves what can be moved, within a turn's bound.
+    /// Moves what can be moved, within a turn's bound. Comes after [`Tunnel::catch_up`].
     pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
-        let mut missed = [0, 0];
-        if std::mem::take(&mut self.fresh) {
-            match self.resume(scratch) {
-                Ok(counted) => missed = counted,
-                Err(over) => return Turn { moved: [0, 0], missed, next: Next::End(over) },
-            }
-        }
         self.note_resets();
         let inward =
             self.to_backend.pump(&mut self.client, &mut self.backend, &self.record, scratch);
@@ -171,7 +162,7 @@ impl Tunnel {
         } else {
             Next::Wait
         };
-        Turn { moved, missed, next }
+        Turn { moved, next }
     }
 
     /// Ends both legs as `over` says.

@@ -34,9 +34,15 @@ impl Tunnel {
             || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
     }
 
+    /// Begins the first turn of a tunnel that was taken over. Answers what an earlier process has moved and did not live
+    /// to count, to the backend and to the client; the record has it counted from here on.
+    pub(in crate::tunnel) fn catch_up(&mut self, scratch: &mut [u8]) -> Result<[u64; 2], Over> {
+        if std::mem::take(&mut self.fresh) { self.resume(scratch) } else { Ok([0, 0]) }
+    }
+
     /// Finds out how far it has come and puts the directions right. Answers the peers' bytes that nobody has counted
     /// yet, to the backend and to the client.
-    pub(super) fn resume(&mut self, scratch: &mut [u8]) -> Result<[u64; 2], Over> {
+    fn resume(&mut self, scratch: &mut [u8]) -> Result<[u64; 2], Over> {
         let record = self.record.clone();
         let lost = |error: &(dyn std::error::Error + 'static)| {
             tracing::error!(tunnel = record.id, error, "a tunnel cannot be carried on");
