@@ -1,14 +1,14 @@
 //! Tunnels that outlive their processes while the network loses packets: what crash recovery rests on, the kernel's
 //! counters of both sockets, has to be exact in the middle of any repair.
 
-use crate::harness::{Gateway, where_packets_are_lost};
-use crate::survive::streams_go_on;
+use crate::harness::where_packets_are_lost;
+use crate::survive;
 
 #[test]
 fn no_byte_is_lost_or_doubled_when_packets_are_lost_and_workers_killed() {
     where_packets_are_lost(
         "loss::no_byte_is_lost_or_doubled_when_packets_are_lost_and_workers_killed",
-        || drop(streams_go_on(Gateway::replace_by_force)),
+        survive::no_byte_is_lost_or_doubled_when_workers_are_killed,
     );
 }
 
@@ -16,6 +16,6 @@ fn no_byte_is_lost_or_doubled_when_packets_are_lost_and_workers_killed() {
 fn no_byte_is_lost_or_doubled_when_packets_are_lost_and_workers_restarted() {
     where_packets_are_lost(
         "loss::no_byte_is_lost_or_doubled_when_packets_are_lost_and_workers_restarted",
-        || drop(streams_go_on(Gateway::replace_in_order)),
+        survive::no_byte_is_lost_or_doubled_when_workers_are_restarted,
     );
 }

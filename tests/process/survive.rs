@@ -27,9 +27,13 @@ pub(crate) fn traffic(wires: &Wires, port: u16, each: usize) -> Traffic {
     Traffic::start(shapes.map(|shape| (shape, wires.open(port))).collect::<Vec<_>>())
 }
 
+/// What one turn of a tunnel moves at most, one way.
+const TURN: u64 = (256 + 64) << 10;
+
 /// Checked streams of every shape, while `replace` puts one worker in the place of another. Nothing else arrives than
-/// what was sent, and that is what the gateway reports. Answers how many tunnels it were.
-pub(crate) fn streams_go_on(replace: fn(&Gateway) -> u32) -> (Gateway, usize) {
+/// what was sent, and that is what the gateway says of them, each once. In the sums over all tunnels a worker that was
+/// killed between two additions may leave out one turn; nothing is ever added twice.
+fn streams_go_on(replace: fn(&Gateway) -> u32, left_out_by_each: u64) {
     let (gateway, port, wires) = wired();
     let count = 3 * Shape::ALL.len();
     let traffic = traffic(&wires, port, 3);
@@ -43,13 +47,19 @@ pub(crate) fn streams_go_on(replace: fn(&Gateway) -> u32) -> (Gateway, usize) {
     let total = traffic.finish();
     gateway.holds_exactly(0);
     gateway.has_lost_none();
-    let counted =
-        |way| gateway.count(&format!("holdfast_tunnels_bytes_total{{direction=\"{way}\"}}"));
-    eventually(Patience::USUAL, "the bytes to be reported", || {
-        (["in", "out"].map(counted) == total).then_some(())
+    eventually(Patience::USUAL, "each end to be told", || {
+        (gateway.ends_told().len() >= count).then_some(())
     });
+    assert_eq!((gateway.ends_told().len(), gateway.bytes_told()), (count, total));
+    let least = total.map(|sent| sent.saturating_sub(left_out_by_each * u64::from(times)));
+    let reported = eventually(Patience::USUAL, "the bytes to be reported", || {
+        let counted =
+            |way| gateway.count(&format!("holdfast_tunnels_bytes_total{{direction=\"{way}\"}}"));
+        let now = ["in", "out"].map(counted);
+        (now[0] >= least[0] && now[1] >= least[1]).then_some(now)
+    });
+    assert!(reported[0] <= total[0] && reported[1] <= total[1], "{reported:?} of {total:?}");
     println!("{count} tunnels, {times} workers, {total:?} bytes to backends and to clients");
-    (gateway, count)
 }
 
 #[test]
@@ -68,17 +78,13 @@ fn a_killed_worker_drops_no_tunnel() {
 }
 
 #[test]
-fn no_byte_is_lost_or_doubled_when_workers_are_killed() {
-    streams_go_on(Gateway::replace_by_force);
+pub(crate) fn no_byte_is_lost_or_doubled_when_workers_are_killed() {
+    streams_go_on(Gateway::replace_by_force, TURN);
 }
 
 #[test]
-fn no_byte_is_lost_or_doubled_when_workers_are_restarted() {
-    let (gateway, count) = streams_go_on(Gateway::replace_in_order);
-    eventually(Patience::USUAL, "each end to be told", || {
-        (gateway.ends_told().len() >= count).then_some(())
-    });
-    assert_eq!(gateway.ends_told().len(), count);
+pub(crate) fn no_byte_is_lost_or_doubled_when_workers_are_restarted() {
+    streams_go_on(Gateway::replace_in_order, 0);
 }
 
 #[test]

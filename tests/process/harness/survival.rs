@@ -109,4 +109,15 @@ impl Gateway {
         let log = self.log();
         log.lines().filter(|line| line.contains("tunnel ended")).map(str::to_owned).collect()
     }
+    /// What those lines say of bytes to backends and to clients, added up.
+    pub(crate) fn bytes_told(&self) -> [u64; 2] {
+        let ends = self.ends_told();
+        ["bytes_in=", "bytes_out="].map(|name| {
+            let number = |line: &String| {
+                let (_, rest) = line.split_once(name).unwrap();
+                rest.split(' ').next().unwrap().parse::<u64>().unwrap()
+            };
+            ends.iter().map(number).sum()
+        })
+    }
 }
