@@ -207,7 +207,7 @@ pub(super) fn progress(
 
 /// Whether this kernel counts as tunnels need it, by trial. Says so where it does not.
 pub(super) fn are_trusted() -> bool {
-    let trial = trial::self_test();
+    let trial = trial::conclusive(trial::self_test);
     if let Err(error) = &trial {
         let error: &dyn std::error::Error = error;
         tracing::error!(

@@ -324,3 +324,24 @@ fn this_kernel_passes_and_soon() {
     trial::self_test().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_trial_that_was_held_up_is_made_again_and_a_wrong_count_is_final() {
+    let late = || {
+        let source = io::ErrorKind::TimedOut.into();
+        Err(trial::SelfTestError::Io { step: "late", source })
+    };
+    let wrong = || Err(trial::SelfTestError::Counters { step: "wrong", found: String::new() });
+    let trials = |outcomes: &[&dyn Fn() -> Result<(), trial::SelfTestError>]| {
+        let mut made = 0;
+        let outcome = trial::conclusive(|| {
+            made += 1;
+            outcomes[made - 1]()
+        });
+        (outcome.is_ok(), made)
+    };
+    assert_eq!(trials(&[&|| Ok(())]), (true, 1));
+    assert_eq!(trials(&[&late, &late, &|| Ok(())]), (true, 3));
+    assert_eq!(trials(&[&late, &late, &late]), (false, 3));
+    assert_eq!(trials(&[&late, &wrong]), (false, 2));
+}
