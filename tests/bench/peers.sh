@@ -1,0 +1,68 @@
+# nginx and HAProxy as peers of the measurements: plain tunnels and TLS, one thread each, on one core; sourced after setup.sh.
+# A session of its own each, as Holdfast's worker has: the kernel shares cores among sessions (autogroup).
+PATH=$PATH:/usr/sbin
+
+# have_peer PROGRAM: says which version there is, or that it is left out.
+have_peer() {
+  if ! command -v "$1" >/dev/null; then
+    echo "LEFT OUT: $1 is not installed"
+    return 1
+  fi
+  "$1" -v 2>&1 | sed -n 1p
+}
+
+# start_nginx CORE [BUFFER_KIB]: sets nginx_pid, nginx_port, nginx_tls_port. It sizes a tunnel's two buffers by proxy_buffer_size.
+start_nginx() {
+  nginx_port=$(free_port)
+  nginx_tls_port=$(free_port)
+  local own=$work/nginx.$nginx_port buffer=
+  [[ -z ${2:-} ]] || buffer="proxy_buffer_size ${2}k; proxy_buffers 8 ${2}k; proxy_busy_buffers_size ${2}k;"
+  cat >"$own.conf" <<CONF
+daemon off; master_process off; worker_processes 1; pid $own.pid; error_log $own.log;
+events { worker_connections 20000; }
+http {
+  access_log off; client_body_temp_path $own.n1; proxy_temp_path $own.n2; fastcgi_temp_path $own.n3;
+  uwsgi_temp_path $own.n4; scgi_temp_path $own.n5;
+  server {
+    listen 127.0.0.1:$nginx_port;
+    listen 127.0.0.1:$nginx_tls_port ssl; ssl_certificate $certificate; ssl_certificate_key $work/site.key;
+    location / {
+      $buffer
+      proxy_pass http://127.0.0.1:$backend_port; proxy_http_version 1.1; proxy_read_timeout 1h;
+      proxy_set_header Upgrade \$http_upgrade; proxy_set_header Connection upgrade; } }
+}
+CONF
+  setsid taskset -c "$1" nginx -e "$own.log" -c "$own.conf" >>"$own.log" 2>&1 &
+  nginx_pid=$!
+  started+=("$nginx_pid")
+  wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$nginx_port/healthz"
+}
+
+# start_haproxy CORE [BUFFER_KIB]: sets haproxy_pid, haproxy_port, haproxy_tls_port.
+start_haproxy() {
+  haproxy_port=$(free_port)
+  haproxy_tls_port=$(free_port)
+  local own=$work/haproxy.$haproxy_port buffer=
+  [[ -z ${2:-} ]] || buffer="tune.bufsize $(($2 * 1024))"
+  cat "$certificate" "$work/site.key" >"$own.pem"
+  cat >"$own.cfg" <<CONF
+global
+  nbthread 1
+  maxconn 8000
+  $buffer
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+  timeout tunnel 1h
+listen bench
+  bind 127.0.0.1:$haproxy_port
+  bind 127.0.0.1:$haproxy_tls_port ssl crt $own.pem
+  server backend 127.0.0.1:$backend_port
+CONF
+  setsid taskset -c "$1" haproxy -db -f "$own.cfg" >"$own.log" 2>&1 &
+  haproxy_pid=$!
+  started+=("$haproxy_pid")
+  wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$haproxy_port/healthz"
+}
