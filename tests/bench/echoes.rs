@@ -31,7 +31,7 @@ use rustix::time::{
 use slab::Slab;
 
 /// Buffers have grown and code is loaded after that.
-const WARM_UP: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_millis(300);
 /// Nothing that is due takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LISTENER: u64 = u64::MAX;
