@@ -51,7 +51,7 @@ const WORKER_LAYERS: [&[&str]; 13] = [
     &["route", "pool"],
     &["gate", "tunnel", "link"],
     &["respond"],
-    &["backoff", "drain", "fault", "metrics", "access_log"],
+    &["backoff", "drain", "fault", "memory", "metrics", "access_log"],
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.
@@ -67,7 +67,7 @@ const PURE: [&str; 8] = [
 ];
 
 /// Files that may hold `unsafe`, each for calls that no safe crate offers.
-const UNSAFE: [&str; 12] = [
+const UNSAFE: [&str; 13] = [
     "proto/src/fd_channel.rs",
     "proto/src/fd_channel/owned.rs",
     "supervisor/src/spawn.rs",
@@ -77,6 +77,7 @@ const UNSAFE: [&str; 12] = [
     "supervisor/src/upgrade/inherited.rs",
     "worker/src/control/socket.rs",
     "worker/src/accept.rs",
+    "worker/src/memory.rs",
     "worker/src/tunnel/counters/kernel.rs",
     "worker/src/tunnel/mapping.rs",
     "worker/src/tunnel/sys.rs",

@@ -26,6 +26,7 @@ use crate::backoff::Backoff;
 use crate::control::{Control, Duties};
 use crate::drain::{Drain, Order};
 use crate::http::Shared;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::snapshot::Current;
 use crate::tls::{Acceptor, TlsError};
@@ -84,6 +85,7 @@ struct Signals {
 
 /// Runs a worker until it has drained. It needs the process for itself: it sets signal handlers.
 pub fn run(bootstrap: Bootstrap) -> Result<(), RunError> {
+    memory::give_back_at_once();
     let threads = usize::try_from(bootstrap.threads).unwrap_or(1).max(1);
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
