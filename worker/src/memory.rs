@@ -32,9 +32,10 @@ mod tests {
 
     #[test]
     fn the_option_is_the_one_that_is_meant() {
-        // SAFETY: as above; it only reads. Ten milliseconds are documented as this option's default.
+        // SAFETY: as above; it only reads. Ten milliseconds are documented as this option's default; another test of this
+        // process may have started a worker.
         let delay = || unsafe { mi_option_get(PURGE_DELAY) };
-        assert_eq!(delay(), 10);
+        assert!([0, 10].contains(&delay()));
         give_back_at_once();
         assert_eq!(delay(), 0);
     }
