@@ -1,5 +1,5 @@
-//! Connections of a private socket, for as long as there is a supervisor: a shortage of descriptors makes diallers wait,
-//! and must never end the service.
+//! Connections of a private socket, for as long as there is a supervisor: a shortage of descriptors makes diallers wait.
+//! It must never end the service, and never be asked for without a pause: the kernel says no at once.
 
 use std::io;
 use std::time::Duration;
