@@ -274,7 +274,13 @@ impl Session<'_> {
                     self.resume(death).await?;
                     self.sweep();
                 }
-                () = until(thaw_at) => self.handover.give_up(),
+                () = until(thaw_at) => {
+                    if self.handover.is_under_way() {
+                        tracing::warn!("the successor did not take a batch of tunnels in time: they go on here, \
+                            and are offered again");
+                    }
+                    self.handover.give_up();
+                }
                 _ = again.tick(), if self.refused => {
                     self.refused = false;
                     self.tunnels.deposit_again();
