@@ -17,6 +17,7 @@ mod kernel;
 mod loss;
 mod ports;
 mod proc;
+mod scrape;
 mod survival;
 mod talker;
 mod tools;
@@ -33,14 +34,15 @@ pub(crate) use document::Document;
 pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
 pub(crate) use http::{Connection, get, get_host};
-pub(crate) use kernel::{
-    descriptors, first_free_descriptor, limit_descriptors, sockets, stamp_arenas,
-};
+#[cfg(feature = "failpoints")]
+pub(crate) use kernel::stamp_arenas;
+pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
 pub(crate) use loss::where_packets_are_lost;
 pub(crate) use ports::free_port;
 pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,
 };
+pub(crate) use scrape::watch_counters;
 pub(crate) use talker::Talker;
 pub(crate) use tools::{script, tools};
 pub(crate) use traffic::{Shape, Traffic};

@@ -57,6 +57,10 @@ impl Stage {
         self.over.store(true, Ordering::Relaxed);
         let unheard: usize = self.comers.into_iter().map(|comer| comer.join().unwrap()).sum();
         assert!(unheard <= self.kills * COMERS, "{unheard} without a byte");
+        // Each death is told, with what became of its tunnels.
+        let deaths = self.gateway.has_said("worker died");
+        assert!(deaths >= self.kills, "{deaths} of {}", self.kills);
+        self.gateway.says(&["INFO", "resumed tunnels of a process that is gone"]);
         self.gateway.holds_exactly(2 * Shape::ALL.len());
         self.traffic.finish();
         self.gateway.holds_exactly(0);

@@ -18,6 +18,7 @@ mod crash;
 mod crowd;
 mod demo;
 mod drain;
+mod endurance;
 mod harness;
 mod health;
 #[cfg(feature = "failpoints")]
@@ -31,6 +32,7 @@ mod routing;
 mod shortage;
 mod survive;
 mod tls;
+mod told;
 mod tools;
 mod upgrade;
 #[cfg(feature = "failpoints")]

@@ -1,12 +1,11 @@
 //! The supervisor dies, or stands still, and is started again: what nobody may notice, and how soon all is well again.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
     Backend, Document, Gateway, MOMENT, Patience, WebSocket, alive, eventually, free_port, get,
-    kill9, pause, resume, scale, stays,
+    kill9, pause, resume, scale, stays, watch_counters,
 };
 
 fn one_gateway() -> (Gateway, u16, Backend) {
@@ -191,40 +190,6 @@ fn status_tells_the_figures_of_this_moment() {
     assert_eq!(tunnels_and_protected(&gateway), (20, 20));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     resume(worker);
-}
-
-/// Every series of a counter or a histogram.
-fn counters(text: &str) -> BTreeMap<String, f64> {
-    let rows = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let is_counter = |name: &str| {
-        let name = name.split('{').next().unwrap();
-        ["_total", "_bucket", "_sum", "_count"].iter().any(|end| name.ends_with(end))
-    };
-    let rows = rows.filter(|(name, _)| !name.starts_with('#') && is_counter(name));
-    rows.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
-}
-
-/// Scrapes on and on; the counters of the last exposition.
-fn watch_counters(status_port: u16, done: &AtomicBool) -> (BTreeMap<String, f64>, usize) {
-    let mut last: BTreeMap<String, f64> = BTreeMap::new();
-    let mut scrapes = 0;
-    while !done.load(Ordering::Relaxed) {
-        // Nobody answers while there is no supervisor, or half an answer comes of one that is killed.
-        let Some(answer) = get(status_port, "/metrics").ok().filter(|it| it.status == 200) else {
-            continue;
-        };
-        let now = counters(&answer.text());
-        for (name, before) in &last {
-            let after = now.get(name);
-            assert!(
-                after.is_some_and(|after| after >= before),
-                "{name}: {before}, then {after:?} in scrape {scrapes}"
-            );
-        }
-        last = now;
-        scrapes += 1;
-    }
-    (last, scrapes)
 }
 
 #[test]

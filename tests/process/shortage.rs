@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::harness::{
     Connection, Disk, Document, Gateway, HOLDFAST, Shape, Wire, Wires, alive, directory,
-    first_free_descriptor, free_port, kill9, limit_descriptors, words,
+    first_free_descriptor, free_port, kill9, limit_descriptors, upgrade_request, words,
 };
 use crate::survive::{all_carry, traffic, wired};
 
@@ -46,7 +46,7 @@ fn a_worker_that_has_no_descriptor_for_a_backend_says_so_and_keeps_its_tunnels()
     // One for the client, none for the backend.
     limit_descriptors(worker, first_free_descriptor(worker) + 1);
     let mut client = Connection::open(port).unwrap();
-    client.write(&crate::harness::upgrade_request("/wire/none", "localhost")).unwrap();
+    client.write(upgrade_request("/wire/none", "localhost")).unwrap();
     let answer = client.response().unwrap();
     assert_eq!(answer.status, 503);
     gateway.says(&["WARN", "out of descriptors", "answered 503", "Too many open files"]);

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Document, Gateway, Patience, Shape, Traffic, WebSocket, Wire, Wires, alive, descriptors,
-    eventually, finish, free_port, kill9, limit_descriptors, pause, reset, rest, resume, scale,
-    sockets, stays,
+    Document, Gateway, Patience, Shape, Traffic, WebSocket, Wire, Wires, alive, eventually, finish,
+    free_port, kill9, limit_descriptors, pause, reset, rest, resume, scale, stays,
 };
 
 /// A gateway in front of a backend whose connections the test holds.
@@ -237,7 +236,7 @@ fn silence_is_counted_through_restarts() {
         "backendHttpSettingsCollection",
         "chat",
         "requestTimeout",
-        3,
+        5,
     );
     let gateway = Gateway::start(&timeout);
     let [mut quiet, mut busy] = [(); 2].map(|()| wires.open(port));
@@ -255,7 +254,9 @@ fn silence_is_counted_through_restarts() {
         by_force = !by_force;
     }
     let (was_reset, silence) = waiting.join().unwrap();
-    assert!(!was_reset && (3..5).contains(&silence.as_secs()), "{silence:?}");
+    let most = 6 * scale("HOLDFAST_TEST_PATIENCE", 1);
+    assert!(!was_reset && (5..u64::from(most)).contains(&silence.as_secs()), "{silence:?}");
+    gateway.says(&["tunnel ended", "cause=\"idle\"", "bytes_in=4 bytes_out=4"]);
     busy.carries("ping").unwrap();
 }
 
@@ -329,6 +330,8 @@ fn a_stopped_predecessor_does_not_keep_the_tunnels() {
     gateway.must(&["restart"]);
     tunnel.carries("still here").unwrap();
     assert!(!alive(old));
+    gateway.says(&["ERROR", "a predecessor does not answer", "takes its tunnels by force"]);
+    gateway.says(&["resumed tunnels of a process that is gone", "tunnels=1"]);
     gateway.holds_exactly(1);
     gateway.has_lost_none();
 }
@@ -346,7 +349,8 @@ fn tunnels_beyond_the_vaults_descriptors_work_and_are_counted() {
         let counted = gateway.count("holdfast_tunnels_unprotected");
         (worker["tunnels"] == 50 && open > 10 && counted == open).then_some(open)
     });
-    let warned = || gateway.log().matches("holds no more tunnels").count();
+    gateway.says(&["WARN", "the vault holds no more tunnels", "no descriptors left for more"]);
+    let warned = || gateway.has_said("holds no more tunnels");
     stays(Duration::from_millis(500), "one warning at a time", || warned() < 4);
     limit_descriptors(supervisor, 1000);
     assert!(unprotected > 0);
@@ -370,6 +374,7 @@ fn what_was_not_protected_when_its_worker_was_killed_is_counted_as_lost() {
     eventually(Patience::USUAL, "the others to be counted", || {
         (gateway.count("holdfast_tunnels_lost_total") == lost).then_some(())
     });
+    gateway.says(&["ERROR", "it was not protected when its process died", "cause=\"lost\""]);
     gateway.holds_exactly(0);
 }
 
@@ -396,38 +401,4 @@ fn tls_tunnels_drain_where_they_are_while_plain_ones_move() {
         (!old.iter().any(|pid| alive(*pid))).then_some(())
     });
     gateway.has_lost_none();
-}
-
-#[test]
-fn a_hundred_generations_leave_nothing_behind() {
-    let (gateway, port, wires) = wired();
-    let mut tunnel = wires.open(port);
-    let count = || {
-        gateway.holds_exactly(1);
-        let (supervisor, worker) = (gateway.supervisor_pid(), gateway.worker_pid());
-        (
-            descriptors(supervisor),
-            sockets(supervisor),
-            descriptors(worker),
-            gateway.children().len(),
-        )
-    };
-    gateway.replace_in_order();
-    let before = count();
-    for round in 0..scale("HOLDFAST_TEST_GENERATIONS", 100) {
-        if round % 4 == 0 {
-            gateway.replace_by_force()
-        } else {
-            gateway.replace_in_order()
-        };
-    }
-    tunnel.carries("still here").unwrap();
-    eventually(Patience::USUAL, "everything to be as before", || (count() == before).then_some(()));
-    drop(tunnel);
-    for _ in 0..70 {
-        gateway.must(&["restart"]);
-    }
-    let mut tunnel = wires.open(port);
-    gateway.replace_by_force();
-    tunnel.carries("hello").unwrap();
 }

@@ -129,6 +129,9 @@ fn tunnels_in_an_arena_of_another_layout_stay_with_their_worker_and_end_with_it(
     all_carry(&mut tunnels, "still here");
     traffic.moves(100_000);
     traffic.finish();
+    eventually(Patience::USUAL, "the vault to hold nothing else", || {
+        (gateway.count("holdfast_vault_tunnels") == 2).then_some(())
+    });
     // Nobody could go on with what a dead one leaves: its peers are told so, and do not wait for ever.
     kill9(old);
     let [mut orphan, mut other] = <[Wire; 2]>::try_from(tunnels).ok().unwrap();

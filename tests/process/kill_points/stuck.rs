@@ -10,10 +10,13 @@ fn a_successor_that_dies_before_it_serves_leaves_the_predecessor_serving() {
     let old = gateway.worker_pid();
     for _ in 0..3 {
         gateway.arm("serve.before", "kill");
-        assert!(!gateway.cli(&["restart"]).status.success());
+        let restart = gateway.cli(&["restart"]);
+        let told = crate::harness::words(&restart);
+        assert!(!restart.status.success() && told.contains("died before it served"), "{told}");
         traffic.moves(50_000);
         assert_eq!(gateway.worker_pid(), old);
     }
+    gateway.says(&["WARN", "worker died", "cause=Killed", "tunnels=0"]);
     gateway.replace_in_order();
     gateway.holds_exactly(Shape::ALL.len());
     traffic.finish();
@@ -26,7 +29,10 @@ fn a_successor_that_never_becomes_ready_leaves_the_predecessor_serving() {
     let traffic = traffic(&wires, port, 1);
     let old = gateway.worker_pid();
     gateway.arm("serve.before", "stop");
-    assert!(!gateway.cli(&["restart"]).status.success());
+    let restart = gateway.cli(&["restart"]);
+    let told = crate::harness::words(&restart);
+    assert!(!restart.status.success() && told.contains("not ready after 30s"), "{told}");
+    gateway.says(&["ERROR", "worker did not become ready, ending it", "not ready after 30s"]);
     traffic.moves(50_000);
     assert_eq!(gateway.worker_pid(), old);
     gateway.replace_in_order();
@@ -44,6 +50,8 @@ fn a_predecessor_that_stops_in_its_handover_is_overcome() {
         gateway.arm(step, "stop");
         gateway.must(&["restart"]);
         assert!(!alive(old));
+        let words = ["ERROR", "has stopped in its handover", "takes the rest by force"];
+        gateway.says(&words);
         gateway.holds_exactly(Shape::ALL.len());
         traffic.finish();
         gateway.has_lost_none();
@@ -60,6 +68,7 @@ fn tunnels_that_a_slow_successor_did_not_take_in_time_move_later() {
         gateway.holds_exactly(Shape::ALL.len());
         traffic.moves(50_000);
     }
+    gateway.says(&["WARN", "the successor did not take a batch", "they go on here"]);
     gateway.replace_by_force();
     gateway.holds_exactly(Shape::ALL.len());
     traffic.finish();
@@ -78,6 +87,40 @@ fn a_predecessor_killed_after_a_slow_successor_let_its_tunnels_thaw() {
     gateway.holds_exactly(Shape::ALL.len());
     traffic.finish();
     gateway.has_lost_none();
+}
+
+#[test]
+fn a_supervisor_killed_between_a_batchs_freezing_and_its_taking_costs_no_tunnel() {
+    for (step, action) in [
+        // It is not told of yet; it is on its way; the successor has heard of it.
+        ("handover.frozen", "sleep 700"),
+        ("handover.told", "sleep 700"),
+        ("adopt.heard", "sleep 700"),
+    ] {
+        let (gateway, port, wires) = wired();
+        let traffic = traffic(&wires, port, 1);
+        gateway.protects(Shape::ALL.len() as u64);
+        gateway.arm(step, action);
+        let restart = gateway.begin_cli(&["restart"]);
+        eventually(Patience::USUAL, step, || gateway.has_fired(step).then_some(()));
+        kill9(gateway.supervisor_pid());
+        drop(restart.wait_with_output());
+        // What nobody took has thawed, or is its successor's: either goes on without a supervisor.
+        traffic.moves(100_000);
+        let words = ["WARN", "no line to the vault", "neither protected nor taken over"];
+        gateway.says(&words);
+        gateway.start_again();
+        eventually(Patience::USUAL, "one worker to have everything", || {
+            let workers = gateway.status()["listeners"][0]["workers"].clone();
+            (workers.as_array().unwrap().len() == 1).then_some(())
+        });
+        gateway.holds_exactly(Shape::ALL.len());
+        gateway.protects(Shape::ALL.len() as u64);
+        gateway.replace_by_force();
+        traffic.finish();
+        gateway.holds_exactly(0);
+        gateway.has_lost_none();
+    }
 }
 
 #[test]
@@ -101,6 +144,7 @@ fn a_tunnel_that_workers_die_of_is_given_up_alone() {
     }
     gateway.disarm("turn.begun");
     assert_eq!(deaths, 3);
+    gateway.says(&["ERROR", "giving up a tunnel", "processes that had it in hand died"]);
     assert!(rest(&mut deadly.backend).1, "a reset");
     all_carry(&mut others, "still here");
     eventually(Patience::USUAL, "it to be counted", || {
