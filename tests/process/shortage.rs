@@ -2,10 +2,11 @@
 //! the log must say what is missing and what waits for it.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::harness::{
-    Connection, Disk, Document, Gateway, HOLDFAST, Shape, Wire, Wires, alive, directory,
-    first_free_descriptor, free_port, kill9, limit_descriptors, upgrade_request, words,
+    Connection, Disk, Document, Gateway, HOLDFAST, Shape, Wire, Wires, alive, cpu_time, directory,
+    first_free_descriptor, free_port, kill9, limit_descriptors, stays, upgrade_request, words,
 };
 use crate::survive::{all_carry, traffic, wired};
 
@@ -68,6 +69,11 @@ fn a_supervisor_without_descriptors_harms_no_tunnel_and_serves_on_when_it_has_so
     starve(supervisor);
     let status = gateway.begin_cli(&["status"]);
     gateway.says(&["WARN", "operators wait", "Too many open files"]);
+    // Nor does it ask again and again for what it cannot have.
+    let (before, span) = (cpu_time(supervisor), Duration::from_secs(1));
+    stays(span, "the tunnels", || tunnels.iter_mut().all(|it| it.carries("still here").is_ok()));
+    let used = cpu_time(supervisor).saturating_sub(before);
+    assert!(used < span / 4, "{used:?} of CPU in {span:?} without descriptors");
     tunnels.push(wires.open(port));
     all_carry(&mut tunnels, "still here");
     gateway.says(&["WARN", "the vault holds no more tunnels", "may have no more descriptors"]);
