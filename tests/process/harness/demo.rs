@@ -82,5 +82,6 @@ fn at_home<'a>(command: &'a mut Command, directory: &TempDir) -> &'a mut Command
     for variable in ["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "TMPDIR"] {
         command.env(variable, directory.path());
     }
-    command.env_remove("HOLDFAST_ADMIN").env_remove("RUNTIME_DIRECTORY")
+    // For root, all demos of the machine would be at one place.
+    command.env_remove("HOLDFAST_ADMIN").env("RUNTIME_DIRECTORY", directory.path().join("holdfast"))
 }
