@@ -24,8 +24,8 @@ mod health;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 mod limits;
-mod people;
 mod loss;
+mod people;
 mod reborn;
 mod reload;
 mod routing;
