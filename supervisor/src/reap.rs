@@ -9,7 +9,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use holdfast_proto::process::{self, ProcessId};
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
+use rustix::process::{
+    Pid, WaitId, WaitIdOptions, WaitOptions, setpriority_process, waitid, waitpid,
+};
+
+/// A thread's priority, as nice(2) counts.
+const LOWEST: i32 = 19;
 
 /// Waits until a process is gone. How it ended is known where it is our child: an adopted one may be, too, since a
 /// supervisor that has executed another binary is still its parent. It is still to be reaped.
@@ -33,9 +38,16 @@ pub(crate) async fn ended(id: ProcessId) -> Option<ExitStatus> {
 pub(crate) fn bury(id: ProcessId) {
     tokio::spawn(async move {
         process::gone(id).await;
-        let burying = tokio::task::spawn_blocking(move || reap(id.pid));
-        // It cannot fail but with the runtime.
-        drop(burying.await);
+        // A thread of its own, which others go before: what the dead one has left is being adopted now.
+        let burial = std::thread::Builder::new().name("burial".to_owned()).spawn(move || {
+            if let Err(error) = setpriority_process(None, LOWEST) {
+                tracing::debug!(%error, "a burial goes on at the usual priority");
+            }
+            reap(id.pid);
+        });
+        if burial.is_err() {
+            reap(id.pid);
+        }
     });
 }
 

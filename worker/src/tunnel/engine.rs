@@ -57,6 +57,8 @@ struct Engine {
     poll: Poll,
     registry: Arc<Registry>,
     inbox: std::sync::mpsc::Receiver<Order>,
+    /// There may be more in the inbox.
+    has_orders: bool,
     signals: Arc<Signals>,
     tunnels: Slab<Tunnel>,
     frozen: Frozen,
@@ -92,11 +94,16 @@ impl Engine {
                 if self.signals.stop.load(Ordering::Acquire) {
                     return self.end_all(Cause::Shutdown);
                 }
-                while let Ok(order) = self.inbox.try_recv() {
-                    self.obey(order);
-                }
                 if self.signals.recheck.swap(false, Ordering::AcqRel) {
                     self.due_ms = 0;
+                }
+                self.has_orders = true;
+            }
+            // One a round: tunnels that were adopted first are not to wait for the thousands that come after them.
+            if self.has_orders {
+                match self.inbox.try_recv() {
+                    Ok(order) => self.obey(order),
+                    Err(_) => self.has_orders = false,
                 }
             }
             for _ in 0..self.ready.len() {
@@ -114,7 +121,7 @@ impl Engine {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if self.has_orders || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let due_ms = self.due_ms.min(self.frozen.due_ms());

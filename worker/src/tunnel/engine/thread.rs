@@ -43,6 +43,7 @@ impl Thread {
             poll,
             registry: Arc::clone(registry),
             inbox,
+            has_orders: false,
             signals: Arc::clone(&signals),
             tunnels: Slab::new(),
             frozen: super::Frozen::default(),
