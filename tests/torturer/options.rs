@@ -66,13 +66,13 @@ pub(crate) struct Options {
     pub(crate) life: f64,
 
     /// kill -9 of a worker, while every tunnel is protected
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.8)]
     pub(crate) worker_kills_every: f64,
     /// kill -9 of the supervisor, which is started again on the same directories
-    #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
     pub(crate) supervisor_kills_every: f64,
     /// kill -9 of the prober
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
     pub(crate) prober_kills_every: f64,
     /// SIGSTOP of one process, SIGCONT up to two seconds later
     #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
@@ -81,13 +81,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
     pub(crate) restarts_every: f64,
     /// SIGHUP ten times a second for two seconds, or `holdfast reload`, beside everything else
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 4.0)]
     pub(crate) reloads_every: f64,
     /// `holdfast apply` of a document that changes no tunnel, beside everything else
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     pub(crate) applies_every: f64,
     /// `holdfast upgrade --binary` with a copy of the executable
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 11.0)]
     pub(crate) upgrades_every: f64,
     #[command(flatten)]
     pub(crate) without: Without,
