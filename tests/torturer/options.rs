@@ -66,13 +66,13 @@ pub(crate) struct Options {
     pub(crate) life: f64,
 
     /// kill -9 of a worker, while every tunnel is protected
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.8)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.6)]
     pub(crate) worker_kills_every: f64,
     /// kill -9 of the supervisor, which is started again on the same directories
-    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 6.5)]
     pub(crate) supervisor_kills_every: f64,
     /// kill -9 of the prober
-    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 7.0)]
     pub(crate) prober_kills_every: f64,
     /// SIGSTOP of one process, SIGCONT up to two seconds later
     #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
