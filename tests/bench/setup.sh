@@ -94,12 +94,18 @@ start_gateway() {
 JSON
   export HOLDFAST_ADMIN=unix:$work/r/admin.sock
   status_port=$(free_port)
-  taskset -c "$1" "$holdfast" run --config "$work/gateway.json" --runtime-dir "$work/r" --state-dir "$work/s" \
-    --status-listen "127.0.0.1:$status_port" >"$work/gateway.log" 2>&1 &
-  started+=($!)
-  wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$status_port/readyz"
+  start_supervisor "$1"
   worker_pid=$(worker_of "$gateway_port")
   tls_worker_pid=$(worker_of "$tls_port")
+}
+
+# start_supervisor CORES: the gateway's first process, and again after its death; sets supervisor_pid.
+start_supervisor() {
+  taskset -c "$1" "$holdfast" run --config "$work/gateway.json" --runtime-dir "$work/r" --state-dir "$work/s" \
+    --status-listen "127.0.0.1:$status_port" >>"$work/gateway.log" 2>&1 &
+  supervisor_pid=$!
+  started+=("$supervisor_pid")
+  wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$status_port/readyz"
 }
 
 # worker_of PORT: the process that serves it.
