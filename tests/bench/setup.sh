@@ -102,7 +102,7 @@ JSON
 # start_supervisor CORES: the gateway's first process, and again after its death; sets supervisor_pid.
 start_supervisor() {
   taskset -c "$1" "$holdfast" run --config "$work/gateway.json" --runtime-dir "$work/r" --state-dir "$work/s" \
-    --status-listen "127.0.0.1:$status_port" >>"$work/gateway.log" 2>&1 &
+    --status-listen "127.0.0.1:$status_port" >>"$work/gateway.log" 2>&1 8>&- 9>&- &
   supervisor_pid=$!
   started+=("$supervisor_pid")
   wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$status_port/readyz"
