@@ -7,12 +7,15 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use holdfast_proto::process::{self, ProcessId};
 use rustix::process::{
     Pid, WaitId, WaitIdOptions, WaitOptions, setpriority_process, waitid, waitpid,
 };
 
+/// Nobody is in a hurry for a dead process's number, and its tunnels are.
+const BURIAL_AFTER: Duration = Duration::from_millis(500);
 /// A thread's priority, as nice(2) counts.
 const LOWEST: i32 = 19;
 
@@ -38,7 +41,8 @@ pub(crate) async fn ended(id: ProcessId) -> Option<ExitStatus> {
 pub(crate) fn bury(id: ProcessId) {
     tokio::spawn(async move {
         process::gone(id).await;
-        // A thread of its own, which others go before: what the dead one has left is being adopted now.
+        // What it has left is being adopted now, and needs every processor.
+        tokio::time::sleep(BURIAL_AFTER).await;
         let burial = std::thread::Builder::new().name("burial".to_owned()).spawn(move || {
             if let Err(error) = setpriority_process(None, LOWEST) {
                 tracing::debug!(%error, "a burial goes on at the usual priority");
