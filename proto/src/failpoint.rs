@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, raise};
 
 /// Where the files are.
 pub const VARIABLE: &str = "HOLDFAST_FAILPOINTS";
@@ -98,8 +97,9 @@ fn act(action: Action) -> bool {
 }
 
 fn signal(signal: Signal) {
+    // To this thread: a stop sent to the process is another thread's to carry out, and this one runs on until it has.
     // The one error is a signal that does not exist.
-    kill(Pid::this(), signal).unwrap_or_default();
+    raise(signal).unwrap_or_default();
 }
 
 fn parse(text: &str) -> Option<(u64, Action)> {
@@ -125,8 +125,20 @@ fn parse(text: &str) -> Option<(u64, Action)> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use nix::sys::signal::kill;
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::Pid;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, ExitStatus};
+
+    /// A process that passes the failpoint "step" three times.
+    fn passer(directory: &Path) -> Command {
+        let mut passer = Command::new(std::env::current_exe().unwrap());
+        passer
+            .args(["--exact", "failpoint::tests::the_process_that_passes", "--ignored"])
+            .env(VARIABLE, directory);
+        passer
+    }
 
     /// How a process ends that passes the failpoint "step" three times, which pass was told to fail, and whether the
     /// file is still there.
@@ -134,11 +146,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("step"), text).unwrap();
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "failpoint::tests::the_process_that_passes", "--ignored"])
-            .env(VARIABLE, directory.path())
-            .status()
-            .unwrap();
+        let status = passer(directory.path()).status().unwrap();
         (status, std::fs::read_to_string(at("outcome")).ok(), at("step").exists())
     }
 
@@ -167,6 +175,24 @@ mod tests {
             let (status, outcome, still) = a_process_passes(text);
             assert!(status.success(), "{text}: {status}");
             assert_eq!((outcome.as_deref(), still), (Some(failed), left), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stop_lets_no_thread_past_its_step() {
+        // Tests run on threads beside the main one, which a signal to the whole process would go to.
+        for _ in 0..10 {
+            let directory = tempfile::tempdir().unwrap();
+            let outcome = directory.path().join("outcome");
+            std::fs::write(directory.path().join("step"), "stop").unwrap();
+            let mut child = passer(directory.path()).spawn().unwrap();
+            let pid = Pid::from_raw(child.id().try_into().unwrap());
+            let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+            assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGSTOP));
+            let past = outcome.exists();
+            kill(pid, Signal::SIGCONT).unwrap();
+            assert!(child.wait().unwrap().success());
+            assert!(!past && outcome.exists());
         }
     }
 

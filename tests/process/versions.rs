@@ -4,7 +4,7 @@
 
 use crate::harness::{
     Document, Gateway, Patience, Shape, Wire, Wires, alive, eventually, first_free_descriptor,
-    free_port, get, kill9, limit_descriptors, rest, resume, stamp_arenas, stays,
+    free_port, get, has_stopped, kill9, limit_descriptors, rest, resume, stamp_arenas, stays,
 };
 use crate::survive::{all_carry, traffic, wired};
 
@@ -181,6 +181,7 @@ fn starved(gateway: &Gateway, replace: impl FnOnce(&Gateway, u32)) -> u32 {
     replace(gateway, old);
     eventually(Patience::USUAL, "it to stop", || gateway.has_fired("line.before").then_some(()));
     let new = gateway.children().into_iter().find(|pid| !known.contains(pid)).unwrap();
+    has_stopped(new);
     // Enough to talk and to serve a little, and not for forty legs.
     limit_descriptors(new, first_free_descriptor(new) + 12);
     resume(new);

@@ -13,10 +13,14 @@ pub(crate) fn kill9(pid: u32) {
     signal(pid, Signal::SIGKILL);
 }
 
-/// Stops a process from running without ending it. A thread may still finish what it was at when the signal came, so
-/// this waits until every one of them has stopped.
+/// Stops a process from running without ending it.
 pub(crate) fn pause(pid: u32) {
     signal(pid, Signal::SIGSTOP);
+    has_stopped(pid);
+}
+
+/// Waits for a stop that is on its way: a thread may still finish what it was at when the signal came.
+pub(crate) fn has_stopped(pid: u32) {
     eventually(Patience::USUAL, "every thread to stop", || {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         let stopped = |thread: fs::DirEntry| {
