@@ -39,8 +39,10 @@ pub(crate) use kernel::stamp_arenas;
 pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
 pub(crate) use loss::where_packets_are_lost;
 pub(crate) use ports::free_port;
+#[cfg(feature = "failpoints")]
+pub(crate) use proc::has_stopped;
 pub(crate) use proc::{
-    alive, cpu_time, gets_huge_pages, has_stopped, kill9, pause, resident_kib, resume, signal,
+    alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,
 };
 pub(crate) use scrape::watch_counters;
 pub(crate) use talker::Talker;

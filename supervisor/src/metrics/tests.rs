@@ -4,7 +4,7 @@
 use super::*;
 use std::collections::BTreeMap;
 
-use holdfast_proto::control::{Histogram, Label as WireLabel, Sample, sample::Value};
+use holdfast_proto::control::{Histogram, Label as WireLabel, PageReport, Sample, sample::Value};
 
 fn sample(name: &str, labels: &[(&str, &str)], value: Value) -> Sample {
     let label = |(key, value): &(&str, &str)| WireLabel {
@@ -33,7 +33,7 @@ fn process(pid: u32) -> ProcessId {
 }
 
 fn page_report(page: u64, samples: Vec<Sample>) -> WorkerReport {
-    WorkerReport { page, listener_samples: samples, ..WorkerReport::default() }
+    WorkerReport { pages: vec![PageReport { page, samples }], ..WorkerReport::default() }
 }
 
 /// What the next supervisor knows.
@@ -293,7 +293,7 @@ fn whatever_dies_no_counter_goes_back() {
                 let seconds = counted as f64 * 0.1;
                 let pages = vec![opened(counted), duration(&[0.3], &[counted, *said], seconds)];
                 let mut report = report(1, vec![connects]);
-                (report.page, report.listener_samples) = (page, pages);
+                report.pages = vec![PageReport { page, samples: pages }];
                 metrics.report(process(*pid), "a", report);
             }
             6 => {

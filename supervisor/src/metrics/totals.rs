@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use holdfast_proto::control::{Histogram, Sample, WorkerReport, sample::Value};
+use holdfast_proto::control::{Histogram, PageReport, Sample, WorkerReport, sample::Value};
 
 use super::table::{self, Definition, Kind, LISTENER};
 
@@ -93,14 +93,16 @@ impl Totals {
             }
         }
         self.living.insert(life, series);
-        let key = (listener.to_owned(), report.page);
-        let mut page = self.pages.remove(&key).unwrap_or_default();
-        for sample in report.listener_samples {
-            if self.take(&mut page, listener, sample).is_none() {
-                refused += 1;
+        for PageReport { page, samples } in report.pages {
+            let key = (listener.to_owned(), page);
+            let mut page = self.pages.remove(&key).unwrap_or_default();
+            for sample in samples {
+                if self.take(&mut page, listener, sample).is_none() {
+                    refused += 1;
+                }
             }
+            self.pages.insert(key, page);
         }
-        self.pages.insert(key, page);
         refused
     }
 

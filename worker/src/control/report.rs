@@ -1,6 +1,6 @@
 //! The worker's report: HTTP's counters and the tunnels' totals under the names that operators know.
 
-use holdfast_proto::control::{Sample, WorkerReport};
+use holdfast_proto::control::{PageReport, Sample, WorkerReport};
 
 use crate::http::Shared;
 use crate::metrics::{counter, gauge, histogram};
@@ -11,6 +11,7 @@ pub(super) fn report(shared: &Shared, request: u64) -> WorkerReport {
     let mut samples = shared.metrics.samples();
     let (tunnels_active, tunnels_protected) = shared.tunnels.active_and_protected();
     samples.push(gauge("holdfast_tunnels_active", tunnels_active));
+    let [arena, tally] = shared.tunnels.shared_pages();
     let unprotected = tunnels_active.saturating_sub(tunnels_protected);
     samples.push(gauge("holdfast_tunnels_unprotected", unprotected));
     WorkerReport {
@@ -18,17 +19,27 @@ pub(super) fn report(shared: &Shared, request: u64) -> WorkerReport {
         tunnels_protected,
         connections_active: shared.metrics.connections_active(),
         samples,
-        listener_samples: tunnel_samples(&shared.tunnels.totals()),
-        page: shared.tunnels.page(),
+        pages: vec![
+            page_report(arena, byte_samples(shared.tunnels.bytes())),
+            page_report(tally, tunnel_samples(&shared.tunnels.totals())),
+        ],
         request,
     }
+}
+
+fn page_report(page: u64, samples: Vec<Sample>) -> PageReport {
+    PageReport { page, samples }
+}
+
+fn byte_samples([inward, outward]: [u64; 2]) -> Vec<Sample> {
+    [("in", inward), ("out", outward)]
+        .map(|way| counter("holdfast_tunnels_bytes_total", &[("direction", way.0)], way.1))
+        .into()
 }
 
 fn tunnel_samples(totals: &Totals) -> Vec<Sample> {
     let mut samples = vec![
         counter("holdfast_tunnels_opened_total", &[], totals.opened),
-        counter("holdfast_tunnels_bytes_total", &[("direction", "in")], totals.bytes_in),
-        counter("holdfast_tunnels_bytes_total", &[("direction", "out")], totals.bytes_out),
         histogram(
             "holdfast_tunnels_duration_seconds",
             DURATION_BOUNDS_S.to_vec(),

@@ -245,6 +245,14 @@ impl Arena {
             .filter(|(_, cell)| cell.owner.load(Acquire) != 0)
     }
 
+    /// Peers' bytes of all tunnels that were ever in it, to backends and to clients. Never falls.
+    pub(super) fn bytes(&self) -> [u64; 2] {
+        let cells = (0..self.high_water()).filter_map(|index| self.cell(index));
+        cells
+            .map(Cell::bytes_ever)
+            .fold([0, 0], |sum, one| [sum[0].wrapping_add(one[0]), sum[1].wrapping_add(one[1])])
+    }
+
     /// Wipes a record and gives it back. The caller must be its owner, or its owner's heir. False: it was free, or
     /// somebody else has changed its owner meanwhile.
     ///

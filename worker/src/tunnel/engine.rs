@@ -5,6 +5,7 @@
 //! has let go of on the way to a successor.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -132,8 +133,8 @@ impl Engine {
     fn note(&mut self, Change { token, flags }: Change) {
         let (key, side) = split(token);
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        if tunnel.note(side, flags) && !tunnel.queued {
-            tunnel.queued = true;
+        tunnel.leg(side).note(flags);
+        if !std::mem::replace(&mut tunnel.queued, true) {
             self.ready.push_back(key);
         }
     }
@@ -165,14 +166,34 @@ impl Engine {
         if ready {
             self.ready.push_back(key);
         }
-        let Some(tunnel) = self.tunnels.get(key) else { return };
-        let watched = self
-            .poll
-            .add(tunnel.client.fd(), token(key, Side::Client))
-            .and_then(|()| self.poll.add(tunnel.backend.fd(), token(key, Side::Backend)));
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let watched = Side::BOTH.into_iter().try_for_each(|side| {
+            let leg = tunnel.leg(side);
+            let room = leg.begin_watch();
+            self.poll.add(leg.fd(), token(key, side), room)
+        });
         if let Err(error) = watched {
-            tracing::error!(%error, "a tunnel cannot be watched");
-            self.end(key, Over::orderly(Cause::Lost));
+            self.cannot_watch(key, &error);
+        }
+    }
+
+    fn cannot_watch(&mut self, key: usize, error: &io::Error) {
+        tracing::error!(%error, "a tunnel cannot be watched");
+        self.end(key, Over::orderly(Cause::Lost));
+    }
+
+    /// Has poll say when there is room again where a turn has found none.
+    fn watch_for_room(&mut self, key: usize) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let watched = Side::BOTH.into_iter().try_for_each(|side| {
+            let leg = tunnel.leg(side);
+            if leg.begin_watch_for_room() {
+                self.poll.watch_room(leg.fd(), token(key, side))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = watched {
+            self.cannot_watch(key, &error);
         }
     }
 
@@ -183,23 +204,17 @@ impl Engine {
         self.registry.turns.fetch_add(1, Ordering::Relaxed);
         self.registry.take_in_hand(self.index, Some(&tunnel.record));
         failpoint!("turn.begun");
-        let next = match tunnel.catch_up(&mut self.scratch) {
-            Err(over) => Next::End(over),
-            Ok(missed) => {
-                // Before anything moves: the record has these already, so who dies in the turn leaves them to nobody.
-                if missed != [0, 0] {
-                    self.registry.tally.count_bytes(missed);
-                }
-                let Turn { moved, next } = tunnel.turn(&mut self.scratch);
-                if moved != [0, 0] {
-                    tunnel.record.count_moved(moved, self.now_ms);
-                    self.registry.tally.count_bytes(moved);
-                }
-                next
+        let next = if let Err(over) = tunnel.catch_up(&mut self.scratch) {
+            Next::End(over)
+        } else {
+            let Turn { moved, next } = tunnel.turn(&mut self.scratch);
+            if moved != [0, 0] {
+                tunnel.record.count_moved(moved, self.now_ms);
             }
+            next
         };
         match next {
-            Next::Wait => {}
+            Next::Wait => self.watch_for_room(key),
             Next::Again => {
                 tunnel.queued = true;
                 self.ready.push_back(key);

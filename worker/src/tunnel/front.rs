@@ -162,6 +162,7 @@ impl Tunnels {
         }
         let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
         let now_ms = self.registry.clock.now_ms();
+        slot.begin_bytes();
         store(&slot.id, id);
         store(&slot.opened_unix_ms, unix_ms(facts.opened));
         store(&slot.opened_mono_ms, now_ms);
@@ -276,6 +277,11 @@ impl Tunnels {
     /// Figures of the listener's life, all its processes added up.
     pub fn totals(&self) -> Totals {
         self.registry.tally.totals()
+    }
+
+    /// Peers' bytes of the arena's life, to backends and to clients, all its processes added up.
+    pub fn bytes(&self) -> [u64; 2] {
+        self.registry.arena.bytes()
     }
 
     /// Turns given to tunnels so far: what the engine has worked, to tell a tunnel that waits from one that spins.

@@ -26,6 +26,8 @@ pub struct Leg {
     session: Option<Box<Session>>,
     readable: bool,
     writable: bool,
+    /// Poll says when it becomes writable.
+    room_watched: bool,
     /// The peer's FIN has arrived, read or not.
     hung_up: bool,
     /// Poll has reported an error.
@@ -46,6 +48,10 @@ struct Session {
 pub(super) enum Side {
     Client,
     Backend,
+}
+
+impl Side {
+    pub(super) const BOTH: [Self; 2] = [Self::Client, Self::Backend];
 }
 
 /// What a leg has for the other one.
@@ -80,6 +86,7 @@ impl Leg {
             session: None,
             readable: true,
             writable: true,
+            room_watched: false,
             hung_up: false,
             reset: false,
             urgent: false,
@@ -94,9 +101,9 @@ impl Leg {
         Self { session, ..Self::plain(fd) }
     }
 
-    /// One that was taken over: what it is ready for, epoll will say.
+    /// One that was taken over: what it has, epoll will say; whether it takes something, the first attempt.
     pub(super) fn resumed(fd: Arc<OwnedFd>) -> Self {
-        Self { readable: false, writable: false, ..Self::over(fd) }
+        Self { readable: false, ..Self::over(fd) }
     }
 
     pub(super) fn socket(&self) -> Arc<OwnedFd> {
@@ -131,6 +138,17 @@ impl Leg {
         self.readable |=
             flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI | dead);
         self.writable |= flags.intersects(EventFlags::OUT | dead);
+    }
+
+    /// Whether poll is to say when it becomes writable, as it is added to one.
+    pub(super) fn begin_watch(&mut self) -> bool {
+        self.room_watched = !self.writable;
+        self.room_watched
+    }
+
+    /// True once: it lacks room, and poll does not watch for that yet.
+    pub(super) fn begin_watch_for_room(&mut self) -> bool {
+        !self.writable && !std::mem::replace(&mut self.room_watched, true)
     }
 
     /// What the leg died of, once poll has reported an error.

@@ -65,9 +65,9 @@ impl Tunnels {
         [self.registry.arena.fd(), self.registry.tally.fd()]
     }
 
-    /// Names the tally among all of this host's; 0 if it has no name.
-    pub fn page(&self) -> u64 {
-        rustix::fs::fstat(self.registry.tally.fd()).map_or(0, |stat| stat.st_ino)
+    /// Names the arena, then the tally, among all such of this host; 0 if one has no name.
+    pub fn shared_pages(&self) -> [u64; 2] {
+        self.shared_fds().map(|fd| rustix::fs::fstat(fd).map_or(0, |stat| stat.st_ino))
     }
 
     /// The process that a generation was, as it has enrolled.

@@ -1,7 +1,8 @@
 //! One epoll instance and the eventfd that wakes it.
 //!
-//! Legs are watched edge-triggered for everything at once and for as long as they live; whoever waits remembers what
-//! it lacks. A leg is taken out explicitly: a duplicate elsewhere would keep a closed one firing.
+//! Legs are watched edge-triggered for as long as they live; whoever waits remembers what it lacks. Room to write is
+//! watched for from the first time that a leg had none: most never lack it, and each would say so when it is added. A
+//! leg is taken out explicitly: a duplicate elsewhere would keep a closed one firing.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -49,10 +50,13 @@ impl Poll {
     }
 
     /// Watches a leg. What it is ready for already is reported first.
-    pub(super) fn add(&self, leg: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let interest =
-            EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI | EventFlags::ET;
-        Ok(epoll::add(&self.epoll, leg, EventData::new_u64(token), interest)?)
+    pub(super) fn add(&self, leg: BorrowedFd<'_>, token: u64, room: bool) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, leg, EventData::new_u64(token), interest(room))?)
+    }
+
+    /// Watches a leg for room to write, too. Room that has come meanwhile is reported.
+    pub(super) fn watch_room(&self, leg: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, leg, EventData::new_u64(token), interest(true))?)
     }
 
     pub(super) fn remove(&self, leg: BorrowedFd<'_>) {
@@ -92,6 +96,12 @@ impl Poll {
         }
         Ok(woken)
     }
+}
+
+fn interest(room: bool) -> EventFlags {
+    let mut interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI | EventFlags::ET;
+    interest.set(EventFlags::OUT, room);
+    interest
 }
 
 impl Waker {

@@ -155,14 +155,9 @@ impl Record {
         }
     }
 
-    pub(super) fn count_moved(&self, [inward, outward]: [u64; 2], now_ms: u64) {
+    pub(super) fn count_moved(&self, moved: [u64; 2], now_ms: u64) {
         let cell = self.cell();
-        if inward != 0 {
-            cell.bytes_in.fetch_add(inward, Ordering::Relaxed);
-        }
-        if outward != 0 {
-            cell.bytes_out.fetch_add(outward, Ordering::Relaxed);
-        }
+        cell.add_bytes(moved);
         cell.moved_ms.store(now_ms, Ordering::Relaxed);
     }
 
@@ -220,6 +215,7 @@ impl Record {
     /// The tunnel as operators see it.
     pub(super) fn describe(&self, now_ms: u64) -> control::Tunnel {
         let (facts, cell) = (&self.facts, self.cell());
+        let [bytes_in, bytes_out] = cell.bytes();
         control::Tunnel {
             id: self.id,
             site: facts.site.to_string(),
@@ -228,8 +224,8 @@ impl Record {
             backend: self.backend(),
             client: facts.client.to_string(),
             opened_unix_ms: unix_ms(facts.opened),
-            bytes_in: cell.bytes_in.load(Ordering::Relaxed),
-            bytes_out: cell.bytes_out.load(Ordering::Relaxed),
+            bytes_in,
+            bytes_out,
             idle_ms: now_ms.saturating_sub(cell.moved_ms.load(Ordering::Relaxed)),
             trace_id: facts.trace_id.to_string(),
         }

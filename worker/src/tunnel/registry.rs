@@ -69,11 +69,12 @@ impl Registry {
         let cell = record.cell();
         if !record.is_marked(ends::COUNTED) {
             let duration = record.age(self.clock.now_ms());
+            let [bytes_in, bytes_out] = cell.bytes();
             tracing::info!(
                 tunnel = record.id,
                 cause = cause.as_str(),
-                bytes_in = cell.bytes_in.load(Ordering::Relaxed),
-                bytes_out = cell.bytes_out.load(Ordering::Relaxed),
+                bytes_in,
+                bytes_out,
                 duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
                 site = &*record.facts.site,
                 pool = &*record.facts.pool,

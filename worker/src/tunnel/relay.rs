@@ -13,13 +13,11 @@
 
 use std::sync::Arc;
 
-use holdfast_proto::{failpoint, planted};
-use rustix::event::epoll::EventFlags;
-
 use super::arena::ends;
 use super::leg::{Broken, Leg, Look, Side};
 use super::record::Record;
 use super::{Cause, Preludes};
+use holdfast_proto::{failpoint, planted};
 
 mod resume;
 
@@ -128,15 +126,12 @@ impl Tunnel {
         }
     }
 
-    /// Whether what epoll has reported is worth a turn. A tunnel that was just taken over is told of every leg that
-    /// can be written to, and has no use for it unless its first bytes are still to go.
-    pub(super) fn note(&mut self, side: Side, flags: EventFlags) -> bool {
-        let leg = match side {
+    /// One of its legs.
+    pub(super) fn leg(&mut self, side: Side) -> &mut Leg {
+        match side {
             Side::Client => &mut self.client,
             Side::Backend => &mut self.backend,
-        };
-        leg.note(flags);
-        !self.fresh || flags != EventFlags::OUT || self.owes_prelude()
+        }
     }
 
     /// Moves what can be moved, within a turn's bound. Comes after [`Tunnel::catch_up`].

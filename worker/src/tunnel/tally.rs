@@ -89,12 +89,6 @@ impl Tally {
         self.page.duration_sum_ms.fetch_add(ms, Relaxed);
     }
 
-    /// Peers' bytes, to the backend and to the client.
-    pub(super) fn count_bytes(&self, [inward, outward]: [u64; 2]) {
-        self.page.bytes_in.fetch_add(inward, Relaxed);
-        self.page.bytes_out.fetch_add(outward, Relaxed);
-    }
-
     /// Tunnels that this process has taken over.
     pub(super) fn count_handed_over(&self, handover: Handover, count: u64) {
         add_at(&self.page.handed_over, handover as usize, count);
@@ -118,8 +112,6 @@ impl Tally {
         Totals {
             opened: page.opened.load(Relaxed),
             closed: load_all(&page.closed),
-            bytes_in: page.bytes_in.load(Relaxed),
-            bytes_out: page.bytes_out.load(Relaxed),
             durations: load_all(&page.durations),
             duration_sum_s: Duration::from_millis(page.duration_sum_ms.load(Relaxed)).as_secs_f64(),
             handed_over: load_all(&page.handed_over),
@@ -171,8 +163,7 @@ mod tests {
             offset_of!(Page, zero),
             offset_of!(Page, opened),
             offset_of!(Page, closed),
-            offset_of!(Page, bytes_in),
-            offset_of!(Page, bytes_out),
+            offset_of!(Page, nothing),
             offset_of!(Page, durations),
             offset_of!(Page, duration_sum_ms),
             offset_of!(Page, zeroes),
@@ -182,7 +173,7 @@ mod tests {
             offset_of!(Page, lost),
             offset_of!(Page, rest),
         ];
-        let documented = [0, 8, 12, 16, 24, 112, 120, 128, 232, 240, 272, 288, 392, 400, 408];
+        let documented = [0, 8, 12, 16, 24, 112, 128, 232, 240, 272, 288, 392, 400, 408];
         assert_eq!(offsets, documented);
         assert_eq!(size_of::<Page>(), 4096);
     }
@@ -198,7 +189,6 @@ mod tests {
                     let tally = Tally::open(fd).unwrap();
                     for _ in 0..1000 {
                         tally.count_opened();
-                        tally.count_bytes([3, 5]);
                         tally.count_end(Cause::Idle, Duration::from_millis(1500));
                         tally.count_handed_over(Handover::Crash, 2);
                         tally.observe_pause(Duration::from_micros(700));
@@ -212,7 +202,7 @@ mod tests {
         tally.count_lost(9);
         drop(tally);
         let totals = Tally::open(fd).unwrap().totals();
-        assert_eq!((totals.opened, totals.bytes_in, totals.bytes_out), (4000, 12_000, 20_000));
+        assert_eq!(totals.opened, 4000);
         assert_eq!((totals.closed_by(Cause::Idle), totals.closed_by(Cause::Lost)), (4000, 1));
         assert_eq!((totals.durations[2], totals.durations[12]), (4000, 1));
         assert!((totals.duration_sum_s - 6000.0).abs() < 0.001, "{totals:?}");

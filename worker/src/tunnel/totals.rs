@@ -29,10 +29,6 @@ pub struct Totals {
     pub opened: u64,
     /// Tunnels ended, in the order of [`Cause::ALL`].
     pub closed: [u64; Cause::ALL.len()],
-    /// Bytes from clients to backends, live tunnels' included.
-    pub bytes_in: u64,
-    /// Bytes from backends to clients, live tunnels' included.
-    pub bytes_out: u64,
     /// Ended tunnels by duration: one count a bound of [`DURATION_BOUNDS_S`] (not cumulative), and one for the rest.
     pub durations: [u64; DURATION_BOUNDS_S.len() + 1],
     /// Sum of the durations, in seconds.

@@ -29,13 +29,15 @@
 //!  48  u64  moved_ms                                    162  u16  its port
 //!  56  u64  stop: ms << 8 | cause; no deadline: max     164  u32  its scope (IPv6)
 //!  64  u64  retire_ms; no deadline: max                 168  u32  heap: 0 inline, 1 preludes in overflow, 2 all
-//!  72  u64  bytes_in                                    172  u16 x 5  lengths of site, pool, settings, backend,
-//!  80  u64  bytes_out                                             trace id
+//!  72  u64  bytes_in   \ of all tunnels that it has    172  u16 x 5  lengths of site, pool, settings, backend,
+//!  80  u64  bytes_out  / held: never wiped                        trace id
 //!  88  u64  frozen_at_us                                182  u16  backend_port
 //!  96  u64  client_received   \                         184  u64  zero
 //! 104  u64  client_accepted    | baselines of the       192  320 bytes  inline heap: texts, then the preludes
 //! 112  u64  backend_received   | kernel's counters      512  448 bytes  kept for TLS legs
-//! 120  u64  backend_accepted  /                         960  zero
+//! 120  u64  backend_accepted  /                         960  u64  bytes_in_before   \ of tunnels before
+//!                                                       968  u64  bytes_out_before  / this one
+//!                                                       976  zero
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -48,7 +50,7 @@ use super::Towards;
 use crate::tunnel::counters::{Baseline, Bases};
 
 /// Changes with every change of the layout or of what a field means.
-pub(in crate::tunnel) const VERSION: u32 = 1;
+pub(in crate::tunnel) const VERSION: u32 = 2;
 /// "holdfast", as it reads in a dump of a little-endian machine.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"holdfast");
 /// Tunnels of a listener: more than a process has descriptors for, in practice.
@@ -117,8 +119,8 @@ pub(in crate::tunnel) struct Cell {
     pub(in crate::tunnel) moved_ms: AtomicU64,
     pub(in crate::tunnel) stop: AtomicU64,
     pub(in crate::tunnel) retire_ms: AtomicU64,
-    pub(in crate::tunnel) bytes_in: AtomicU64,
-    pub(in crate::tunnel) bytes_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
     pub(in crate::tunnel) frozen_at_us: AtomicU64,
     pub(in crate::tunnel) client_received: AtomicU64,
     pub(in crate::tunnel) client_accepted: AtomicU64,
@@ -139,7 +141,9 @@ pub(in crate::tunnel) struct Cell {
     zero: AtomicU64,
     pub(super) inline: [AtomicU8; INLINE],
     pub(in crate::tunnel) tls: [AtomicU64; 56],
-    zeroes: [AtomicU64; 8],
+    bytes_in_before: AtomicU64,
+    bytes_out_before: AtomicU64,
+    zeroes: [AtomicU64; 6],
 }
 
 // === impl Cell ===
@@ -208,7 +212,46 @@ impl Cell {
         length.load(Relaxed).into()
     }
 
-    /// Zeroes everything but the owner word.
+    /// The count of bytes begins, for a new tunnel.
+    pub(in crate::tunnel) fn begin_bytes(&self) {
+        self.bytes_in_before.store(self.bytes_in.load(Relaxed), Relaxed);
+        self.bytes_out_before.store(self.bytes_out.load(Relaxed), Relaxed);
+    }
+
+    /// Peers' bytes of its tunnel, to the backend and to the client.
+    pub(in crate::tunnel) fn bytes(&self) -> [u64; 2] {
+        let [inward, outward] = self.bytes_ever();
+        [
+            inward.wrapping_sub(self.bytes_in_before.load(Relaxed)),
+            outward.wrapping_sub(self.bytes_out_before.load(Relaxed)),
+        ]
+    }
+
+    /// Those of all tunnels that it has held. This is where they are counted, and nowhere else: a process that dies has
+    /// counted or has not, in all sums.
+    pub(super) fn bytes_ever(&self) -> [u64; 2] {
+        [self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed)]
+    }
+
+    /// Counts bytes that have gone to the backend and to the client.
+    pub(in crate::tunnel) fn add_bytes(&self, [inward, outward]: [u64; 2]) {
+        for (count, moved) in [(&self.bytes_in, inward), (&self.bytes_out, outward)] {
+            if moved != 0 {
+                count.fetch_add(moved, Relaxed);
+            }
+        }
+    }
+
+    /// Counts what of these has not been counted yet.
+    pub(in crate::tunnel) fn raise_bytes(&self, moved: [u64; 2]) {
+        let missing = [0, 1].map(|way: usize| {
+            let of = |both: [u64; 2]| both.get(way).copied().unwrap_or_default();
+            of(moved).saturating_sub(of(self.bytes()))
+        });
+        self.add_bytes(missing);
+    }
+
+    /// Zeroes everything but the owner word, and what it has counted.
     pub(super) fn wipe(&self) {
         let Self {
             owner: _,
@@ -220,8 +263,8 @@ impl Cell {
             moved_ms,
             stop,
             retire_ms,
-            bytes_in,
-            bytes_out,
+            bytes_in: _,
+            bytes_out: _,
             frozen_at_us,
             client_received,
             client_accepted,
@@ -241,6 +284,8 @@ impl Cell {
             zero,
             inline,
             tls,
+            bytes_in_before: _,
+            bytes_out_before: _,
             zeroes,
         } = self;
         let longs = [
@@ -252,8 +297,6 @@ impl Cell {
             moved_ms,
             stop,
             retire_ms,
-            bytes_in,
-            bytes_out,
             frozen_at_us,
             client_received,
             client_accepted,
@@ -295,7 +338,8 @@ mod tests {
             retire_ms 64, bytes_in 72, bytes_out 80, frozen_at_us 88, client_received 96, client_accepted 104,
             backend_received 112, backend_accepted 120, prelude_to_client 128, prelude_uncounted 132,
             prelude_to_backend 136, deaths 140, client_ip 144, client_family 160, client_port 162, client_scope 164,
-            heap 168, texts 172, backend_port 182, zero 184, inline 192, tls 512, zeroes 960,
+            heap 168, texts 172, backend_port 182, zero 184, inline 192, tls 512, bytes_in_before 960,
+            bytes_out_before 968, zeroes 976,
         );
         assert_eq!(
             (size_of::<Header>(), size_of::<Process>(), size_of::<Cell>()),
@@ -305,6 +349,6 @@ mod tests {
         assert_eq!(OVERFLOW, 16_384 + (128 << 20));
         assert_eq!(SIZE, OVERFLOW + (128 << 30));
         assert!(OVERFLOW.is_multiple_of(4096) && align_of::<Layout>() <= 4096);
-        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (1, b"holdfast"));
+        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (2, b"holdfast"));
     }
 }

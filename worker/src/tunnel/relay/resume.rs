@@ -4,7 +4,7 @@
 //! holds is discarded, a first byte that is still owed is sent, an end that was passed on stays passed on. Counters
 //! that make no sense end the tunnel; nothing is guessed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::{Cause, Direction, Flow, Over, Prelude, Record, Side, Tunnel};
 use crate::tunnel::arena::{Towards, ends};
@@ -12,37 +12,29 @@ use crate::tunnel::counters::{Progress, Snapshot, progress, state};
 use crate::tunnel::leg::Leg;
 
 impl Tunnel {
-    /// A tunnel that another process has let go of. Its counters are looked at when its first turn comes.
+    /// A tunnel that another process has let go of. Its counters are looked at when its first turn comes: at once where it
+    /// may owe somebody its first bytes, else when there is something to do.
     pub(in crate::tunnel) fn resumed(record: std::sync::Arc<Record>) -> Self {
         let [client, backend] = record.sockets().map(|socket| Leg::resumed(socket.clone()));
+        let queued = owes_prelude(&record);
         Self {
             client,
             backend,
             record,
-            queued: false,
+            queued,
             fresh: true,
             to_backend: Direction::new(Side::Backend, Vec::new(), 0),
             to_client: Direction::new(Side::Client, Vec::new(), 0),
         }
     }
 
-    /// Whether it must say something before anybody says anything to it.
-    pub(super) fn owes_prelude(&self) -> bool {
-        let cell = self.record.cell();
-        let owed = |towards, done| cell.prelude_len(towards) > 0 && !cell.has_ends(done);
-        owed(Towards::Client, ends::TO_CLIENT_PRELUDE_DONE)
-            || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
+    /// Begins the first turn of a tunnel that was taken over.
+    pub(in crate::tunnel) fn catch_up(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+        if std::mem::take(&mut self.fresh) { self.resume(scratch) } else { Ok(()) }
     }
 
-    /// Begins the first turn of a tunnel that was taken over. Answers what an earlier process has moved and did not live
-    /// to count, to the backend and to the client; the record has it counted from here on.
-    pub(in crate::tunnel) fn catch_up(&mut self, scratch: &mut [u8]) -> Result<[u64; 2], Over> {
-        if std::mem::take(&mut self.fresh) { self.resume(scratch) } else { Ok([0, 0]) }
-    }
-
-    /// Finds out how far it has come and puts the directions right. Answers the peers' bytes that nobody has counted
-    /// yet, to the backend and to the client.
-    fn resume(&mut self, scratch: &mut [u8]) -> Result<[u64; 2], Over> {
+    /// Finds out how far it has come and puts the directions right.
+    fn resume(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
         let record = self.record.clone();
         let lost = |error: &(dyn std::error::Error + 'static)| {
             tracing::error!(tunnel = record.id, error, "a tunnel cannot be carried on");
@@ -68,12 +60,10 @@ impl Tunnel {
             self.to_backend.resume(to_backend, (&self.client, &client), &record, scratch);
         let moved_out =
             self.to_client.resume(to_client, (&self.backend, &backend), &record, scratch);
-        // What the counters say is exact; what the predecessor had added up may miss its last turn.
-        let missed = |counted: &AtomicU64, moved: Option<u64>| {
-            let moved = moved.unwrap_or(0);
-            moved.saturating_sub(counted.fetch_max(moved, Ordering::Relaxed))
-        };
-        Ok([missed(&cell.bytes_in, moved_in), missed(&cell.bytes_out, moved_out)])
+        // What the counters say is exact; what the predecessor had added up may miss its last turn. Before anything
+        // moves, so that who dies in the turn leaves it to nobody.
+        cell.raise_bytes([moved_in, moved_out].map(Option::unwrap_or_default));
+        Ok(())
     }
 
     /// A reset whose error somebody has consumed: on record, or told by a connection that is closed although we never
@@ -88,6 +78,14 @@ impl Tunnel {
             leg.note_reset();
         }
     }
+}
+
+/// Whether it must say something before anybody says anything to it.
+fn owes_prelude(record: &Record) -> bool {
+    let cell = record.cell();
+    let owed = |towards, done| cell.prelude_len(towards) > 0 && !cell.has_ends(done);
+    owed(Towards::Client, ends::TO_CLIENT_PRELUDE_DONE)
+        || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
 }
 
 impl Direction {

@@ -6,8 +6,7 @@
 //!  12  u32  zero                                392  u64  pause_sum_us
 //!  16  u64  opened                              400  u64  lost
 //!  24  u64 x 11  closed, by cause               408  zero, up to 4096
-//! 112  u64  bytes_in
-//! 120  u64  bytes_out
+//! 112  u64 x 2  zero: bytes are counted in the arena
 //! 128  u64 x 13  durations, by the bounds of the totals, and the rest
 //! 232  u64  duration_sum_ms
 //! 240  u64 x 4  zero
@@ -26,8 +25,7 @@ pub(in crate::tunnel) struct Page {
     pub(in crate::tunnel) zero: AtomicU32,
     pub(in crate::tunnel) opened: AtomicU64,
     pub(in crate::tunnel) closed: [AtomicU64; Cause::ALL.len()],
-    pub(in crate::tunnel) bytes_in: AtomicU64,
-    pub(in crate::tunnel) bytes_out: AtomicU64,
+    pub(in crate::tunnel) nothing: [AtomicU64; 2],
     pub(in crate::tunnel) durations: [AtomicU64; DURATION_BOUNDS_S.len() + 1],
     pub(in crate::tunnel) duration_sum_ms: AtomicU64,
     pub(in crate::tunnel) zeroes: [AtomicU64; 4],
