@@ -149,7 +149,7 @@ fn report(messages: &[Message], events: &[(String, Instant)]) {
         ms(usual),
         ms(quantile(&mut all, 0.99))
     );
-    let mut stalls: BTreeMap<&str, (usize, Vec<Duration>)> = BTreeMap::new();
+    let mut stalls: BTreeMap<&str, (Vec<Duration>, Vec<Duration>)> = BTreeMap::new();
     for (name, at) in events {
         let mut longest: BTreeMap<usize, Duration> = BTreeMap::new();
         let around =
@@ -158,17 +158,21 @@ fn report(messages: &[Message], events: &[(String, Instant)]) {
             let longest = longest.entry(message.tunnel).or_default();
             *longest = message.late.max(*longest);
         }
-        let (count, stalls) = stalls.entry(name).or_default();
-        *count += 1;
-        stalls.extend(longest.into_values().map(|late| late.saturating_sub(usual)));
+        let mut of_event: Vec<_> =
+            longest.into_values().map(|late| late.saturating_sub(usual)).collect();
+        let (each, stalls) = stalls.entry(name).or_default();
+        each.push(quantile(&mut of_event, 0.99));
+        stalls.extend(of_event);
     }
     println!(
-        "{:10} {:>7} {:>9} {:>9} {:>9} {:>9}   ms",
+        "{:10} {:>7} {:>9} {:>9} {:>9} {:>9}   ms; p99 of each event",
         "event", "events", "stalls", "p50", "p99", "max"
     );
-    for (name, (count, mut stalls)) in stalls {
+    for (name, (each, mut stalls)) in stalls {
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|part| ms(quantile(&mut stalls, part)));
-        println!("{name:10} {count:>7} {:>9} {p50:>9.2} {p99:>9.2} {max:>9.2}", stalls.len());
+        let (events, count) = (each.len(), stalls.len());
+        let each: String = each.into_iter().map(|p99| format!(" {:.0}", ms(p99))).collect();
+        println!("{name:10} {events:>7} {count:>9} {p50:>9.2} {p99:>9.2} {max:>9.2}  {each}");
     }
 }
 
