@@ -171,8 +171,9 @@ fn report(messages: &[Message], events: &[(String, Instant)]) {
     for (name, (each, mut stalls)) in stalls {
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|part| ms(quantile(&mut stalls, part)));
         let (events, count) = (each.len(), stalls.len());
-        let each: String = each.into_iter().map(|p99| format!(" {:.0}", ms(p99))).collect();
-        println!("{name:10} {events:>7} {count:>9} {p50:>9.2} {p99:>9.2} {max:>9.2}  {each}");
+        let each: Vec<_> = each.into_iter().map(|p99| format!("{:.0}", ms(p99))).collect();
+        let each = each.join(" ");
+        println!("{name:10} {events:>7} {count:>9} {p50:>9.2} {p99:>9.2} {max:>9.2}   {each}");
     }
 }
 
