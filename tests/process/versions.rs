@@ -91,11 +91,11 @@ fn a_stop_ends_a_worker_of_another_protocol_too() {
 
 #[test]
 fn an_executable_of_another_protocol_or_arena_is_refused_and_disturbs_nobody() {
-    for (name, word) in [("protocol", "protocol 2"), ("arena", "layout 2")] {
+    for (name, word) in [("protocol", "protocol 99"), ("arena", "layout 99")] {
         let (gateway, port, wires) = wired();
         let mut tunnel = wires.open(port);
         let worker = gateway.worker_pid();
-        gateway.arm(name, "2");
+        gateway.arm(name, "99");
         let output = gateway.cli(&["upgrade", "--binary", crate::harness::HOLDFAST]);
         let told = crate::harness::words(&output);
         assert!(!output.status.success() && told.contains(word), "{told}");
@@ -112,7 +112,7 @@ fn tunnels_in_an_arena_of_another_layout_stay_with_their_worker_and_end_with_it(
     let count = Shape::ALL.len();
     gateway.protects(count as u64 + 1);
     let old = gateway.worker_pid();
-    gateway.arm("arena", "2");
+    gateway.arm("arena", "99");
     let restart = gateway.begin_cli(&["restart"]);
     eventually(Patience::USUAL, "the old one to drain", || {
         workers(&gateway)
@@ -137,7 +137,7 @@ fn tunnels_in_an_arena_of_another_layout_stay_with_their_worker_and_end_with_it(
     let [mut orphan, mut other] = <[Wire; 2]>::try_from(tunnels).ok().unwrap();
     drop(rest(&mut orphan.client));
     drop(rest(&mut orphan.backend));
-    gateway.says(&["ERROR", "tunnels were let go of", "layout", "version=1", "tunnels=1"]);
+    gateway.says(&["ERROR", "tunnels were let go of", "layout", "version=2", "tunnels=1"]);
     other.carries("still here").unwrap();
     gateway.replace_by_force();
     other.carries("still here").unwrap();
