@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
+use nix::sys::signal::SigSet;
 
 use crate::args::{Cli, Command};
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     // Before there is a second thread: where this executable takes over from another one, whatever goes wrong from here on
     // leads back to that.
     holdfast_supervisor::upgrade::arrive();
+    hear_signals();
     match execute(Cli::parse().command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::FAILURE,
@@ -63,6 +65,13 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         }
         call => admin::call(call),
     }
+}
+
+/// A mask of blocked signals is inherited, from whoever has started us and by whomever we start: without this, all of our
+/// processes might be deaf to SIGTERM. Before there is a second thread.
+fn hear_signals() {
+    // The one error is an unknown way of unblocking.
+    SigSet::all().thread_unblock().unwrap_or_default();
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use serde_json::json;
 
 use crate::harness::{
     Backend, Connection, Document, Gateway, Patience, WebSocket, alive, eventually, free_port, get,
-    scale, stays,
+    kill9, scale, stays,
 };
 
 #[test]
@@ -140,6 +140,26 @@ fn a_stopping_gateway_refuses_newcomers_and_waits_for_its_tunnels() {
     assert!(socket.echoes("still here"));
     drop(socket);
     eventually(Patience::LONG, "the supervisor to end", || gateway.has_ended().then_some(()));
+}
+
+#[test]
+fn signals_are_heard_by_every_process_whoever_has_blocked_them_before() {
+    let backend = Backend::start("one");
+    let document = Document::simple(free_port(), &[backend.address]);
+    // As some service managers, and shells that wait for a signal of their own, start their children.
+    let blocked: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    blocked.thread_block().unwrap();
+    let gateway = Gateway::start(&document);
+    let prober = gateway.prober_pid();
+    kill9(gateway.supervisor_pid());
+    gateway.start_again();
+    blocked.thread_unblock().unwrap();
+    gateway.says(&[&format!("prober[{prober}]"), "prober stops on SIGTERM"]);
+    gateway.signal(Signal::SIGHUP);
+    gateway.says(&["INFO", "has not changed since it was last read"]);
+    gateway.signal(Signal::SIGTERM);
+    eventually(Patience::LONG, "the supervisor to end", || gateway.has_ended().then_some(()));
+    assert_eq!(gateway.has_said("prober stops on SIGTERM"), 2);
 }
 
 #[test]
