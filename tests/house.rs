@@ -43,21 +43,22 @@ const WORKER_LAYERS: [&[&str]; 13] = [
     &["control"],
     &["vault"],
     &["accept"],
-    &["tls"],
     &["http"],
     &["websocket"],
     &["snapshot"],
     &["headers"],
     &["route", "pool"],
     &["gate", "tunnel", "link"],
+    &["tls"],
     &["respond"],
     &["backoff", "drain", "fault", "memory", "metrics", "access_log"],
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "worker/src/route.rs",
     "worker/src/route/",
+    "worker/src/tls/record",
     "supervisor/src/change/plan",
     "supervisor/src/backoff.rs",
     "supervisor/src/vault/books",

@@ -16,7 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::http::{self, Peer, Shared};
-use crate::tls::{self, Acceptor};
+
+mod tls;
+
+pub(crate) use tls::{Acceptor, TlsError};
 
 /// How long to leave the queue alone when there is no descriptor or memory for its next connection: it waits there,
 /// and something has to end before a new try can do better.

@@ -2,11 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+use crate::tls::bounded::Bounded;
+use crate::tls::capture::Captured;
 
 /// A connection's byte stream.
 #[derive(Debug)]
@@ -14,22 +18,32 @@ pub enum Link {
     /// TCP alone.
     Plain(TcpStream),
     /// TLS over TCP, handshake done; the session knows which side we are.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Secured>),
+}
+
+/// A TLS session with rustls, and what it takes for the session to leave it.
+#[derive(Debug)]
+pub struct Secured {
+    pub(crate) stream: TlsStream<Bounded<TcpStream>>,
+    pub(crate) captured: Arc<Captured>,
 }
 
 // === impl Link ===
 
 impl Link {
-    /// TLS with its handshake done, as either side.
-    pub fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
-        Self::Tls(Box::new(stream.into()))
+    /// TLS with its handshake done, as either side, with the secrets that the handshake has left.
+    pub(crate) fn tls(
+        stream: impl Into<TlsStream<Bounded<TcpStream>>>,
+        captured: Arc<Captured>,
+    ) -> Self {
+        Self::Tls(Box::new(Secured { stream: stream.into(), captured }))
     }
 
     /// The TCP socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(secured) => secured.stream.get_ref().0.get_ref(),
         }
     }
 }
@@ -42,7 +56,7 @@ impl AsyncRead for Link {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_read(cx, buf),
         }
     }
 }
@@ -55,7 +69,7 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_write(cx, buf),
         }
     }
 
@@ -66,28 +80,28 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Tls(secured) => secured.stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_shutdown(cx),
         }
     }
 }

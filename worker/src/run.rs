@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::accept;
+use crate::accept::{self, Acceptor, TlsError};
 use crate::backoff::Backoff;
 use crate::control::{Control, Duties};
 use crate::drain::{Drain, Order};
@@ -30,7 +30,6 @@ use crate::http::Shared;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::snapshot::Current;
-use crate::tls::{Acceptor, TlsError};
 use crate::tunnel::{self, Cause, StartError, Tunnels};
 use crate::vault::{self, Attached, Line};
 

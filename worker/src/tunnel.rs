@@ -34,7 +34,9 @@ mod poll;
 mod record;
 mod registry;
 mod relay;
+mod sessions;
 mod slot;
+mod steps;
 mod sys;
 mod tally;
 #[cfg(test)]

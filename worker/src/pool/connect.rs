@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -20,6 +20,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::{Backend, Binding};
 use crate::fault::{Fault, FaultKind};
 use crate::link::Link;
+use crate::tls::bounded::Bounded;
+use crate::tls::capture::Captured;
 
 /// Silence after which the kernel probes a peer, the pause between probes, and how many go unanswered: a vanished
 /// peer is noticed within two minutes, and middleboxes that forget after four see traffic.
@@ -136,11 +138,12 @@ async fn establish(
     let Ok(server_name) = ServerName::try_from(name.clone()) else {
         return Err(ConnectError::ServerName { backend: backend.label(), name });
     };
-    let stream = TlsConnector::from(Arc::clone(&tls.config))
-        .connect(server_name, stream)
+    let (config, captured) = Captured::client(&tls.config);
+    let stream = TlsConnector::from(config)
+        .connect(server_name, Bounded::new(stream))
         .await
         .map_err(|source| ConnectError::Tls { backend: backend.label(), source })?;
-    Ok(Link::tls(stream))
+    Ok(Link::tls(stream, captured))
 }
 
 async fn dial(backend: &Backend) -> Result<TcpStream, ConnectError> {

@@ -3,7 +3,7 @@
 //! Who may touch a tunnel stands in its record's owner word, which changes only by compare-exchange. Records never
 //! move. Nothing that stands in the arena is trusted: its writer may have died in the middle of anything.
 //!
-//! Pages of free records stay: giving one back zeroes it, and between the look that finds its four records free and
+//! Pages of free records, and of their sessions, stay: giving one back zeroes it, and between the look that finds its four records free and
 //! the hole, another process may claim one of them, whose owner word the hole would wipe. They are 128 MiB at most.
 
 use std::collections::BTreeSet;
@@ -25,12 +25,14 @@ use super::memfd::{self, Kind, Refused};
 mod heap;
 pub(super) mod layout;
 mod owner;
+pub(super) mod sessions;
 #[cfg(test)]
 mod tests;
 
 pub(super) use heap::Texts;
 pub(super) use layout::{Cell, VERSION};
 pub(super) use owner::{Owner, State, ends};
+pub(super) use sessions::SessionCell;
 
 use layout::{CAPACITY, Layout, Process, RECORD_SIZE};
 
@@ -238,6 +240,11 @@ impl Arena {
         self.map.records.get(usize::try_from(index).ok()?)
     }
 
+    /// What the sessions of a record's tunnel are.
+    pub(super) fn sessions(&self, index: u32) -> Option<&SessionCell> {
+        self.map.sessions.get(usize::try_from(index).ok()?)
+    }
+
     /// The records that are not free now.
     pub(super) fn occupied(&self) -> impl Iterator<Item = (u32, &Cell)> + '_ {
         (0..self.high_water())
@@ -270,10 +277,14 @@ impl Arena {
         }
         cell.id.store(0, Relaxed);
         fence(Release);
+        let sessions = self.sessions(index).filter(|_| cell.has_sessions());
         // Wiped later, the note that there is an overflow outlives a death in between, and the heir punches again.
-        if cell.heap.load(Relaxed) != heap::ALL_INLINE {
+        if sessions.is_some() || cell.heap.load(Relaxed) != heap::ALL_INLINE {
             self.punch_overflow(index);
         }
+        sessions.into_iter().for_each(SessionCell::wipe);
+        // The note that there are sessions outlives them.
+        fence(Release);
         cell.wipe();
         let freed = cell.swap_owner(ending, 0_u64);
         if freed {

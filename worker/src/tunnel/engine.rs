@@ -18,7 +18,7 @@ use super::arena::Owner;
 use super::leg::Side;
 use super::poll::{Change, Poll};
 use super::registry::Registry;
-use super::relay::{Next, Over, Tunnel, Turn};
+use super::relay::{Buffers, Next, Over, Tunnel, Turn};
 use super::{Cause, TunnelId};
 
 mod frozen;
@@ -67,7 +67,7 @@ struct Engine {
     freeze_from: usize,
     /// Keys of tunnels with `queued` set.
     ready: VecDeque<usize>,
-    scratch: Box<[u8]>,
+    buffers: Buffers,
     now_ms: u64,
     /// No deadline comes earlier.
     due_ms: u64,
@@ -204,10 +204,10 @@ impl Engine {
         self.registry.turns.fetch_add(1, Ordering::Relaxed);
         self.registry.take_in_hand(self.index, Some(&tunnel.record));
         failpoint!("turn.begun");
-        let next = if let Err(over) = tunnel.catch_up(&mut self.scratch) {
+        let next = if let Err(over) = tunnel.catch_up(&mut self.buffers) {
             Next::End(over)
         } else {
-            let Turn { moved, next } = tunnel.turn(&mut self.scratch);
+            let Turn { moved, next } = tunnel.turn(&mut self.buffers);
             if moved != [0, 0] {
                 tunnel.record.count_moved(moved, self.now_ms);
             }
@@ -245,6 +245,8 @@ impl Engine {
 
     fn end(&mut self, key: usize, over: Over) {
         let Some(mut tunnel) = self.unwatch(key) else { return };
+        // A last word has a number, which only the counters tell.
+        tunnel.catch_up(&mut self.buffers).ok();
         let record = Arc::clone(&tunnel.record);
         // On record first: a successor that finds it ends it the same way.
         if !self.registry.begin_end(&record, over) {
@@ -252,7 +254,7 @@ impl Engine {
             return self.registry.forget(&record);
         }
         failpoint!("end.marked");
-        tunnel.end(over, &mut self.scratch);
+        tunnel.end(over, &mut self.buffers.scratch);
         failpoint!("end.shut");
         drop(tunnel);
         self.registry.end(&record, over.cause);

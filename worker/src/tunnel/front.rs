@@ -19,11 +19,13 @@ use super::leg::Leg;
 use super::record::{NEVER, Record, unix_ms};
 use super::registry::Registry;
 use super::relay::Tunnel;
+use super::sessions;
 use super::slot::Slot;
 use super::tally::Tally;
 use super::totals::Totals;
 use super::waiting::Waiting;
 use super::{Cause, OpenError, Preludes, StartError, TunnelFacts, TunnelId, sys};
+use crate::tls::session::Departed;
 
 /// Ids of a generation; a worker that opens a million tunnels a second lives twelve days on them.
 const COUNTER_BITS: u32 = 40;
@@ -93,15 +95,17 @@ impl Tunnels {
     /// Killed before the vault has answered: nothing has been said to the client. Killed after: a successor says it.
     pub async fn open(
         &self,
-        client: Leg,
-        backend: Leg,
+        mut client: Leg,
+        mut backend: Leg,
         preludes: Preludes,
         facts: TunnelFacts,
     ) -> Result<TunnelId, OpenError> {
         for leg in [&client, &backend] {
             sys::prepare(leg.fd()).map_err(OpenError::Prepare)?;
         }
-        let record = self.write_down(&client, &backend, &preludes, facts)?;
+        let departed = [client.take_departed(), backend.take_departed()];
+        let record = self.write_down([&client, &backend], &departed, &preludes, facts)?;
+        let partials = departed.map(|departed| departed.map(|it| it.partial).unwrap_or_default());
         let id = record.id;
         let mut opening = Opening { registry: &self.registry, record: Some(record.clone()) };
         failpoint!("open.published");
@@ -119,7 +123,7 @@ impl Tunnels {
         }
         failpoint!("open.deposited");
         record.mark(ends::OPENED);
-        let mut tunnel = Tunnel::new(client, backend, preludes, record.clone());
+        let mut tunnel = Tunnel::new(client, backend, preludes, partials, record.clone());
         tunnel.queued = true;
         // Before a byte can go out: what a client has seen is counted.
         self.registry.tally.count_opened();
@@ -136,8 +140,8 @@ impl Tunnels {
     /// Claims a cell and publishes it whole: from then on a successor can make a tunnel of it.
     fn write_down(
         &self,
-        client: &Leg,
-        backend: &Leg,
+        [client, backend]: [&Leg; 2],
+        departed: &[Option<Box<Departed>>; 2],
         preludes: &Preludes,
         facts: TunnelFacts,
     ) -> Result<Arc<Record>, OpenError> {
@@ -150,12 +154,21 @@ impl Tunnels {
             slot.free();
             return Err(OpenError::Arena(error.into()));
         }
-        let plain = |leg: &Leg| !leg.is_tls() && counters::is_plain_tcp(leg.fd()).unwrap_or(false);
+        if let Err(error) = sessions::write_down(&slot, departed) {
+            slot.free();
+            return Err(OpenError::Arena(error.into()));
+        }
+        let plain =
+            |leg: &Leg| !leg.is_pinned() && counters::is_plain_tcp(leg.fd()).unwrap_or(false);
         let mut portable = self.portable && plain(client) && plain(backend);
         if portable {
             match (Snapshot::read(client.fd()), Snapshot::read(backend.fd())) {
                 (Ok(client), Ok(backend)) => {
-                    slot.set_baselines(client.baseline(), backend.baseline());
+                    let [mut client, mut backend] = [client, backend].map(|it| it.baseline());
+                    // What is in the carry slot is still to come, as if it were in the socket.
+                    client.received -= sessions::partial(departed[0].as_deref());
+                    backend.received -= sessions::partial(departed[1].as_deref());
+                    slot.set_baselines(client, backend);
                 }
                 _ => portable = false,
             }

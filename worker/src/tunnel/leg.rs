@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustls::Connection;
 
 use super::sys;
+use crate::tls::session::Departed;
 
 /// Two records: one less and bulk data costs a system call a record.
 const SEALED_AHEAD: usize = 32 * 1024;
@@ -23,7 +24,10 @@ const SEALED_AHEAD: usize = 32 * 1024;
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, as epoll tells them")]
 pub struct Leg {
     fd: Arc<OwnedFd>,
+    /// With rustls, which holds it in this process.
     session: Option<Box<Session>>,
+    /// Ours, until it is written down.
+    departed: Option<Box<Departed>>,
     readable: bool,
     writable: bool,
     /// Poll says when it becomes writable.
@@ -84,6 +88,7 @@ impl Leg {
         Self {
             fd,
             session: None,
+            departed: None,
             readable: true,
             writable: true,
             room_watched: false,
@@ -101,6 +106,16 @@ impl Leg {
         Self { session, ..Self::plain(fd) }
     }
 
+    /// A TCP connection under a TLS session that has left rustls.
+    pub(crate) fn departed(fd: OwnedFd, session: Departed) -> Self {
+        Self { departed: Some(Box::new(session)), ..Self::plain(fd) }
+    }
+
+    /// The session that has left rustls, to be written down.
+    pub(super) fn take_departed(&mut self) -> Option<Box<Departed>> {
+        self.departed.take()
+    }
+
     /// One that was taken over: what it has, epoll will say; whether it takes something, the first attempt.
     pub(super) fn resumed(fd: Arc<OwnedFd>) -> Self {
         Self { readable: false, ..Self::over(fd) }
@@ -110,8 +125,8 @@ impl Leg {
         Arc::clone(&self.fd)
     }
 
-    /// Whether TLS runs over it.
-    pub(super) fn is_tls(&self) -> bool {
+    /// Whether rustls has its session: then it cannot leave this process.
+    pub(super) fn is_pinned(&self) -> bool {
         self.session.is_some()
     }
 
@@ -160,7 +175,7 @@ impl Leg {
     /// Shows the next bytes from the peer.
     pub(super) fn look<'a>(&'a mut self, scratch: &'a mut [u8]) -> Result<Look<'a>, Broken> {
         if self.session.is_some() {
-            return self.look_tls();
+            return self.look_tls(scratch);
         }
         if !self.readable {
             return Ok(Look::Dry);
@@ -182,7 +197,7 @@ impl Leg {
         }
     }
 
-    fn look_tls(&mut self) -> Result<Look<'_>, Broken> {
+    fn look_tls<'a>(&mut self, scratch: &'a mut [u8]) -> Result<Look<'a>, Broken> {
         loop {
             let Some(session) = self.session.as_mut() else { return Ok(Look::Dry) };
             match session.tls.reader().fill_buf() {
@@ -208,7 +223,21 @@ impl Leg {
         }
         // Asked for anew: a borrow taken inside the loop would outlive it.
         let session = self.session.as_mut().ok_or(Broken::Protocol)?;
-        Ok(Look::Data(session.tls.reader().into_first_chunk().unwrap_or_default()))
+        let opened = session.tls.reader().into_first_chunk().unwrap_or_default();
+        let count = opened.len().min(scratch.len());
+        let shown = scratch.get_mut(..count).unwrap_or_default();
+        shown.copy_from_slice(opened.get(..count).unwrap_or_default());
+        Ok(Look::Data(shown))
+    }
+
+    /// What `look` has shown is not taken in this turn: more may come before it is.
+    pub(super) fn forget_look(&mut self) {
+        self.peeked_all = None;
+    }
+
+    /// Shows the first bytes once more, whatever epoll has said. Answers how many there are.
+    pub(super) fn peek_again(&self, into: &mut [u8]) -> usize {
+        if into.is_empty() { 0 } else { sys::peek(self.fd.as_fd(), into).unwrap_or(0) }
     }
 
     /// Takes the first `count` bytes of what `look` has shown; the other leg has them.

@@ -16,13 +16,20 @@ use std::sync::Arc;
 use super::arena::ends;
 use super::leg::{Broken, Leg, Look, Side};
 use super::record::Record;
+use super::steps::Steps;
 use super::{Cause, Preludes};
+use crate::tls::record::{close_notify, fatal_alert};
 use holdfast_proto::{failpoint, planted};
 
 mod resume;
+mod way;
+
+pub(super) use way::Buffers;
+
+use way::{Way, protocols};
 
 /// What one direction may move before the other tunnels of the thread get their turn.
-const TURN: u64 = 256 * 1024;
+pub(super) const TURN: u64 = 256 * 1024;
 
 /// A tunnel as its thread runs it. Kept small: there are many, and nearly all are idle.
 #[derive(Debug)]
@@ -34,8 +41,8 @@ pub(super) struct Tunnel {
     pub(super) queued: bool,
     /// Taken over, and how far its directions have come is not known yet.
     fresh: bool,
-    to_backend: Direction,
-    to_client: Direction,
+    to_backend: Way,
+    to_client: Way,
 }
 
 #[derive(Debug)]
@@ -47,9 +54,10 @@ struct Direction {
     done: bool,
 }
 
+/// The source says that no more comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct End {
-    truncated: bool,
+pub(super) struct End {
+    pub(super) truncated: bool,
 }
 
 #[derive(Debug)]
@@ -94,15 +102,21 @@ enum Manner {
     Broken(Side, Broken),
 }
 
+/// What a turn has done for one direction.
 #[derive(Debug, Default)]
-struct Flow {
-    moved: u64,
-    more: bool,
-    broken: Option<(Role, Broken)>,
+pub(super) struct Flow {
+    /// Peers' bytes.
+    pub(super) moved: u64,
+    /// What it has cost, in bytes; where that is not the same.
+    pub(super) spent: u64,
+    /// The turn's bound came first.
+    pub(super) more: bool,
+    broken: Option<(Part, Broken)>,
 }
 
+/// Which of a direction's legs.
 #[derive(Debug)]
-enum Role {
+pub(super) enum Part {
     Source,
     Target,
 }
@@ -110,20 +124,34 @@ enum Role {
 // === impl Tunnel ===
 
 impl Tunnel {
-    pub(super) fn new(client: Leg, backend: Leg, preludes: Preludes, record: Arc<Record>) -> Self {
+    pub(super) fn new(
+        client: Leg,
+        backend: Leg,
+        preludes: Preludes,
+        partials: [Vec<u8>; 2],
+        record: Arc<Record>,
+    ) -> Self {
         let Preludes { head, to_client, to_backend } = preludes;
         let uncounted = head.len();
         let mut towards_client = head;
         towards_client.extend_from_slice(&to_client);
-        Self {
-            client,
-            backend,
-            record,
-            queued: false,
-            fresh: false,
-            to_backend: Direction::new(Side::Backend, to_backend, 0),
-            to_client: Direction::new(Side::Client, towards_client, uncounted),
-        }
+        let (to_backend, to_client) = if let Some([inward, outward]) = protocols(&record) {
+            let [from_client, from_backend] = partials;
+            let steps = |towards, protocols, prelude, partial| {
+                let steps = Steps::new(towards, protocols, &record, prelude, partial);
+                Way::Records(Box::new(steps))
+            };
+            (
+                steps(Side::Backend, inward, to_backend, from_client),
+                steps(Side::Client, outward, towards_client, from_backend),
+            )
+        } else {
+            (
+                Way::Bytes(Direction::new(Side::Backend, to_backend, 0)),
+                Way::Bytes(Direction::new(Side::Client, towards_client, uncounted)),
+            )
+        };
+        Self { client, backend, record, queued: false, fresh: false, to_backend, to_client }
     }
 
     /// One of its legs.
@@ -135,22 +163,24 @@ impl Tunnel {
     }
 
     /// Moves what can be moved, within a turn's bound. Comes after [`Tunnel::catch_up`].
-    pub(super) fn turn(&mut self, scratch: &mut [u8]) -> Turn {
+    pub(super) fn turn(&mut self, buffers: &mut Buffers) -> Turn {
         self.note_resets();
-        let inward =
-            self.to_backend.pump(&mut self.client, &mut self.backend, &self.record, scratch);
+        let asked = [self.to_client.asked(), self.to_backend.asked()];
+        let Self { client, backend, record, to_backend, to_client, .. } = self;
+        let inward = to_backend.pump(client, backend, record, buffers, asked[0]);
         // A call that reports a reset consumes it, and a further look would take it for an end: so none is made.
-        let outward = if inward.broken.is_some() {
-            Flow::default()
-        } else {
-            self.to_client.pump(&mut self.backend, &mut self.client, &self.record, scratch)
-        };
+        let mut outward = Flow::default();
+        if inward.broken.is_none() {
+            outward = to_client.pump(backend, client, record, buffers, to_backend.asked());
+            // The other direction answers it.
+            outward.more |= to_client.asked() != asked[0];
+        }
         let moved = [inward.moved, outward.moved];
 
         let next = if let Some((side, broken)) = self.find_break(&inward, &outward) {
             self.record.mark(reset_mark(side));
             Next::End(self.break_up(side, broken))
-        } else if self.to_backend.done && self.to_client.done {
+        } else if self.to_backend.is_done() && self.to_client.is_done() {
             Next::End(Over::orderly(self.record.first_end().unwrap_or(Cause::Lost)))
         } else if inward.more || outward.more {
             Next::Again
@@ -162,17 +192,21 @@ impl Tunnel {
 
     /// Ends both legs as `over` says.
     pub(super) fn end(&mut self, over: Over, scratch: &mut [u8]) {
+        let Self { client, backend, record, to_backend, to_client, .. } = self;
         match over.manner {
             Manner::Orderly => {
-                self.client.hang_up(scratch);
-                self.backend.hang_up(scratch);
+                to_client.last_word(client, record, close_notify());
+                to_backend.last_word(backend, record, close_notify());
+                client.hang_up(scratch);
+                backend.hang_up(scratch);
             }
             Manner::Broken(side, broken) => {
-                let (broke, other) = match side {
-                    Side::Client => (&mut self.client, &self.backend),
-                    Side::Backend => (&mut self.backend, &self.client),
+                let (broke, other, from, towards) = match side {
+                    Side::Client => (client, backend, &*to_backend, &*to_client),
+                    Side::Backend => (backend, client, &*to_client, &*to_backend),
                 };
                 if broken == Broken::Protocol {
+                    towards.last_word(broke, record, fatal_alert(from.complaint()));
                     broke.reproach();
                 } else {
                     broke.abort();
@@ -185,10 +219,10 @@ impl Tunnel {
     /// What went wrong, on either leg, seen by a call or by poll.
     fn find_break(&mut self, inward: &Flow, outward: &Flow) -> Option<(Side, Broken)> {
         let seen = match (&inward.broken, &outward.broken) {
-            (Some((Role::Source, broken)), _) | (None, Some((Role::Target, broken))) => {
+            (Some((Part::Source, broken)), _) | (None, Some((Part::Target, broken))) => {
                 Some((Side::Client, *broken))
             }
-            (Some((Role::Target, broken)), _) | (None, Some((Role::Source, broken))) => {
+            (Some((Part::Target, broken)), _) | (None, Some((Part::Source, broken))) => {
                 Some((Side::Backend, *broken))
             }
             (None, None) => None,
@@ -253,20 +287,6 @@ impl Direction {
         Self { towards, prelude, source_end: None, done: false }
     }
 
-    fn pump(
-        &mut self,
-        source: &mut Leg,
-        target: &mut Leg,
-        record: &Record,
-        scratch: &mut [u8],
-    ) -> Flow {
-        let mut flow = Flow::default();
-        if let Err(broken) = self.advance(source, target, record, scratch, &mut flow) {
-            flow.broken = Some(broken);
-        }
-        flow
-    }
-
     fn advance(
         &mut self,
         source: &mut Leg,
@@ -274,9 +294,9 @@ impl Direction {
         record: &Record,
         scratch: &mut [u8],
         flow: &mut Flow,
-    ) -> Result<(), (Role, Broken)> {
-        let at_source = |broken| (Role::Source, broken);
-        let at_target = |broken| (Role::Target, broken);
+    ) -> Result<(), (Part, Broken)> {
+        let at_source = |broken| (Part::Source, broken);
+        let at_target = |broken| (Part::Target, broken);
         if self.done || !self.send_prelude(target, record, flow).map_err(at_target)? {
             return Ok(());
         }

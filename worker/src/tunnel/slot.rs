@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::arena::{Arena, ArenaError, Cell, Texts, Towards};
+use super::arena::{Arena, ArenaError, Cell, SessionCell, Texts, Towards};
 
 /// A record that exists, and the arena that it is in.
 #[derive(Debug, Clone)]
@@ -48,6 +48,31 @@ impl Slot {
     /// Gives back what the preludes took, once nobody needs them.
     pub(super) fn drop_preludes(&self) {
         self.arena.drop_preludes(self.index);
+    }
+
+    /// What its tunnel's sessions are.
+    pub(super) fn sessions(&self) -> &SessionCell {
+        self.arena.sessions(self.index).expect("a slot is made for a record that exists")
+    }
+
+    /// Writes into a direction's carry slot, `from` bytes behind its beginning.
+    pub(super) fn write_carry(
+        &self,
+        towards: Towards,
+        from: usize,
+        bytes: &[u8],
+    ) -> Result<(), ArenaError> {
+        self.arena.write_carry(self.index, towards, from, bytes)
+    }
+
+    /// Gives the memory of a direction's carry slot back.
+    pub(super) fn drop_carry(&self, towards: Towards) {
+        self.arena.drop_carry(self.index, towards);
+    }
+
+    /// The first bytes of a direction's carry slot.
+    pub(super) fn read_carry(&self, towards: Towards, count: usize) -> Vec<u8> {
+        self.arena.read_carry(self.index, towards, count)
     }
 
     /// Gives the record back.

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use rustls::Connection;
 use thiserror::Error;
-use tokio_rustls::TlsStream;
+use tokio::net::TcpStream;
 
 use crate::gate::{Gate, GateHandle};
 use crate::link::Link;
+use crate::tls::session::{self, Stayed};
 use crate::tunnel::{Leg, OpenError, Preludes, TunnelFacts, TunnelId, Tunnels};
+
+/// How long a peer may take to read what rustls has still to say to it: a few hundred bytes, mostly none.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// Why two upgraded connections did not become a tunnel. The client has not heard the 101.
 #[derive(Debug, Error)]
@@ -34,6 +37,9 @@ pub enum BeginError {
     /// A socket could not be taken from the runtime.
     #[error("a socket could not be taken over")]
     Socket(#[source] io::Error),
+    /// A TLS session did not leave rustls, and was lost over it.
+    #[error("a TLS session could not be taken over")]
+    Session(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The engine did not take the tunnel.
     #[error("the tunnel could not be opened")]
     Open(#[source] OpenError),
@@ -60,42 +66,45 @@ pub async fn begin(
         tokio::time::timeout(limit, both).await.map_err(|_| BeginError::Slow(limit))?
     }
     .map_err(BeginError::Upgrade)?;
-    let (client, head, from_client) = take_client(client)?;
-    let (backend, from_backend) = take_backend(backend)?;
+    let both = futures_util::future::try_join(take_client(client), take_backend(backend));
+    let both = tokio::time::timeout(LEAVING, both).await.map_err(|_| BeginError::Slow(LEAVING))?;
+    let ((client, head, from_client), (backend, from_backend)) = both?;
     let preludes = Preludes { head, to_client: from_backend, to_backend: from_client };
     tunnels.open(client, backend, preludes, facts).await.map_err(BeginError::Open)
 }
 
-fn take_client(upgraded: Upgraded) -> Result<(Leg, Vec<u8>, Vec<u8>), BeginError> {
+async fn take_client(upgraded: Upgraded) -> Result<(Leg, Vec<u8>, Vec<u8>), BeginError> {
     let parts =
         upgraded.downcast::<TokioIo<Gate>>().map_err(|_| BeginError::Foreign("client's"))?;
     let (link, head) = parts.io.into_inner().into_parts();
-    Ok((leg(link)?, head, parts.read_buf.to_vec()))
+    let mut early = parts.read_buf.to_vec();
+    Ok((leg(link, &mut early).await?, head, early))
 }
 
-fn take_backend(upgraded: Upgraded) -> Result<(Leg, Vec<u8>), BeginError> {
+async fn take_backend(upgraded: Upgraded) -> Result<(Leg, Vec<u8>), BeginError> {
     let parts =
         upgraded.downcast::<TokioIo<Link>>().map_err(|_| BeginError::Foreign("backend's"))?;
-    Ok((leg(parts.io.into_inner())?, parts.read_buf.to_vec()))
+    let mut early = parts.read_buf.to_vec();
+    Ok((leg(parts.io.into_inner(), &mut early).await?, early))
 }
 
-fn leg(link: Link) -> Result<Leg, BeginError> {
-    let (stream, session) = match link {
-        Link::Plain(stream) => (stream, None),
-        Link::Tls(stream) => match *stream {
-            TlsStream::Client(stream) => {
-                let (stream, session) = stream.into_inner();
-                (stream, Some(Connection::Client(session)))
-            }
-            TlsStream::Server(stream) => {
-                let (stream, session) = stream.into_inner();
-                (stream, Some(Connection::Server(session)))
-            }
-        },
+/// The leg of a connection; `early` gets what rustls had opened behind what hyper has read.
+async fn leg(link: Link, early: &mut Vec<u8>) -> Result<Leg, BeginError> {
+    let socket = |stream: TcpStream| stream.into_std().map_err(BeginError::Socket);
+    let secured = match link {
+        Link::Plain(stream) => return Ok(Leg::plain(socket(stream)?.into())),
+        Link::Tls(secured) => secured,
     };
-    let socket = stream.into_std().map_err(BeginError::Socket)?.into();
-    Ok(match session {
-        Some(session) => Leg::tls(socket, session),
-        None => Leg::plain(socket),
-    })
+    match session::leave(secured.stream, &secured.captured).await {
+        Ok(left) => {
+            early.extend_from_slice(&left.early);
+            Ok(Leg::departed(socket(left.socket)?.into(), left.departed))
+        }
+        Err(Stayed::Pinned { connection, socket: stream, why }) => {
+            let why: &dyn std::error::Error = &why;
+            tracing::debug!(why, "a TLS session stays with this process: its tunnel is pinned");
+            Ok(Leg::tls(socket(stream)?.into(), *connection))
+        }
+        Err(Stayed::Lost(loss)) => Err(BeginError::Session(loss.into())),
+    }
 }

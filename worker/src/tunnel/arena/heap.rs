@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::layout::{Cell, INLINE, OVERFLOW, OVERFLOW_EACH, OVERFLOW_HEAP};
-use super::{Arena, ArenaError, Towards};
+use super::{Arena, ArenaError, Towards, ends};
 use crate::tunnel::TunnelFacts;
 use crate::tunnel::memfd;
 
@@ -17,6 +17,8 @@ const PRELUDES_OVER: u32 = 1;
 const ALL_OVER: u32 = 2;
 
 const PAGE: u64 = 4096;
+/// A carry slot: several times the longest record.
+const CARRY: usize = 64 << 10;
 
 /// The texts of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +117,15 @@ impl Arena {
         self.read_bytes(index, place, length)
     }
 
-    /// Gives the preludes' memory back, once nobody will read them again. Their lengths and the texts stay.
+    /// Gives the preludes' memory back, once nobody will read either of them again. Their lengths and the texts stay.
     pub(in crate::tunnel) fn drop_preludes(&self, index: u32) {
         let Some(cell) = self.cell(index) else { return };
+        let owed = |towards, done| cell.prelude_len(towards) > 0 && !cell.has_ends(done);
+        if owed(Towards::Client, ends::TO_CLIENT_PRELUDE_DONE)
+            || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
+        {
+            return;
+        }
         let kept = match cell.heap.load(Relaxed) {
             ALL_INLINE => return,
             PRELUDES_OVER => 0,
@@ -137,6 +145,40 @@ impl Arena {
         if let Err(error) = memfd::punch(&self.fd, overflow_of(index), OVERFLOW_EACH) {
             tracing::warn!(%error, "the memory of a tunnel's overflow was not given back");
         }
+    }
+
+    /// Writes into a direction's carry slot.
+    pub(in crate::tunnel) fn write_carry(
+        &self,
+        index: u32,
+        towards: Towards,
+        from: usize,
+        bytes: &[u8],
+    ) -> Result<(), ArenaError> {
+        let too_long = || ArenaError::TooLong { bytes: from.saturating_add(bytes.len()) };
+        let end = from.checked_add(bytes.len()).filter(|end| *end <= CARRY).ok_or_else(too_long)?;
+        let at = carry_of(index, towards) + (end - bytes.len()) as u64;
+        Ok(memfd::write_at(&self.fd, bytes, at)?)
+    }
+
+    /// Gives a carry slot's memory back.
+    pub(in crate::tunnel) fn drop_carry(&self, index: u32, towards: Towards) {
+        if let Err(error) = memfd::punch(&self.fd, carry_of(index, towards), CARRY as u64) {
+            tracing::warn!(%error, "the memory of a carry slot was not given back");
+        }
+    }
+
+    /// The first bytes of a direction's carry slot; fewer where there are not so many.
+    pub(in crate::tunnel) fn read_carry(
+        &self,
+        index: u32,
+        towards: Towards,
+        count: usize,
+    ) -> Vec<u8> {
+        let mut bytes = vec![0; count.min(CARRY)];
+        let read = memfd::read_at(&self.fd, &mut bytes, carry_of(index, towards));
+        bytes.truncate(read.unwrap_or_default());
+        bytes
     }
 
     fn write_bytes(
@@ -218,6 +260,14 @@ fn preludes_at(heap: u32, texts: usize) -> Place {
         PRELUDES_OVER => Place::Over(0),
         _ => Place::Over(texts),
     }
+}
+
+fn carry_of(index: u32, towards: Towards) -> u64 {
+    let second = match towards {
+        Towards::Client => CARRY,
+        Towards::Backend => 0,
+    };
+    overflow_of(index) + (OVERFLOW_HEAP + second) as u64
 }
 
 fn overflow_of(index: u32) -> u64 {

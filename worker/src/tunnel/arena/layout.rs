@@ -8,7 +8,8 @@
 //! the file
 //!       0  header        4 KiB
 //!    4096  processes     64 of 192 bytes
-//!   16384  records       131,072 of 1,024 bytes
+//!   16384  records       131,072 of 576 bytes
+//! 75513856  sessions     131,072 of 1,024 bytes, one a record (`sessions`)
 //!     ...  overflow      1 MiB a record (sparse, never mapped): 896 KiB heap, then 128 KiB for carry slots
 //!
 //! header                             process
@@ -32,12 +33,11 @@
 //!  72  u64  bytes_in   \ of all tunnels that it has    172  u16 x 5  lengths of site, pool, settings, backend,
 //!  80  u64  bytes_out  / held: never wiped                        trace id
 //!  88  u64  frozen_at_us                                182  u16  backend_port
-//!  96  u64  client_received   \                         184  u64  zero
+//!  96  u64  client_received   \                         184  u8 x 2  protocols of the legs; 0 plain
 //! 104  u64  client_accepted    | baselines of the       192  320 bytes  inline heap: texts, then the preludes
-//! 112  u64  backend_received   | kernel's counters      512  448 bytes  kept for TLS legs
-//! 120  u64  backend_accepted  /                         960  u64  bytes_in_before   \ of tunnels before
-//!                                                       968  u64  bytes_out_before  / this one
-//!                                                       976  zero
+//! 112  u64  backend_received   | kernel's counters      512  u64  bytes_in_before   \ of tunnels before
+//! 120  u64  backend_accepted  /                         520  u64  bytes_out_before  / this one
+//!                                                       528  zero
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -47,10 +47,12 @@ use std::sync::atomic::{
 };
 
 use super::Towards;
+use super::sessions::SessionCell;
+use crate::tls::keys::Protocol;
 use crate::tunnel::counters::{Baseline, Bases};
 
 /// Changes with every change of the layout or of what a field means.
-pub(in crate::tunnel) const VERSION: u32 = 2;
+pub(in crate::tunnel) const VERSION: u32 = 3;
 /// "holdfast", as it reads in a dump of a little-endian machine.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"holdfast");
 /// Tunnels of a listener: more than a process has descriptors for, in practice.
@@ -69,8 +71,8 @@ pub(super) const OVERFLOW_EACH: u64 = 1 << 20;
 pub(super) const OVERFLOW_HEAP: usize = 896 << 10;
 /// One record.
 pub(super) const RECORD_SIZE: u32 = {
-    assert!(size_of::<Cell>() == 1024, "the layout says so");
-    1024
+    assert!(size_of::<Cell>() == 576, "the layout says so");
+    576
 };
 /// The whole file.
 pub(super) const SIZE: u64 = OVERFLOW + CAPACITY as u64 * OVERFLOW_EACH;
@@ -81,6 +83,7 @@ pub(in crate::tunnel) struct Layout {
     pub(super) header: Header,
     pub(super) processes: [Process; PROCESSES],
     pub(super) records: [Cell; CAPACITY as usize],
+    pub(super) sessions: [SessionCell; CAPACITY as usize],
 }
 
 #[repr(C)]
@@ -138,9 +141,10 @@ pub(in crate::tunnel) struct Cell {
     /// Lengths of site, pool, settings, backend, trace id.
     pub(super) texts: [AtomicU16; 5],
     pub(in crate::tunnel) backend_port: AtomicU16,
-    zero: AtomicU64,
+    /// Of the client's leg and the backend's, as [`Protocol::code`].
+    protocols: [AtomicU8; 2],
+    zero: [AtomicU8; 6],
     pub(super) inline: [AtomicU8; INLINE],
-    pub(in crate::tunnel) tls: [AtomicU64; 56],
     bytes_in_before: AtomicU64,
     bytes_out_before: AtomicU64,
     zeroes: [AtomicU64; 6],
@@ -251,6 +255,29 @@ impl Cell {
         self.add_bytes(missing);
     }
 
+    /// Before the tunnel is published.
+    pub(in crate::tunnel) fn set_protocols(&self, of: [Option<Protocol>; 2]) {
+        for (cell, protocol) in self.protocols.iter().zip(of) {
+            cell.store(protocol.map_or(0, Protocol::code), Relaxed);
+        }
+    }
+
+    /// The protocols of the client's leg and the backend's. None: the leg is plain, or nothing that we know.
+    pub(in crate::tunnel) fn protocols(&self) -> [Option<Protocol>; 2] {
+        self.protocols.each_ref().map(|code| Protocol::from_code(code.load(Relaxed)))
+    }
+
+    /// False: a leg has a session, and we do not know its protocol.
+    pub(in crate::tunnel) fn knows_protocols(&self) -> bool {
+        let known = |code: u8| code == 0 || Protocol::from_code(code).is_some();
+        self.protocols.iter().all(|code| known(code.load(Relaxed)))
+    }
+
+    /// Whether it has sessions. To look at these themselves would take memory for every plain tunnel.
+    pub(super) fn has_sessions(&self) -> bool {
+        self.protocols.iter().any(|code| code.load(Relaxed) != 0)
+    }
+
     /// Zeroes everything but the owner word, and what it has counted.
     pub(super) fn wipe(&self) {
         let Self {
@@ -281,9 +308,9 @@ impl Cell {
             heap,
             texts,
             backend_port,
+            protocols,
             zero,
             inline,
-            tls,
             bytes_in_before: _,
             bytes_out_before: _,
             zeroes,
@@ -302,9 +329,8 @@ impl Cell {
             client_accepted,
             backend_received,
             backend_accepted,
-            zero,
         ];
-        longs.into_iter().chain(tls).chain(zeroes).for_each(|long| long.store(0, Relaxed));
+        longs.into_iter().chain(zeroes).for_each(|long| long.store(0, Relaxed));
         for word in
             [prelude_to_client, prelude_uncounted, prelude_to_backend, deaths, client_scope, heap]
         {
@@ -312,7 +338,12 @@ impl Cell {
         }
         let shorts = [client_family, client_port, backend_port];
         shorts.into_iter().chain(texts).for_each(|short| short.store(0, Relaxed));
-        client_ip.iter().chain(inline).for_each(|byte| byte.store(0, Relaxed));
+        client_ip
+            .iter()
+            .chain(protocols)
+            .chain(zero)
+            .chain(inline)
+            .for_each(|byte| byte.store(0, Relaxed));
     }
 }
 
@@ -330,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_as_documented() {
-        assert_offsets!(Layout: header 0, processes 4096, records 16384);
+        assert_offsets!(Layout: header 0, processes 4096, records 16384, sessions 75_513_856);
         assert_offsets!(Header: magic 0, version 8, record_size 12, capacity 16, high_water 20, zero 24);
         assert_offsets!(Process: generation 0, ready 8, start_time 16, pid 24, zero 28, hands 32, zeroes 160);
         assert_offsets!(Cell:
@@ -338,17 +369,17 @@ mod tests {
             retire_ms 64, bytes_in 72, bytes_out 80, frozen_at_us 88, client_received 96, client_accepted 104,
             backend_received 112, backend_accepted 120, prelude_to_client 128, prelude_uncounted 132,
             prelude_to_backend 136, deaths 140, client_ip 144, client_family 160, client_port 162, client_scope 164,
-            heap 168, texts 172, backend_port 182, zero 184, inline 192, tls 512, bytes_in_before 960,
-            bytes_out_before 968, zeroes 976,
+            heap 168, texts 172, backend_port 182, protocols 184, zero 186, inline 192, bytes_in_before 512,
+            bytes_out_before 520, zeroes 528,
         );
         assert_eq!(
             (size_of::<Header>(), size_of::<Process>(), size_of::<Cell>()),
-            (4096, 192, 1024)
+            (4096, 192, 576)
         );
         assert_eq!((PROCESSES, HANDS, CAPACITY, INLINE), (64, 32, 131_072, 320));
-        assert_eq!(OVERFLOW, 16_384 + (128 << 20));
+        assert_eq!(OVERFLOW, 75_513_856 + (128 << 20));
         assert_eq!(SIZE, OVERFLOW + (128 << 30));
         assert!(OVERFLOW.is_multiple_of(4096) && align_of::<Layout>() <= 4096);
-        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (2, b"holdfast"));
+        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (3, b"holdfast"));
     }
 }

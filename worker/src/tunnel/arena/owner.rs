@@ -59,6 +59,10 @@ pub(in crate::tunnel) mod ends {
     pub(in crate::tunnel) const OPENED: u64 = 1 << 12;
     /// It ends by resets, not by FINs.
     pub(in crate::tunnel) const ABRUPT: u64 = 1 << 13;
+    /// The client's `close_notify` has been seen: what still comes from it is ignored.
+    pub(in crate::tunnel) const CLIENT_CLOSED: u64 = 1 << 14;
+    /// The same of the backend.
+    pub(in crate::tunnel) const BACKEND_CLOSED: u64 = 1 << 15;
 
     pub(super) const CAUSE_SHIFT: u32 = 56;
 }

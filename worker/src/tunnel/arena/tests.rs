@@ -16,7 +16,7 @@ mod claims;
 mod death;
 mod heaps;
 
-const RECORDS: u64 = size_of::<Layout>() as u64 - CAPACITY as u64 * RECORD_SIZE as u64;
+const RECORDS: u64 = std::mem::offset_of!(Layout, records) as u64;
 
 /// As another process would have it.
 fn second(arena: &Arena) -> Arena {
@@ -27,7 +27,7 @@ fn second(arena: &Arena) -> Arena {
 fn bytes_of(arena: &Arena, index: u32) -> Vec<u8> {
     let mut bytes = vec![0; RECORD_SIZE as usize];
     memfd::read_at(&arena.fd, &mut bytes, RECORDS + u64::from(index * RECORD_SIZE)).unwrap();
-    bytes.drain(960..976);
+    bytes.drain(512..528);
     bytes.drain(72..88);
     bytes.split_off(8)
 }

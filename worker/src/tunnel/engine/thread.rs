@@ -14,6 +14,7 @@ use slab::Slab;
 use super::{Engine, Order, SCRATCH, Signals};
 use crate::tunnel::poll::{Poll, Waker};
 use crate::tunnel::registry::Registry;
+use crate::tunnel::relay::Buffers;
 
 /// Orders on their way to a thread. A thread takes them between two rounds, within milliseconds; when so many wait
 /// it is stuck, and refusing is better than hiding it.
@@ -49,7 +50,7 @@ impl Thread {
             frozen: super::Frozen::default(),
             freeze_from: 0,
             ready: VecDeque::new(),
-            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            buffers: Buffers::new(SCRATCH),
             now_ms: 0,
             due_ms: u64::MAX,
         };

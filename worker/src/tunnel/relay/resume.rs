@@ -6,35 +6,50 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Cause, Direction, Flow, Over, Prelude, Record, Side, Tunnel};
+use super::{
+    Buffers, Cause, Direction, Flow, Over, Prelude, Record, Side, Steps, Tunnel, Way, protocols,
+};
+use crate::tls::keys::Protocol;
 use crate::tunnel::arena::{Towards, ends};
 use crate::tunnel::counters::{Progress, Snapshot, progress, state};
 use crate::tunnel::leg::Leg;
+use crate::tunnel::steps::Io;
+
+type Error = Box<dyn std::error::Error>;
+
+/// A leg's session is of a protocol that this version does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("its TLS session is of a protocol that is not known here")]
+struct UnknownProtocol;
 
 impl Tunnel {
     /// A tunnel that another process has let go of. Its counters are looked at when its first turn comes: at once where it
     /// may owe somebody its first bytes, else when there is something to do.
     pub(in crate::tunnel) fn resumed(record: std::sync::Arc<Record>) -> Self {
         let [client, backend] = record.sockets().map(|socket| Leg::resumed(socket.clone()));
-        let queued = owes_prelude(&record);
+        // An end that an earlier process has seen may no longer show in the socket.
+        let queued = owes_prelude(&record)
+            || record.is_marked(ends::CLIENT_CLOSED)
+            || record.is_marked(ends::BACKEND_CLOSED);
         Self {
             client,
             backend,
             record,
             queued,
             fresh: true,
-            to_backend: Direction::new(Side::Backend, Vec::new(), 0),
-            to_client: Direction::new(Side::Client, Vec::new(), 0),
+            // What they really are, and how far they have come, its first turn finds out.
+            to_backend: Way::Bytes(Direction::new(Side::Backend, Vec::new(), 0)),
+            to_client: Way::Bytes(Direction::new(Side::Client, Vec::new(), 0)),
         }
     }
 
     /// Begins the first turn of a tunnel that was taken over.
-    pub(in crate::tunnel) fn catch_up(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
-        if std::mem::take(&mut self.fresh) { self.resume(scratch) } else { Ok(()) }
+    pub(in crate::tunnel) fn catch_up(&mut self, buffers: &mut Buffers) -> Result<(), Over> {
+        if std::mem::take(&mut self.fresh) { self.resume(buffers) } else { Ok(()) }
     }
 
     /// Finds out how far it has come and puts the directions right.
-    fn resume(&mut self, scratch: &mut [u8]) -> Result<(), Over> {
+    fn resume(&mut self, buffers: &mut Buffers) -> Result<(), Over> {
         let record = self.record.clone();
         let lost = |error: &(dyn std::error::Error + 'static)| {
             tracing::error!(tunnel = record.id, error, "a tunnel cannot be carried on");
@@ -49,21 +64,61 @@ impl Tunnel {
         if let Some((side, broken)) = self.find_break(&Flow::default(), &Flow::default()) {
             return Err(self.break_up(side, broken));
         }
-        let cell = record.cell();
-        let come = |source, target, towards| {
-            progress(source, target, cell.bases(towards), cell.prelude_len(towards), false)
-                .map_err(|error| lost(&error))
+        if !record.cell().knows_protocols() {
+            return Err(lost(&UnknownProtocol));
+        }
+        let moved = match protocols(&record) {
+            Some(protocols) => self.resume_steps(protocols, [&client, &backend], buffers),
+            None => self.resume_bytes([&client, &backend], &mut buffers.scratch),
         };
-        let to_backend = come(&client, &backend, Towards::Backend)?;
-        let to_client = come(&backend, &client, Towards::Client)?;
-        let moved_in =
-            self.to_backend.resume(to_backend, (&self.client, &client), &record, scratch);
-        let moved_out =
-            self.to_client.resume(to_client, (&self.backend, &backend), &record, scratch);
+        let moved = moved.map_err(|error| lost(&*error))?;
         // What the counters say is exact; what the predecessor had added up may miss its last turn. Before anything
         // moves, so that who dies in the turn leaves it to nobody.
-        cell.raise_bytes([moved_in, moved_out].map(Option::unwrap_or_default));
+        record.cell().raise_bytes(moved);
         Ok(())
+    }
+
+    /// Answers how many of the peers' bytes have gone to the backend and to the client.
+    fn resume_bytes(
+        &mut self,
+        [client, backend]: [&Snapshot; 2],
+        scratch: &mut [u8],
+    ) -> Result<[u64; 2], Error> {
+        let cell = self.record.cell();
+        let come = |source, target, towards| {
+            progress(source, target, cell.bases(towards), cell.prelude_len(towards), false)
+        };
+        let inward = come(client, backend, Towards::Backend)?;
+        let outward = come(backend, client, Towards::Client)?;
+        let mut to_backend = Direction::new(Side::Backend, Vec::new(), 0);
+        let mut to_client = Direction::new(Side::Client, Vec::new(), 0);
+        let moved = [
+            to_backend.resume(inward, (&self.client, client), &self.record, scratch),
+            to_client.resume(outward, (&self.backend, backend), &self.record, scratch),
+        ];
+        self.to_backend = Way::Bytes(to_backend);
+        self.to_client = Way::Bytes(to_client);
+        Ok(moved.map(Option::unwrap_or_default))
+    }
+
+    /// The same, where a leg runs TLS.
+    fn resume_steps(
+        &mut self,
+        [inward, outward]: [[Option<Protocol>; 2]; 2],
+        [client, backend]: [&Snapshot; 2],
+        buffers: &mut Buffers,
+    ) -> Result<[u64; 2], Error> {
+        let Self { client: client_leg, backend: backend_leg, record, .. } = self;
+        let Buffers { scratch, out } = buffers;
+        // Wishes for a key update are looked at in a turn.
+        let mut io = Io { source: client_leg, target: backend_leg, record, scratch, out, asked: 0 };
+        let to_backend = Steps::resume(Side::Backend, inward, [client, backend], &mut io)?;
+        std::mem::swap(&mut io.source, &mut io.target);
+        let to_client = Steps::resume(Side::Client, outward, [backend, client], &mut io)?;
+        let moved = [to_backend.moved(), to_client.moved()];
+        self.to_backend = Way::Records(Box::new(to_backend));
+        self.to_client = Way::Records(Box::new(to_client));
+        Ok(moved)
     }
 
     /// A reset whose error somebody has consumed: on record, or told by a connection that is closed although we never

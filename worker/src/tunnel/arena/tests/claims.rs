@@ -14,7 +14,7 @@ fn quarrel(arena: &Arena, generation: u64, seed: u64, rounds: usize, taken: &[At
             assert_eq!(cell.owner(), Some(Owner::opening(generation)));
             assert!(bytes_of(arena, index).iter().all(|byte| *byte == 0), "{index} is not clean");
             cell.id.store(u64::from(index) << 32 | generation, Relaxed);
-            cell.tls[55].store(u64::MAX, Relaxed);
+            cell.frozen_at_us.store(u64::MAX, Relaxed);
             let owned = Owner::owned(generation);
             assert!(cell.swap_owner(Owner::opening(generation), owned));
             assert!(!cell.swap_owner(Owner::opening(generation), owned));

@@ -35,6 +35,7 @@ proptest! {
         let arena = Arena::create().unwrap();
         arena.cell(index).unwrap().owner.store(Owner::opening(1).word(), Relaxed);
         arena.map.header.high_water.store(index + 1, Relaxed);
+        arena.cell(index).unwrap().wipe();
         let before = memory(&arena);
         let texts = texts(words.each_ref().map(String::as_str));
         let (head, to_client) = (noise(seed, lengths.0), noise(seed + 1, lengths.1));
@@ -52,6 +53,16 @@ proptest! {
         let fits = words + lengths.0 + lengths.1 + lengths.2 <= INLINE;
         prop_assert_eq!(memory(&arena) == before, fits, "overflow only where it is needed");
 
+        // Each is there until both are through.
+        let both = memory(&arena);
+        cell.set_ends(ends::TO_BACKEND_PRELUDE_DONE);
+        other.drop_preludes(index);
+        if lengths.0 + lengths.1 > 0 {
+            prop_assert_eq!(memory(&arena), both);
+            let left = other.read_prelude(index, Towards::Client);
+            prop_assert!(left == [noise(seed, lengths.0), noise(seed + 1, lengths.1)].concat());
+        }
+        cell.set_ends(ends::TO_CLIENT_PRELUDE_DONE);
         other.drop_preludes(index);
         prop_assert_eq!(&arena.read_texts(index), &texts);
         let kept = if words <= INLINE { 0 } else { words as u64 + 4096 };
