@@ -18,6 +18,7 @@ mod loss;
 mod ports;
 mod proc;
 mod scrape;
+mod shroud;
 mod survival;
 mod talker;
 mod tools;
@@ -45,10 +46,11 @@ pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,
 };
 pub(crate) use scrape::watch_counters;
+pub(crate) use shroud::Manner;
 pub(crate) use talker::Talker;
 pub(crate) use tools::{script, tools};
 pub(crate) use traffic::{Shape, Traffic};
-pub(crate) use wire::{Wire, Wires, finish, reset, rest};
+pub(crate) use wire::{Sealed, Wire, Wires, finish, reset, rest};
 
 /// The executable under test.
 pub(crate) const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");

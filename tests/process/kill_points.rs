@@ -14,6 +14,7 @@ use crate::harness::{
 use crate::survive::{traffic, wired};
 
 mod failpoints;
+mod sealed;
 mod stuck;
 
 /// Clients that come and go at once.
@@ -23,22 +24,23 @@ const COMERS: usize = 3;
 struct Stage {
     gateway: Gateway,
     traffic: Traffic,
+    tunnels: usize,
     over: Arc<AtomicBool>,
     comers: Vec<JoinHandle<usize>>,
     kills: usize,
 }
 
 impl Stage {
-    fn begin() -> Self {
-        let (gateway, port, wires) = wired();
-        let traffic = traffic(&wires, port, 2);
+    /// `each` tunnels of every shape stay all the time.
+    fn begin(each: usize, (gateway, port, wires): (Gateway, u16, Wires)) -> Self {
+        let traffic = traffic(&wires, port, each);
         let (over, wires) = (Arc::new(AtomicBool::new(false)), Arc::new(wires));
         let comers = (0..COMERS).map(|_| {
             let (over, wires) = (Arc::clone(&over), Arc::clone(&wires));
             thread::spawn(move || come_and_go(&wires, port, &over))
         });
         let comers = comers.collect();
-        Self { gateway, traffic, over, comers, kills: 0 }
+        Self { gateway, traffic, tunnels: each * Shape::ALL.len(), over, comers, kills: 0 }
     }
 
     /// Kills whoever comes to `step` for the `skip + 1`st time; `drive` makes somebody come.
@@ -61,7 +63,7 @@ impl Stage {
         let deaths = self.gateway.has_said("worker died");
         assert!(deaths >= self.kills, "{deaths} of {}", self.kills);
         self.gateway.says(&["INFO", "resumed tunnels of a process that is gone"]);
-        self.gateway.holds_exactly(2 * Shape::ALL.len());
+        self.gateway.holds_exactly(self.tunnels);
         self.traffic.finish();
         self.gateway.holds_exactly(0);
         self.gateway.has_lost_none();
@@ -102,7 +104,10 @@ fn end_by_reset(first: TcpStream, mut second: TcpStream) {
 
 /// Each of these steps, at its first pass and at some later one.
 fn kill_at_each(steps: &[&str], skips: &[u32], drive: impl Fn(&Gateway)) {
-    let mut stage = Stage::begin();
+    kill_at_each_of(Stage::begin(2, wired()), steps, skips, drive);
+}
+
+fn kill_at_each_of(mut stage: Stage, steps: &[&str], skips: &[u32], drive: impl Fn(&Gateway)) {
     for _ in 0..scale("HOLDFAST_TEST_ROUNDS", 1) {
         for step in steps {
             for skip in skips {

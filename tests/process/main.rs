@@ -29,6 +29,7 @@ mod people;
 mod reborn;
 mod reload;
 mod routing;
+mod sealed;
 mod shortage;
 mod survive;
 mod tls;

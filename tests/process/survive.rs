@@ -3,14 +3,22 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Document, Gateway, Patience, Shape, Traffic, WebSocket, Wire, Wires, alive, eventually, finish,
-    free_port, kill9, limit_descriptors, pause, reset, rest, resume, scale, stays,
+    Document, Gateway, Manner, Patience, Sealed, Shape, Traffic, Wire, Wires, alive, directory,
+    eventually, finish, free_port, kill9, limit_descriptors, pause, reset, rest, resume, scale,
+    stays,
 };
 
 /// A gateway in front of a backend whose connections the test holds.
 pub(crate) fn wired() -> (Gateway, u16, Wires) {
     let (wires, port) = (Wires::start(), free_port());
     (Gateway::start(&Document::wired(port, &wires)), port, wires)
+}
+
+/// The same with TLS.
+pub(crate) fn wired_with(sealed: Sealed, manner: Manner) -> (Gateway, u16, Wires) {
+    let directory = directory();
+    let (wires, port) = (Wires::start_sealed(directory.path(), sealed, manner), free_port());
+    (Gateway::start_in(directory, &Document::wired(port, &wires)), port, wires)
 }
 
 /// Each of them carries bytes both ways.
@@ -28,11 +36,14 @@ pub(crate) fn traffic(wires: &Wires, port: u16, each: usize) -> Traffic {
 
 /// Checked streams of every shape, while `replace` puts one worker in the place of another. Nothing else arrives than
 /// what was sent, and that is what the gateway says of them, each once, and of all together.
-fn streams_go_on(replace: fn(&Gateway) -> u32) {
-    let (gateway, port, wires) = wired();
-    let count = 3 * Shape::ALL.len();
-    let traffic = traffic(&wires, port, 3);
-    let times = scale("HOLDFAST_TEST_KILLS", 12);
+pub(crate) fn streams_go_on(
+    (gateway, port, wires): (Gateway, u16, Wires),
+    each: usize,
+    times: u32,
+    replace: impl Fn(&Gateway) -> u32,
+) {
+    let count = each * Shape::ALL.len();
+    let traffic = traffic(&wires, port, each);
     for _ in 0..times {
         traffic.moves(300_000);
         replace(&gateway);
@@ -73,12 +84,12 @@ fn a_killed_worker_drops_no_tunnel() {
 
 #[test]
 pub(crate) fn no_byte_is_lost_or_doubled_when_workers_are_killed() {
-    streams_go_on(Gateway::replace_by_force);
+    streams_go_on(wired(), 3, scale("HOLDFAST_TEST_KILLS", 12), Gateway::replace_by_force);
 }
 
 #[test]
 pub(crate) fn no_byte_is_lost_or_doubled_when_workers_are_restarted() {
-    streams_go_on(Gateway::replace_in_order);
+    streams_go_on(wired(), 3, scale("HOLDFAST_TEST_KILLS", 12), Gateway::replace_in_order);
 }
 
 #[test]
@@ -140,7 +151,7 @@ fn clients_that_arrive_during_restarts_get_their_tunnels() {
 }
 
 /// A tunnel whose worker is dead, while no other can be started.
-fn orphaned(gateway: &Gateway, port: u16, wires: &Wires) -> Wire {
+pub(crate) fn orphaned(gateway: &Gateway, port: u16, wires: &Wires) -> Wire {
     let mut tunnel = wires.open(port);
     tunnel.carries("before").unwrap();
     let worker = gateway.worker_pid();
@@ -152,7 +163,10 @@ fn orphaned(gateway: &Gateway, port: u16, wires: &Wires) -> Wire {
 
 #[test]
 fn an_end_while_no_worker_lives_is_passed_on_by_the_next() {
-    let (gateway, port, wires) = wired();
+    ends_are_passed_on(wired());
+}
+
+pub(crate) fn ends_are_passed_on((gateway, port, wires): (Gateway, u16, Wires)) {
     for client_first in [true, false] {
         let [ending, mut other] = orphaned(&gateway, port, &wires).ends(client_first);
         std::io::Write::write_all(&mut &ending, b"last words").unwrap();
@@ -170,7 +184,10 @@ fn an_end_while_no_worker_lives_is_passed_on_by_the_next() {
 
 #[test]
 fn a_reset_while_no_worker_lives_is_passed_on_by_the_next() {
-    let (gateway, port, wires) = wired();
+    resets_are_passed_on(wired());
+}
+
+pub(crate) fn resets_are_passed_on((gateway, port, wires): (Gateway, u16, Wires)) {
     for client_first in [true, false] {
         let [ending, mut other] = orphaned(&gateway, port, &wires).ends(client_first);
         reset(ending);
@@ -183,7 +200,10 @@ fn a_reset_while_no_worker_lives_is_passed_on_by_the_next() {
 
 #[test]
 fn a_half_closed_tunnel_goes_on_through_kills_and_restarts() {
-    let (gateway, port, wires) = wired();
+    half_closed_tunnels_go_on(wired());
+}
+
+pub(crate) fn half_closed_tunnels_go_on((gateway, port, wires): (Gateway, u16, Wires)) {
     for client_first in [true, false] {
         let [ended, mut other] = wires.open(port).ends(client_first);
         finish(&ended);
@@ -257,7 +277,10 @@ fn silence_is_counted_through_restarts() {
 
 #[test]
 fn a_tunnel_that_has_moved_can_be_closed() {
-    let (gateway, port, wires) = wired();
+    moved_tunnels_can_be_closed(wired());
+}
+
+pub(crate) fn moved_tunnels_can_be_closed((gateway, port, wires): (Gateway, u16, Wires)) {
     for replace in [Gateway::replace_in_order, Gateway::replace_by_force] {
         let mut tunnel = wires.open(port);
         replace(&gateway);
@@ -283,7 +306,10 @@ fn closing_a_tunnel_closes_no_other_listeners() {
 
 #[test]
 fn a_stop_ends_tunnels_that_have_moved_at_its_deadline() {
-    let (gateway, port, wires) = wired();
+    a_stop_ends_moved_tunnels(wired());
+}
+
+pub(crate) fn a_stop_ends_moved_tunnels((gateway, port, wires): (Gateway, u16, Wires)) {
     let mut tunnel = wires.open(port);
     gateway.replace_in_order();
     gateway.replace_by_force();
@@ -371,29 +397,4 @@ fn what_was_not_protected_when_its_worker_was_killed_is_counted_as_lost() {
     });
     gateway.says(&["ERROR", "it was not protected when its process died", "cause=\"lost\""]);
     gateway.holds_exactly(0);
-}
-
-#[test]
-fn tls_tunnels_drain_where_they_are_while_plain_ones_move() {
-    let (directory, wires, plain, secure) =
-        (crate::harness::directory(), Wires::start(), free_port(), free_port());
-    let certificate = crate::harness::Certificate::make(directory.path(), "secure", "web.test");
-    let backend = crate::harness::Backend::start("one");
-    let document = Document::wired(plain, &wires).pool("echo", &[backend.address]);
-    let document = document.tls_site("secure", secure, &certificate, "echo");
-    let gateway = Gateway::start_in(directory, &document);
-    let mut pinned = WebSocket::open_tls(secure, "/echo", &certificate);
-    let mut tunnel = wires.open(plain);
-    let old = gateway.worker_pids();
-    gateway.must(&["restart"]);
-    eventually(Patience::USUAL, "one predecessor to leave", || {
-        (old.iter().filter(|pid| alive(**pid)).count() == 1).then_some(())
-    });
-    assert!(pinned.echoes("still here"));
-    tunnel.carries("still here").unwrap();
-    drop(pinned);
-    eventually(Patience::USUAL, "the other one to leave", || {
-        (!old.iter().any(|pid| alive(*pid))).then_some(())
-    });
-    gateway.has_lost_none();
 }

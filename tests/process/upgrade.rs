@@ -31,7 +31,7 @@ fn one_gateway() -> (Gateway, u16, Backend) {
 }
 
 /// An executable of another version (as long as the present one) beside the gateway's configuration.
-fn executable(gateway: &Gateway, version: &str) -> PathBuf {
+pub(crate) fn executable(gateway: &Gateway, version: &str) -> PathBuf {
     let asked = Command::new(HOLDFAST).arg("--version").output().unwrap();
     let asked = String::from_utf8(asked.stdout).unwrap();
     let now = asked.trim().strip_prefix("holdfast ").unwrap();
@@ -49,7 +49,7 @@ fn executable(gateway: &Gateway, version: &str) -> PathBuf {
     path
 }
 
-fn upgrade_to(gateway: &Gateway, binary: &Path) -> Value {
+pub(crate) fn upgrade_to(gateway: &Gateway, binary: &Path) -> Value {
     let said = gateway.must(&["upgrade", "--json", "--binary", binary.to_str().unwrap()]);
     serde_json::from_str(&said).unwrap()
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 const PROCESSES: u64 = 4096;
 const PROCESS: u64 = 192;
 const RECORDS: u64 = 16384;
-const RECORD: u64 = 1024;
+const RECORD: u64 = 576;
 
 /// What the arenas of a process hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

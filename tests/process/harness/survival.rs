@@ -16,14 +16,23 @@ use super::wire::Wires;
 const LEFT: Duration = Duration::from_secs(20);
 
 impl Document {
-    /// [`Document::simple`] in front of `wires`, without a limit on silence.
+    /// [`Document::simple`] in front of `wires`, without a limit on silence; with TLS where they have it.
     pub(crate) fn wired(port: u16, wires: &Wires) -> Self {
-        Self::simple(port, &[wires.address]).set(
-            "backendHttpSettingsCollection",
-            "chat",
-            "requestTimeout",
-            3600,
-        )
+        let document = Self::new().pool("chat", &[wires.address]);
+        let document = match &wires.certificate {
+            Some(certificate) => document.tls_site("web", port, certificate, "chat"),
+            None => document.site("web", port, "chat"),
+        };
+        let settings = "backendHttpSettingsCollection";
+        let document = document.set(settings, "chat", "requestTimeout", 3600);
+        if !wires.is_sealed() {
+            return document;
+        }
+        document
+            .set(settings, "chat", "protocol", "Https")
+            .set(settings, "chat", "validateCertChainAndExpiry", false)
+            .set(settings, "chat", "validateSNI", false)
+            .set("probes", "chat", "protocol", "Https")
     }
 }
 

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::certs::Certificate;
 use super::client::upgrade_request;
 use super::eventually::{Patience, eventually};
+use super::shroud::{Manner, Shroud};
 
 /// What a backend says along with its 101.
 pub(crate) const FROM_BACKEND: &[u8] = b"early from the backend;";
@@ -29,6 +32,19 @@ pub(crate) struct Wires {
     pub(crate) address: SocketAddr,
     upgraded: Upgraded,
     next: Mutex<u32>,
+    /// What the gateway shows its clients, if they have TLS.
+    pub(crate) certificate: Option<Certificate>,
+    manner: Manner,
+    client: Option<Shroud>,
+    backend: Option<Shroud>,
+}
+
+/// Which legs of a tunnel have TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    Client,
+    Backend,
+    Both,
 }
 
 /// One tunnel.
@@ -40,17 +56,53 @@ pub(crate) struct Wire {
 impl Wires {
     /// Starts it on 127.0.0.1; its threads end with the test's process.
     pub(crate) fn start() -> Self {
+        Self::start_with(None, None, Manner::default())
+    }
+
+    /// The same with TLS towards the gateway, which those who hold a [`Wire`] do not notice.
+    pub(crate) fn start_sealed(directory: &Path, sealed: Sealed, manner: Manner) -> Self {
+        let certificate = Certificate::make(directory, "wires", "localhost");
+        let backend = Shroud::of_server(&certificate, manner);
+        let backend = Some(backend).filter(|_| sealed != Sealed::Client);
+        Self::start_with(Some(certificate).filter(|_| sealed != Sealed::Backend), backend, manner)
+    }
+
+    fn start_with(
+        certificate: Option<Certificate>,
+        backend: Option<Shroud>,
+        manner: Manner,
+    ) -> Self {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let upgraded = Upgraded::default();
-        let table = Arc::clone(&upgraded);
+        let (table, shroud) = (Arc::clone(&upgraded), backend.clone());
         thread::spawn(move || {
             for stream in socket.incoming().flatten() {
+                let stream = shrouded(shroud.as_ref(), stream, manner).unwrap();
                 let table = Arc::clone(&table);
                 thread::spawn(move || drop(serve(&stream, &table)));
             }
         });
-        Self { address, upgraded, next: Mutex::new(0) }
+        let client = certificate.as_ref().map(|it| Shroud::of_client(it, manner));
+        let next = Mutex::new(0);
+        Self { address, upgraded, next, certificate, manner, client, backend }
+    }
+
+    /// Whether the gateway reaches it by https.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.backend.is_some()
+    }
+
+    /// A client's session, for a test that has every record in its own hands.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn client_session(&self) -> rustls::Connection {
+        self.client.as_ref().unwrap().session()
+    }
+
+    /// The backend's end of a tunnel that was opened by somebody else.
+    pub(crate) fn backend_of(&self, path: &str) -> TcpStream {
+        let upgraded = || self.upgraded.lock().unwrap().remove(path);
+        eventually(Patience::USUAL, "the backend's end", upgraded)
     }
 
     /// Opens a tunnel through the gateway.
@@ -62,7 +114,8 @@ impl Wires {
     /// connection ended without a byte.
     pub(crate) fn try_open(&self, port: u16, early: bool) -> io::Result<Option<Wire>> {
         let path = self.next_path(early);
-        let mut client = TcpStream::connect(("127.0.0.1", port))?;
+        let client = TcpStream::connect(("127.0.0.1", port))?;
+        let mut client = shrouded(self.client.as_ref(), client, self.manner)?;
         client.set_read_timeout(Some(SILENCE))?;
         client.set_nodelay(true)?;
         let mut request = upgrade_request(&path, "localhost").into_bytes();
@@ -80,8 +133,7 @@ impl Wires {
             }
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
-        let upgraded = || self.upgraded.lock().unwrap().remove(&path);
-        let mut backend = eventually(Patience::USUAL, "the backend's end", upgraded);
+        let mut backend = self.backend_of(&path);
         if early {
             assert_eq!(read_exact(&mut client, FROM_BACKEND.len())?, FROM_BACKEND);
             assert_eq!(read_exact(&mut backend, FROM_CLIENT.len())?, FROM_CLIENT);
@@ -134,6 +186,13 @@ pub(crate) fn rest(stream: &mut TcpStream) -> (Vec<u8>, bool) {
         Ok(_) => (heard, false),
         Err(error) if error.kind() == ErrorKind::ConnectionReset => (heard, true),
         Err(error) => panic!("{error} after {} bytes", heard.len()),
+    }
+}
+
+fn shrouded(shroud: Option<&Shroud>, stream: TcpStream, manner: Manner) -> io::Result<TcpStream> {
+    match shroud {
+        Some(shroud) => shroud.around(stream, manner),
+        None => Ok(stream),
     }
 }
 
