@@ -227,6 +227,11 @@ mod tests {
         let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
         let mut next = || ProcessId::of(lines.next().unwrap().unwrap().parse().unwrap()).unwrap();
         let (first, second) = (next(), next());
+        // Until then it is a shell, which waits for its children.
+        let name = || fs::read_to_string(format!("/proc/{}/comm", parent.id())).unwrap();
+        while name() != "sleep\n" {
+            tokio::task::yield_now().await;
+        }
         assert!(runs(first) && ending(first).is_none());
 
         let kill = rustix::process::Signal::KILL;
