@@ -3,6 +3,7 @@
 //! Thin: each method turns a message into a call and back; the only makers of `tonic::Status` are in here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_proto::admin::admin_server::AdminServer;
 use holdfast_proto::control::Hello;
@@ -95,4 +96,9 @@ fn identify(
         supervisor.children.note_stranger(pid, stranger);
         Status::permission_denied(stranger.to_string())
     })
+}
+
+/// Zero means "no deadline" on the wire; a deadline of now is one millisecond away.
+fn deadline_ms(deadline: Option<Duration>) -> u64 {
+    deadline.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1))
 }

@@ -24,6 +24,7 @@ mod adopt;
 mod arena;
 mod counters;
 mod engine;
+mod flow;
 mod front;
 mod leg;
 mod let_go;

@@ -50,8 +50,7 @@ async fn ask_to_drain(worker: &Worker, why: &str, directives: &Directives) {
         let wanted = intent.borrow_and_update().clone();
         if let Intent::Drain { tunnel_deadline, .. } = wanted {
             let reason = why.to_owned();
-            let drain =
-                Drain { tunnel_deadline_ms: super::worker::deadline_ms(tunnel_deadline), reason };
+            let drain = Drain { tunnel_deadline_ms: super::deadline_ms(tunnel_deadline), reason };
             let kind = Some(worker_directive::Kind::Drain(drain));
             if directives.send(Ok(WorkerDirective { kind })).await.is_err() {
                 return;

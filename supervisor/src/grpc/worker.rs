@@ -1,7 +1,6 @@
 //! A worker's session: health, then snapshot, then intent down, in that order; what it says up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::Stream;
 use holdfast_proto::control::worker_control_server::WorkerControl;
@@ -142,15 +141,10 @@ fn directive(intent: Intent) -> Option<worker_directive::Kind> {
         Intent::Stand => None,
         Intent::Serve => Some(worker_directive::Kind::Serve(StartServing {})),
         Intent::Drain { tunnel_deadline, reason } => {
-            let tunnel_deadline_ms = deadline_ms(tunnel_deadline);
+            let tunnel_deadline_ms = super::deadline_ms(tunnel_deadline);
             Some(worker_directive::Kind::Drain(Drain { tunnel_deadline_ms, reason }))
         }
     }
-}
-
-/// Zero means "no deadline" on the wire; a deadline of now is one millisecond away.
-pub(super) fn deadline_ms(deadline: Option<Duration>) -> u64 {
-    deadline.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
 async fn listen(supervisor: &Supervisor, worker: &Worker, mut events: Streaming<WorkerEvent>) {

@@ -14,22 +14,21 @@
 use std::sync::Arc;
 
 use super::arena::ends;
-use super::leg::{Broken, Leg, Look, Side};
+use super::flow::{Flow, Part};
+use super::leg::{Broken, Leg, Side};
 use super::record::Record;
 use super::steps::Steps;
 use super::{Cause, Preludes};
 use crate::tls::record::{close_notify, fatal_alert};
-use holdfast_proto::{failpoint, planted};
 
+mod direction;
 mod resume;
 mod way;
 
 pub(super) use way::Buffers;
 
+use direction::Direction;
 use way::{Way, protocols};
-
-/// What one direction may move before the other tunnels of the thread get their turn.
-pub(super) const TURN: u64 = 256 * 1024;
 
 /// A tunnel as its thread runs it. Kept small: there are many, and nearly all are idle.
 #[derive(Debug)]
@@ -43,29 +42,6 @@ pub(super) struct Tunnel {
     fresh: bool,
     to_backend: Way,
     to_client: Way,
-}
-
-#[derive(Debug)]
-struct Direction {
-    /// Where its bytes go.
-    towards: Side,
-    prelude: Option<Box<Prelude>>,
-    source_end: Option<End>,
-    done: bool,
-}
-
-/// The source says that no more comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
-    pub(super) truncated: bool,
-}
-
-#[derive(Debug)]
-struct Prelude {
-    bytes: Vec<u8>,
-    sent: usize,
-    /// Bytes at the front that are not the peers': the 101.
-    uncounted: usize,
 }
 
 /// What a turn has done.
@@ -100,25 +76,6 @@ enum Manner {
     Orderly,
     /// One leg broke, so the other one is reset.
     Broken(Side, Broken),
-}
-
-/// What a turn has done for one direction.
-#[derive(Debug, Default)]
-pub(super) struct Flow {
-    /// Peers' bytes.
-    pub(super) moved: u64,
-    /// What it has cost, in bytes; where that is not the same.
-    pub(super) spent: u64,
-    /// The turn's bound came first.
-    pub(super) more: bool,
-    broken: Option<(Part, Broken)>,
-}
-
-/// Which of a direction's legs.
-#[derive(Debug)]
-pub(super) enum Part {
-    Source,
-    Target,
 }
 
 // === impl Tunnel ===
@@ -276,116 +233,5 @@ impl Over {
 
     pub(super) fn is_orderly(self) -> bool {
         self.manner == Manner::Orderly
-    }
-}
-
-// === impl Direction ===
-
-impl Direction {
-    fn new(towards: Side, bytes: Vec<u8>, uncounted: usize) -> Self {
-        let prelude = (!bytes.is_empty()).then(|| Box::new(Prelude { bytes, sent: 0, uncounted }));
-        Self { towards, prelude, source_end: None, done: false }
-    }
-
-    fn advance(
-        &mut self,
-        source: &mut Leg,
-        target: &mut Leg,
-        record: &Record,
-        scratch: &mut [u8],
-        flow: &mut Flow,
-    ) -> Result<(), (Part, Broken)> {
-        let at_source = |broken| (Part::Source, broken);
-        let at_target = |broken| (Part::Target, broken);
-        if self.done || !self.send_prelude(target, record, flow).map_err(at_target)? {
-            return Ok(());
-        }
-        while self.source_end.is_none() {
-            if flow.moved >= TURN {
-                flow.more = true;
-                return Ok(());
-            }
-            if !target.takes().map_err(at_target)? {
-                return Ok(());
-            }
-            let moved = match source.look(scratch).map_err(at_source)? {
-                Look::Data(bytes) => {
-                    failpoint!("relay.peeked");
-                    let moved = target.put(bytes).map_err(at_target)?;
-                    if planted!("send-twice") {
-                        target.put(bytes).map_err(at_target)?;
-                    }
-                    failpoint!("relay.sent");
-                    moved
-                }
-                Look::Dry => return Ok(()),
-                Look::End { truncated } => {
-                    self.source_end = Some(End { truncated });
-                    record.note_end(self.source(), truncated);
-                    failpoint!("relay.end_seen");
-                    break;
-                }
-            };
-            source.take(moved, scratch).map_err(at_source)?;
-            failpoint!("relay.discarded");
-            flow.moved += moved as u64;
-        }
-        if let Some(end) = self.source_end {
-            record.mark(self.fin_mark());
-            failpoint!("relay.fin_marked");
-            self.done = target.finish(end.truncated).map_err(at_target)?;
-            failpoint!("relay.fin_sent");
-        }
-        Ok(())
-    }
-
-    fn source(&self) -> Side {
-        match self.towards {
-            Side::Client => Side::Backend,
-            Side::Backend => Side::Client,
-        }
-    }
-
-    fn fin_mark(&self) -> u64 {
-        match self.towards {
-            Side::Client => ends::CLIENT_FIN_SENT,
-            Side::Backend => ends::BACKEND_FIN_SENT,
-        }
-    }
-
-    fn prelude_mark(&self) -> u64 {
-        match self.towards {
-            Side::Client => ends::TO_CLIENT_PRELUDE_DONE,
-            Side::Backend => ends::TO_BACKEND_PRELUDE_DONE,
-        }
-    }
-
-    /// True: there is none, or none any more.
-    fn send_prelude(
-        &mut self,
-        target: &mut Leg,
-        record: &Record,
-        flow: &mut Flow,
-    ) -> Result<bool, Broken> {
-        while let Some(prelude) = self.prelude.as_mut() {
-            let rest = prelude.bytes.get(prelude.sent..).unwrap_or_default();
-            if rest.is_empty() {
-                self.prelude = None;
-                record.mark(self.prelude_mark());
-                record.slot.drop_preludes();
-                break;
-            }
-            failpoint!("prelude.before");
-            let sent = target.put(rest)?;
-            failpoint!("prelude.sent");
-            if sent == 0 {
-                return Ok(false);
-            }
-            prelude.sent += sent;
-            let uncounted = sent.min(prelude.uncounted);
-            prelude.uncounted -= uncounted;
-            flow.moved += (sent - uncounted) as u64;
-        }
-        Ok(true)
     }
 }

@@ -12,9 +12,9 @@ use holdfast_proto::failpoint;
 
 use super::arena::sessions::{DirectionCell, Half, Kind, Position, Step};
 use super::arena::{Towards, ends};
+use super::flow::{End, Flow, Part, TURN};
 use super::leg::{Broken, Leg, Side};
 use super::record::Record;
-use super::relay::{End, Flow, Part, TURN};
 use crate::tls::keys::{Protocol, Secret};
 use crate::tls::record;
 

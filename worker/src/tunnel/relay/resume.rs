@@ -6,9 +6,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{
-    Buffers, Cause, Direction, Flow, Over, Prelude, Record, Side, Steps, Tunnel, Way, protocols,
-};
+use super::direction::{Direction, Prelude};
+use super::{Buffers, Cause, Flow, Over, Record, Side, Steps, Tunnel, Way, protocols};
 use crate::tls::keys::Protocol;
 use crate::tunnel::arena::{Towards, ends};
 use crate::tunnel::counters::{Progress, Snapshot, progress, state};

@@ -1,7 +1,8 @@
 //! One direction of a tunnel, whichever way it goes about it, and what it works with.
 
-use super::{Direction, Flow};
+use super::direction::Direction;
 use crate::tls::keys::Protocol;
+use crate::tunnel::flow::Flow;
 use crate::tunnel::leg::Leg;
 use crate::tunnel::record::Record;
 use crate::tunnel::steps::{Io, Steps};

@@ -6,9 +6,9 @@ use super::{Fault, Io, Steps, narrow};
 use crate::tls::keys::Protocol;
 use crate::tls::record::{self, Cipher, MOST_PLAINTEXT};
 use crate::tunnel::arena::sessions::{Half, Step};
+use crate::tunnel::flow::Part;
 use crate::tunnel::leg::{Broken, Leg};
 use crate::tunnel::record::Record;
-use crate::tunnel::relay::Part;
 
 /// What one step gives at most, where the target has room: more would only be kept waiting where it has not.
 const CHUNK: usize = 3 * MOST_PLAINTEXT;

@@ -11,9 +11,9 @@ use super::{Fault, Io, Steps, narrow};
 use crate::tls::keys::{Protocol, Role, Version};
 use crate::tls::record::{self, Cipher, Framed, Message, Skip, Violation};
 use crate::tunnel::arena::sessions::{Half, Kind, Step};
+use crate::tunnel::flow::Part;
 use crate::tunnel::leg::{Broken, Look, Side};
 use crate::tunnel::record::Record;
-use crate::tunnel::relay::Part;
 
 /// Records in a row that bring nothing. As many as rustls takes of one kind.
 const FRUITLESS: u8 = 32;
