@@ -1,6 +1,7 @@
 //! What a turn does for one direction, in the words that the relay and those who work for it share.
 
-use super::leg::Broken;
+use super::arena::ends;
+use super::leg::{Broken, Side};
 
 /// What one direction may move before the other tunnels of the thread get their turn.
 pub(super) const TURN: u64 = 256 * 1024;
@@ -29,4 +30,20 @@ pub(super) struct Flow {
 pub(super) enum Part {
     Source,
     Target,
+}
+
+/// Says that a leg is sent its FIN.
+pub(super) const fn fin_mark(towards: Side) -> u64 {
+    match towards {
+        Side::Client => ends::CLIENT_FIN_SENT,
+        Side::Backend => ends::BACKEND_FIN_SENT,
+    }
+}
+
+/// Says that a leg has got its whole prelude.
+pub(super) const fn prelude_mark(towards: Side) -> u64 {
+    match towards {
+        Side::Client => ends::TO_CLIENT_PRELUDE_DONE,
+        Side::Backend => ends::TO_BACKEND_PRELUDE_DONE,
+    }
 }

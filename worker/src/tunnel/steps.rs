@@ -12,7 +12,7 @@ use holdfast_proto::failpoint;
 
 use super::arena::sessions::{DirectionCell, Half, Kind, Position, Step};
 use super::arena::{Towards, ends};
-use super::flow::{End, Flow, Part, TURN};
+use super::flow::{End, Flow, Part, TURN, fin_mark, prelude_mark};
 use super::leg::{Broken, Leg, Side};
 use super::record::Record;
 use crate::tls::keys::{Protocol, Secret};
@@ -112,7 +112,7 @@ impl Steps {
         };
         if record.is_marked(this.closed_mark()) {
             this.source_end = Some(End { truncated: false });
-            record.note_end(this.source_side(), false);
+            record.note_end(this.towards.other(), false);
         }
         this
     }
@@ -160,7 +160,7 @@ impl Steps {
     }
 
     fn finish(&mut self, io: &mut Io<'_>) -> Result<(), Fault> {
-        io.record.mark(self.fin_mark());
+        io.record.mark(fin_mark(self.towards));
         failpoint!("step.fin_marked");
         // A session of ours has had its close_notify; rustls's is told what to say.
         let truncated = self.source_end.is_none_or(|end| end.truncated);
@@ -223,7 +223,7 @@ impl Steps {
         self.at = step.end();
         if from_prelude && self.at.in_pos >= self.prelude_len {
             self.prelude = Vec::new();
-            io.record.mark(self.prelude_mark());
+            io.record.mark(prelude_mark(self.towards));
             io.record.slot.drop_preludes();
         }
         self.closed |= step.kind == Kind::Close;
@@ -260,7 +260,7 @@ impl Steps {
 
     fn note_end(&mut self, record: &Record, truncated: bool) {
         self.source_end = Some(End { truncated });
-        record.note_end(self.source_side(), truncated);
+        record.note_end(self.towards.other(), truncated);
         if !truncated && self.source.is_some() {
             record.mark(self.closed_mark());
         }
@@ -279,36 +279,15 @@ impl Steps {
         record.slot.sessions().direction(self.towards())
     }
 
-    fn fin_mark(&self) -> u64 {
-        match self.towards {
-            Side::Client => ends::CLIENT_FIN_SENT,
-            Side::Backend => ends::BACKEND_FIN_SENT,
-        }
-    }
-
     fn closed_mark(&self) -> u64 {
-        match self.source_side() {
+        match self.towards.other() {
             Side::Client => ends::CLIENT_CLOSED,
             Side::Backend => ends::BACKEND_CLOSED,
         }
     }
 
-    fn prelude_mark(&self) -> u64 {
-        match self.towards {
-            Side::Client => ends::TO_CLIENT_PRELUDE_DONE,
-            Side::Backend => ends::TO_BACKEND_PRELUDE_DONE,
-        }
-    }
-
     fn towards(&self) -> Towards {
         arena_towards(self.towards)
-    }
-
-    fn source_side(&self) -> Side {
-        match self.towards {
-            Side::Client => Side::Backend,
-            Side::Backend => Side::Client,
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::layout::{Cell, INLINE, OVERFLOW, OVERFLOW_EACH, OVERFLOW_HEAP};
-use super::{Arena, ArenaError, Towards, ends};
+use super::{Arena, ArenaError, Towards};
 use crate::tunnel::TunnelFacts;
 use crate::tunnel::memfd;
 
@@ -120,10 +120,7 @@ impl Arena {
     /// Gives the preludes' memory back, once nobody will read either of them again. Their lengths and the texts stay.
     pub(in crate::tunnel) fn drop_preludes(&self, index: u32) {
         let Some(cell) = self.cell(index) else { return };
-        let owed = |towards, done| cell.prelude_len(towards) > 0 && !cell.has_ends(done);
-        if owed(Towards::Client, ends::TO_CLIENT_PRELUDE_DONE)
-            || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
-        {
+        if cell.owes_prelude() {
             return;
         }
         let kept = match cell.heap.load(Relaxed) {

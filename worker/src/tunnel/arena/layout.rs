@@ -46,8 +46,8 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-use super::Towards;
 use super::sessions::SessionCell;
+use super::{Towards, ends};
 use crate::tls::keys::Protocol;
 use crate::tunnel::counters::{Baseline, Bases};
 
@@ -253,6 +253,13 @@ impl Cell {
             of(moved).saturating_sub(of(self.bytes()))
         });
         self.add_bytes(missing);
+    }
+
+    /// Whether somebody has still to be sent his first bytes.
+    pub(in crate::tunnel) fn owes_prelude(&self) -> bool {
+        let owed = |towards, done| self.prelude_len(towards) > 0 && !self.has_ends(done);
+        owed(Towards::Client, ends::TO_CLIENT_PRELUDE_DONE)
+            || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
     }
 
     /// Before the tunnel is published.

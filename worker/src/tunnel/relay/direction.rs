@@ -3,8 +3,7 @@
 
 use holdfast_proto::{failpoint, planted};
 
-use crate::tunnel::arena::ends;
-use crate::tunnel::flow::{End, Flow, Part, TURN};
+use crate::tunnel::flow::{End, Flow, Part, TURN, fin_mark, prelude_mark};
 use crate::tunnel::leg::{Broken, Leg, Look, Side};
 use crate::tunnel::record::Record;
 
@@ -67,7 +66,7 @@ impl Direction {
                 Look::Dry => return Ok(()),
                 Look::End { truncated } => {
                     self.source_end = Some(End { truncated });
-                    record.note_end(self.source(), truncated);
+                    record.note_end(self.towards.other(), truncated);
                     failpoint!("relay.end_seen");
                     break;
                 }
@@ -77,33 +76,12 @@ impl Direction {
             flow.moved += moved as u64;
         }
         if let Some(end) = self.source_end {
-            record.mark(self.fin_mark());
+            record.mark(fin_mark(self.towards));
             failpoint!("relay.fin_marked");
             self.done = target.finish(end.truncated).map_err(at_target)?;
             failpoint!("relay.fin_sent");
         }
         Ok(())
-    }
-
-    fn source(&self) -> Side {
-        match self.towards {
-            Side::Client => Side::Backend,
-            Side::Backend => Side::Client,
-        }
-    }
-
-    fn fin_mark(&self) -> u64 {
-        match self.towards {
-            Side::Client => ends::CLIENT_FIN_SENT,
-            Side::Backend => ends::BACKEND_FIN_SENT,
-        }
-    }
-
-    pub(super) fn prelude_mark(&self) -> u64 {
-        match self.towards {
-            Side::Client => ends::TO_CLIENT_PRELUDE_DONE,
-            Side::Backend => ends::TO_BACKEND_PRELUDE_DONE,
-        }
     }
 
     /// True: there is none, or none any more.
@@ -117,7 +95,7 @@ impl Direction {
             let rest = prelude.bytes.get(prelude.sent..).unwrap_or_default();
             if rest.is_empty() {
                 self.prelude = None;
-                record.mark(self.prelude_mark());
+                record.mark(prelude_mark(self.towards));
                 record.slot.drop_preludes();
                 break;
             }

@@ -11,6 +11,7 @@ use super::{Buffers, Cause, Flow, Over, Record, Side, Steps, Tunnel, Way, protoc
 use crate::tls::keys::Protocol;
 use crate::tunnel::arena::{Towards, ends};
 use crate::tunnel::counters::{Progress, Snapshot, progress, state};
+use crate::tunnel::flow::prelude_mark;
 use crate::tunnel::leg::Leg;
 use crate::tunnel::steps::Io;
 
@@ -27,7 +28,7 @@ impl Tunnel {
     pub(in crate::tunnel) fn resumed(record: std::sync::Arc<Record>) -> Self {
         let [client, backend] = record.sockets().map(|socket| Leg::resumed(socket.clone()));
         // An end that an earlier process has seen may no longer show in the socket.
-        let queued = owes_prelude(&record)
+        let queued = record.cell().owes_prelude()
             || record.is_marked(ends::CLIENT_CLOSED)
             || record.is_marked(ends::BACKEND_CLOSED);
         Self {
@@ -134,14 +135,6 @@ impl Tunnel {
     }
 }
 
-/// Whether it must say something before anybody says anything to it.
-fn owes_prelude(record: &Record) -> bool {
-    let cell = record.cell();
-    let owed = |towards, done| cell.prelude_len(towards) > 0 && !cell.has_ends(done);
-    owed(Towards::Client, ends::TO_CLIENT_PRELUDE_DONE)
-        || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
-}
-
 impl Direction {
     /// Takes up where the counters say. Answers how many of the peers' bytes have gone this way, where it is known.
     fn resume(
@@ -173,7 +166,7 @@ impl Direction {
                 Some(sent.saturating_sub(uncounted) as u64)
             }
             Progress::Stream { moved, discard } => {
-                record.mark(self.prelude_mark());
+                record.mark(prelude_mark(self.towards));
                 let mut left = discard;
                 while left > 0 {
                     let most = usize::try_from(left).unwrap_or(usize::MAX).min(scratch.len());

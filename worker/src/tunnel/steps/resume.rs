@@ -11,6 +11,7 @@ use crate::tls::keys::Protocol;
 use crate::tls::record;
 use crate::tunnel::arena::sessions::{Kind, Step};
 use crate::tunnel::counters::Snapshot;
+use crate::tunnel::flow::prelude_mark;
 use crate::tunnel::leg::Side;
 
 /// What stands in the arena and what the kernel has counted do not belong together.
@@ -111,7 +112,7 @@ impl Steps {
                 return Err(Unfit::Prelude { bytes: this.prelude.len(), length: this.prelude_len });
             }
         } else if this.prelude_len > 0 {
-            io.record.mark(this.prelude_mark());
+            io.record.mark(prelude_mark(towards));
             io.record.slot.drop_preludes();
         }
         if step.kind == Kind::Close {

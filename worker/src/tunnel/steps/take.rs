@@ -171,10 +171,10 @@ impl Steps {
         total: usize,
     ) -> Result<Found, Fault> {
         let secret =
-            self.secret(io.record, (self.source_side(), Half::Rx), self.at.rx_generation)?;
+            self.secret(io.record, (self.towards.other(), Half::Rx), self.at.rx_generation)?;
         let cipher =
             Cipher::new(protocol, &secret).map_err(|_| (Part::Source, Broken::Protocol))?;
-        let role = role(self.source_side());
+        let role = role(self.towards.other());
         let mut sealer = None;
         let chunk = self.chunk();
         let mut step = Step { from: self.at, skip: self.at.skip, ..Step::default() };
@@ -230,7 +230,7 @@ impl Steps {
             }
             Message::Data | Message::Nothing => Kind::Skip,
             Message::KeyUpdate { requested } => {
-                let key = (self.source_side(), Half::Rx);
+                let key = (self.towards.other(), Half::Rx);
                 self.write_next(record, key, self.at.rx_generation, protocol)?;
                 failpoint!("step.rx_secret");
                 Kind::Updated { asks: requested }
