@@ -279,8 +279,9 @@ pub(crate) fn change_text(change: &ChangeResponse, dry_run: bool) -> String {
             format!("nothing to change; revision {} in force\n", change.revision)
         }
     };
+    let adds = !change.message.is_empty() && change.message != outcome.trim_end();
     let mut text = vec![outcome];
-    if !change.message.is_empty() {
+    if adds {
         text.push(format!("{}\n", printable(&change.message)));
     }
     if !change.changes.is_empty() {
