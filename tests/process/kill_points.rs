@@ -133,6 +133,13 @@ fn by_force(gateway: &Gateway) {
     eventually(Patience::USUAL, "a worker", || gateway.worker_pids().first().map(drop));
 }
 
+/// A worker dies with bytes that no leg has.
+fn by_its_hands(gateway: &Gateway) {
+    if gateway.has_fired("intake.received") {
+        gateway.arm("intake.received", "kill");
+    }
+}
+
 #[test]
 fn a_worker_killed_while_a_tunnel_opens() {
     let steps = [
@@ -149,8 +156,23 @@ fn a_worker_killed_while_a_tunnel_opens() {
 
 #[test]
 fn a_worker_killed_while_it_relays() {
-    let steps = ["turn.begun", "relay.peeked", "relay.sent", "relay.discarded"];
+    let steps = ["turn.begun", "intake.noted", "intake.received", "intake.sent", "intake.ended"];
     kill_at_each(&steps, &[0, 3, 40, 301, 800], by_itself);
+}
+
+#[test]
+fn a_worker_killed_while_it_keeps_what_a_target_has_no_room_for() {
+    let steps = ["intake.kept", "intake.carried", "kept.sent", "kept.dropped"];
+    // A direction comes there once until its target has caught up.
+    kill_at_each(&steps.repeat(4), &[0, 1], by_itself);
+}
+
+#[test]
+fn a_worker_killed_while_it_relays_what_it_leaves_in_the_queue() {
+    let stage = Stage::begin(2, wired());
+    stage.gateway.arm("peek", "");
+    let steps = ["relay.peeked", "relay.sent", "relay.discarded"];
+    kill_at_each_of(stage, &steps, &[0, 3, 40, 301, 800], by_itself);
 }
 
 #[test]
@@ -180,12 +202,13 @@ fn a_predecessor_killed_while_it_hands_over() {
 fn a_successor_killed_while_it_takes_over() {
     let steps = ["adopt.heard", "adopt.told", "adopt.told_predecessor"];
     kill_at_each(&steps, &[0], by_restart);
-    kill_at_each(&["adopt.before", "adopt.owned"], &[0, 1, 4, 9], by_restart);
+    kill_at_each(&["adopt.before", "adopt.won", "adopt.owned"], &[0, 1, 4, 9], by_restart);
 }
 
 #[test]
 fn a_successor_killed_while_it_takes_what_the_dead_have_left() {
-    kill_at_each(&["adopt.before", "adopt.owned"], &[0, 1, 4, 9], by_force);
+    kill_at_each(&["adopt.before", "adopt.won", "adopt.owned"], &[0, 1, 4, 9], by_force);
+    kill_at_each(&["salvage.written"; 4], &[0], by_its_hands);
     kill_at_each(&["adopt.told"], &[0], by_force);
 }
 

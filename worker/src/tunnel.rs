@@ -8,8 +8,8 @@
 //! (`memfd`, `mapping`) that workers share; `counters` are the kernel's, and tell how far each direction has come.
 //!
 //! # Invariants
-//! - A byte of a plain leg is discarded from its socket only when the other leg has taken it: back-pressure stays in
-//!   the kernel's queues, and an idle tunnel owns no buffer.
+//! - A byte leaves a leg's socket only for the other leg, or for memory that outlives the process, under its tunnel's name:
+//!   back-pressure stays in the kernel's queues, and an idle tunnel owns no buffer.
 //! - A FIN is passed on as a FIN after the last byte before it, a reset as a reset, at once.
 //! - Every tunnel ends once, with one [`Cause`].
 

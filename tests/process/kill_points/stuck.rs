@@ -196,8 +196,19 @@ fn a_worker_that_serves_before_it_talks_to_the_vault_opens_no_unprotected_tunnel
     gateway.has_lost_none();
 }
 
-/// One side sends, the worker dies having sent it on and not discarded it, and nobody takes its place yet.
-fn half_way(gateway: &Gateway, port: u16, wires: &Wires, client_first: bool) -> [TcpStream; 2] {
+/// One side sends, the worker dies at that step on the way to the other, and nobody takes its place yet.
+fn half_way(
+    gateway: &Gateway,
+    port: u16,
+    wires: &Wires,
+    client_first: bool,
+    step: &str,
+) -> [TcpStream; 2] {
+    if step.starts_with("relay.") {
+        gateway.arm("peek", "");
+    } else {
+        gateway.disarm("peek");
+    }
     let mut tunnel = wires.open(port);
     tunnel.carries("before").unwrap();
     let [mut first, second] = tunnel.ends(client_first);
@@ -209,7 +220,7 @@ fn half_way(gateway: &Gateway, port: u16, wires: &Wires, client_first: bool) -> 
         tunnels.last().is_some_and(counted).then_some(())
     });
     pause(gateway.supervisor_pid());
-    gateway.arm("relay.sent", "kill");
+    gateway.arm(step, "kill");
     first.write_all(b"once").unwrap();
     eventually(Patience::USUAL, "the worker to be gone", || (!alive(worker)).then_some(()));
     [first, second]
@@ -218,11 +229,13 @@ fn half_way(gateway: &Gateway, port: u16, wires: &Wires, client_first: bool) -> 
 #[test]
 fn what_was_passed_on_is_not_passed_on_again_before_a_reset() {
     let (gateway, port, wires) = wired();
-    for client_first in [true, false] {
-        let [first, mut second] = half_way(&gateway, port, &wires, client_first);
-        reset(first);
-        resume(gateway.supervisor_pid());
-        assert_eq!(rest(&mut second), (b"once".to_vec(), true));
+    for step in ["relay.sent", "intake.sent"] {
+        for client_first in [true, false] {
+            let [first, mut second] = half_way(&gateway, port, &wires, client_first, step);
+            reset(first);
+            resume(gateway.supervisor_pid());
+            assert_eq!(rest(&mut second), (b"once".to_vec(), true));
+        }
     }
     gateway.holds_exactly(0);
     gateway.has_lost_none();
@@ -231,41 +244,54 @@ fn what_was_passed_on_is_not_passed_on_again_before_a_reset() {
 #[test]
 fn what_was_passed_on_is_not_passed_on_again_before_an_end() {
     let (gateway, port, wires) = wired();
-    for client_first in [true, false] {
-        let [mut first, mut second] = half_way(&gateway, port, &wires, client_first);
-        first.write_all(b" and for all").unwrap();
-        finish(&first);
-        resume(gateway.supervisor_pid());
-        assert_eq!(rest(&mut second), (b"once and for all".to_vec(), false));
-        finish(&second);
-        assert_eq!(rest(&mut first), (vec![], false));
+    let steps = ["relay.sent", "intake.noted", "intake.received", "intake.sent"];
+    for step in steps {
+        for client_first in [true, false] {
+            let [mut first, mut second] = half_way(&gateway, port, &wires, client_first, step);
+            first.write_all(b" and for all").unwrap();
+            finish(&first);
+            resume(gateway.supervisor_pid());
+            assert_eq!(rest(&mut second), (b"once and for all".to_vec(), false), "{step}");
+            finish(&second);
+            assert_eq!(rest(&mut first), (vec![], false), "{step}");
+        }
     }
     gateway.holds_exactly(0);
-    let ends = eventually(Patience::USUAL, "both ends to be told", || {
-        Some(gateway.ends_told()).filter(|told| told.len() == 2)
+    let ends = eventually(Patience::USUAL, "all ends to be told", || {
+        Some(gateway.ends_told()).filter(|told| told.len() == 2 * steps.len())
     });
-    assert!(ends[0].contains("bytes_in=22 bytes_out=6"), "{ends:?}");
-    assert!(ends[1].contains("bytes_in=6 bytes_out=22"), "{ends:?}");
+    for pair in ends.chunks(2) {
+        assert!(pair[0].contains("bytes_in=22 bytes_out=6"), "{ends:?}");
+        assert!(pair[1].contains("bytes_in=6 bytes_out=22"), "{ends:?}");
+    }
 }
 
 #[test]
 fn what_was_passed_on_is_reported_however_soon_the_next_worker_dies() {
     let (gateway, port, wires) = wired();
-    for client_first in [true, false] {
-        let [mut first, mut second] = half_way(&gateway, port, &wires, client_first);
-        first.write_all(b" and for all").unwrap();
-        finish(&first);
-        gateway.arm("relay.peeked", "kill");
-        resume(gateway.supervisor_pid());
-        assert_eq!(rest(&mut second), (b"once and for all".to_vec(), false));
-        assert!(gateway.has_fired("relay.peeked"));
-        finish(&second);
-        assert_eq!(rest(&mut first), (vec![], false));
+    let steps = [
+        ("relay.sent", "relay.peeked"),
+        ("intake.sent", "intake.received"),
+        ("intake.received", "kept.sent"),
+        ("intake.received", "kept.dropped"),
+    ];
+    for (step, next) in steps {
+        for client_first in [true, false] {
+            let [mut first, mut second] = half_way(&gateway, port, &wires, client_first, step);
+            first.write_all(b" and for all").unwrap();
+            finish(&first);
+            gateway.arm(next, "kill");
+            resume(gateway.supervisor_pid());
+            assert_eq!(rest(&mut second), (b"once and for all".to_vec(), false), "{next}");
+            assert!(gateway.has_fired(next), "{next}");
+            finish(&second);
+            assert_eq!(rest(&mut first), (vec![], false), "{next}");
+        }
     }
     gateway.holds_exactly(0);
     eventually(Patience::USUAL, "the bytes to be reported", || {
         let counted = gateway.count("holdfast_tunnels_bytes_total");
-        (counted == 2 * (22 + 6)).then_some(())
+        (counted == 2 * 4 * (22 + 6)).then_some(())
     });
     gateway.has_lost_none();
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use holdfast_proto::bootstrap::Death;
 use holdfast_proto::{failpoint, planted};
 
-use super::arena::{Owner, State, ends};
+use super::arena::{Left, Owner, State, ends};
 use super::engine::Order;
 use super::front::Tunnels;
 use super::record::Record;
@@ -165,13 +165,18 @@ impl Tunnels {
     fn take(&self, found: Vec<Handed>, claim: Claim) -> Vec<TunnelId> {
         let mut batches: Vec<Vec<Tunnel>> = self.threads.iter().map(|_| Vec::new()).collect();
         let mut taken = Vec::new();
+        // One that lives has nothing of a tunnel that it has let go of, whatever its notes said a moment ago.
+        let left = match claim {
+            Claim::LetGo => Vec::new(),
+            Claim::Dead(_) => self.registry.arena.left_in_intakes(self.registry.generation),
+        };
         for (place, one) in found.into_iter().enumerate() {
             let id = one.id;
             failpoint!("adopt.before");
             if place == 0 && planted!("drop-tunnel") {
                 continue;
             }
-            let tunnel = match self.take_one(one, claim) {
+            let tunnel = match self.take_one(one, claim, &left) {
                 Attempt::Ours(tunnel) => tunnel,
                 Attempt::NotYet(one) => {
                     // Nobody hands it in twice.
@@ -196,7 +201,7 @@ impl Tunnels {
         taken
     }
 
-    fn take_one(&self, one: Handed, claim: Claim) -> Attempt {
+    fn take_one(&self, one: Handed, claim: Claim, left: &[Left]) -> Attempt {
         let registry = &self.registry;
         let slot = Slot::of(&registry.arena, one.index);
         let Some((slot, owner)) = slot.zip(self.owner_of(one.id, one.index)) else {
@@ -229,6 +234,13 @@ impl Tunnels {
         if ours.state == State::Ending {
             self.finish_end(&record);
             return Attempt::Over;
+        }
+        failpoint!("adopt.won");
+        for left in left.iter().filter(|left| left.id == record.id) {
+            if let Err(error) = record.slot.salvage(left) {
+                // Should a byte of it be owed, the counters will not make sense, and say so.
+                tracing::error!(tunnel = record.id, %error, "what a thread had in hand cannot be read");
+            }
         }
         self.note_taken(&record, claim);
         if self.is_deadly(&record, claim) {

@@ -19,17 +19,20 @@ use std::sync::{Mutex, PoisonError};
 use holdfast_proto::process::ProcessId;
 use thiserror::Error;
 
+use super::leg::Side;
 use super::mapping::Mapping;
 use super::memfd::{self, Kind, Refused};
 
 mod heap;
+mod intakes;
 pub(super) mod layout;
 mod owner;
 pub(super) mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub(super) use heap::Texts;
+pub(super) use heap::{CARRY, Texts};
+pub(super) use intakes::{Intake, Left};
 pub(super) use layout::{Cell, VERSION};
 pub(super) use owner::{Owner, State, ends};
 pub(super) use sessions::SessionCell;
@@ -139,10 +142,15 @@ impl Arena {
         let claim = |entry: &&Process| {
             entry.generation.compare_exchange(0, generation, AcqRel, Acquire).is_ok()
         };
-        let Some(entry) = self.map.processes.iter().find(claim) else { return false };
+        // One that nobody has left bytes in, if there is one: an heir may have died before it had taken them.
+        let processes = &self.map.processes;
+        let empty = |entry: &&Process| !entry.has_notes();
+        let entry = processes.iter().filter(empty).find(claim);
+        let Some(entry) = entry.or_else(|| processes.iter().find(claim)) else { return false };
         for hand in &entry.hands {
             hand.store(0, Relaxed);
         }
+        entry.forget_notes();
         entry.pid.store(process.pid, Relaxed);
         entry.start_time.store(process.start_time, Relaxed);
         entry.ready.store(generation, Release);
@@ -279,7 +287,7 @@ impl Arena {
         fence(Release);
         let sessions = self.sessions(index).filter(|_| cell.has_sessions());
         // Wiped later, the note that there is an overflow outlives a death in between, and the heir punches again.
-        if sessions.is_some() || cell.heap.load(Relaxed) != heap::ALL_INLINE {
+        if sessions.is_some() || cell.has_kept() || cell.heap.load(Relaxed) != heap::ALL_INLINE {
             self.punch_overflow(index);
         }
         sessions.into_iter().for_each(SessionCell::wipe);
@@ -291,6 +299,15 @@ impl Arena {
             self.candidates.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
         }
         freed
+    }
+}
+
+impl From<Side> for Towards {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Client => Self::Client,
+            Side::Backend => Self::Backend,
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use std::os::fd::BorrowedFd;
 use rustix::net::{ipproto, sockopt};
 use thiserror::Error;
 
+use super::arena::CARRY;
+
 mod kernel;
 #[cfg(test)]
 mod tests;
@@ -84,6 +86,8 @@ pub(super) enum Progress {
         moved: u64,
         /// The first bytes of the source's queue: the target has them already.
         discard: u64,
+        /// The last bytes that were taken of the source: the target has not got them yet.
+        owed: u64,
     },
 }
 
@@ -165,12 +169,14 @@ impl Snapshot {
     }
 }
 
-/// Computes how far a direction has come.
+/// Computes how far a direction has come. `kept`: from which byte of the source on there are bytes in the carry slot, which the
+/// target may have got meanwhile.
 pub(super) fn progress(
     source: &Snapshot,
     target: &Snapshot,
     bases: Bases,
     prelude_len: u64,
+    kept: Option<u64>,
     source_reset_seen: bool,
 ) -> Result<Progress, Impossible> {
     if target.own_fin() {
@@ -196,13 +202,17 @@ pub(super) fn progress(
         };
     };
     if consumed > moved.saturating_add(doubt) {
-        return Err(impossible("more was consumed than sent"));
+        return if kept.is_some_and(|from| from <= moved && consumed - from <= CARRY as u64) {
+            Ok(Progress::Stream { moved, discard: 0, owed: consumed - moved })
+        } else {
+            Err(impossible("more was consumed than sent"))
+        };
     }
     let discard = moved.saturating_sub(consumed);
     if discard > source.in_queue {
         return Err(impossible("more was sent than has arrived"));
     }
-    Ok(Progress::Stream { moved, discard })
+    Ok(Progress::Stream { moved, discard, owed: 0 })
 }
 
 /// Whether this kernel counts as tunnels need it, by trial. Says so where it does not.

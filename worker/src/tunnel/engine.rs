@@ -26,7 +26,7 @@ mod thread;
 
 pub(super) use thread::Thread;
 
-/// What one peek may show, and so what one send passes on. The kernel makes packets of at most 64 KiB, headers included, of
+/// What one receive takes or one peek shows at most, and so what one send passes on. The kernel makes packets of at most 64 KiB, headers included, of
 /// what is sent: 64 KiB would be one of those and a tail of its own, each time, and cost a third more for bulk.
 const SCRATCH: usize = 63 * 1024;
 /// Deadlines are looked at this often at most.

@@ -82,6 +82,8 @@ pub(super) enum Broken {
     Reset,
     PeerLost,
     Protocol,
+    /// By a fault of our own.
+    Ours,
 }
 
 impl Leg {
@@ -195,6 +197,27 @@ impl Leg {
                 let all = count < scratch.len() && !self.hung_up && !self.urgent;
                 self.peeked_all = if all { u32::try_from(count).ok() } else { None };
                 Ok(Look::Data(scratch.get(..count).unwrap_or_default()))
+            }
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Ok(Look::Dry)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes the next bytes of a plain leg's peer.
+    pub(super) fn receive<'a>(&mut self, into: &'a mut [u8]) -> Result<Look<'a>, Broken> {
+        if !self.readable {
+            return Ok(Look::Dry);
+        }
+        match sys::receive(self.fd.as_fd(), into) {
+            Ok(0) if self.reset => Err(Broken::Reset),
+            Ok(0) => Ok(Look::End { truncated: false }),
+            Ok(count) => {
+                // As in `look`: behind these bytes there is nothing but what an event will announce.
+                self.readable = count == into.len() || self.hung_up || self.urgent;
+                Ok(Look::Data(into.get(..count).unwrap_or_default()))
             }
             Err(Errno::AGAIN) => {
                 self.readable = false;

@@ -1,12 +1,12 @@
 //! The one place where shared memory becomes a reference.
 //!
-//! What is mapped consists of atomics only, so other processes may write to it at any time; a `&mut` into it must
-//! never exist.
+//! What processes share at once consists of atomics only, so that others may write to it at any time; a `&mut` into that must
+//! never exist. A [`Window`] is one thread's own, and others look at its part of the file only when its process is gone.
 #![allow(unsafe_code, reason = "mmap, and the reference that it gives")]
 
 use std::fmt;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 
@@ -35,26 +35,58 @@ unsafe impl<T: Shared> Send for Mapping<T> {}
 // SAFETY: as above.
 unsafe impl<T: Shared> Sync for Mapping<T> {}
 
+/// A part of a file that this process alone maps, and one thread writes to.
+pub(super) struct Window {
+    address: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to no thread; what it gives out are borrows of the one owner.
+unsafe impl Send for Window {}
+
 impl<T: Shared> Mapping<T> {
     /// Maps the start of `fd`, which must have been checked to be sealed and large enough.
     pub(super) fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        // Looked at again here, since everything below hangs on it: a short file would kill whoever touches its end.
-        let seals = rustix::fs::fcntl_get_seals(fd)?;
-        let size = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or_default();
-        if !seals.contains(rustix::fs::SealFlags::SHRINK) || size < size_of::<T>() as u64 {
-            return Err(io::ErrorKind::InvalidInput.into());
+        Ok(Self(map(fd, 0, size_of::<T>())?.cast()))
+    }
+}
+
+impl Window {
+    /// Maps a part of `fd` that nobody else maps or writes to as long as this lives.
+    pub(super) fn new(fd: BorrowedFd<'_>, from: u64, length: usize) -> io::Result<Self> {
+        Ok(Self { address: map(fd, from, length)?, length })
+    }
+}
+
+/// Maps a part of a file that is there and stays.
+fn map(fd: BorrowedFd<'_>, from: u64, length: usize) -> io::Result<NonNull<u8>> {
+    // Looked at again here, since everything hangs on it: a short file would kill whoever touches its end.
+    let seals = rustix::fs::fcntl_get_seals(fd)?;
+    let size = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or_default();
+    let end = from.checked_add(length as u64).filter(|end| *end <= size);
+    if !seals.contains(rustix::fs::SealFlags::SHRINK) || end.is_none() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of anybody.
+    let base = unsafe { mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, fd, from) }?;
+    // SAFETY: the range is the mapping made above; the advice changes core dumps only.
+    let advised = unsafe { madvise(base, length, Advice::LinuxDontDump) };
+    match NonNull::new(base.cast::<u8>()) {
+        Some(address) if advised.is_ok() => Ok(address),
+        _ => {
+            unmap(base, length);
+            advised?;
+            Err(io::ErrorKind::AddrNotAvailable.into())
         }
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of anybody.
-        let base =
-            unsafe { mmap(ptr::null_mut(), size_of::<T>(), protection, MapFlags::SHARED, fd, 0) }?;
-        let Some(address) = NonNull::new(base.cast::<T>()) else {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        };
-        let mapping = Self(address);
-        // SAFETY: the range is the mapping made above; the advice changes core dumps only.
-        unsafe { madvise(base, size_of::<T>(), Advice::LinuxDontDump) }?;
-        Ok(mapping)
+    }
+}
+
+/// Ends a mapping of [`map`], to which no reference is left.
+fn unmap(base: *mut std::ffi::c_void, length: usize) {
+    // SAFETY: the callers own the mapping, and all references into it borrow from them.
+    if let Err(error) = unsafe { munmap(base, length) } {
+        tracing::error!(%error, "shared memory stays mapped");
     }
 }
 
@@ -70,10 +102,29 @@ impl<T: Shared> Deref for Mapping<T> {
 
 impl<T: Shared> Drop for Mapping<T> {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping made in `new`, and all references into it borrow from `self`.
-        if let Err(error) = unsafe { munmap(self.0.as_ptr().cast(), size_of::<T>()) } {
-            tracing::error!(%error, "shared memory stays mapped");
-        }
+        unmap(self.0.as_ptr().cast(), size_of::<T>());
+    }
+}
+
+impl Deref for Window {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped until drop, backed by a file that cannot shrink; nobody else writes there.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.length) }
+    }
+}
+
+impl DerefMut for Window {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and nobody else reads there while this process lives.
+        unsafe { std::slice::from_raw_parts_mut(self.address.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        unmap(self.address.as_ptr().cast(), self.length);
     }
 }
 

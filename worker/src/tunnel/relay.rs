@@ -3,7 +3,7 @@
 //! A direction, source to target:
 //! ```text
 //! prelude -> relaying -> source ended -> done
-//!            peek, send, discard         FIN passed on
+//!            receive, send               FIN passed on
 //! ```
 //! Each direction waits only for what it lacks. A tunnel in which nothing can move costs nothing, yet a reset of
 //! either leg ends it at once. Here no byte is looked at.
@@ -195,6 +195,7 @@ impl Tunnel {
         let cause = match (broken, side) {
             (Broken::Protocol, _) => Cause::ProtocolError,
             (Broken::PeerLost, _) => Cause::PeerLost,
+            (Broken::Ours, _) => Cause::Lost,
             (Broken::Reset, Side::Client) => self.record.first_end().unwrap_or(Cause::Client),
             (Broken::Reset, Side::Backend) => self.record.first_end().unwrap_or(Cause::Backend),
         };

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::arena::{Arena, ArenaError, Cell, SessionCell, Texts, Towards};
+use super::arena::{Arena, ArenaError, Cell, Left, SessionCell, Texts, Towards};
 
 /// A record that exists, and the arena that it is in.
 #[derive(Debug, Clone)]
@@ -70,9 +70,14 @@ impl Slot {
         self.arena.drop_carry(self.index, towards);
     }
 
-    /// The first bytes of a direction's carry slot.
-    pub(super) fn read_carry(&self, towards: Towards, count: usize) -> Vec<u8> {
-        self.arena.read_carry(self.index, towards, count)
+    /// Bytes of a direction's carry slot, `from` bytes behind its beginning. Answers how many there are.
+    pub(super) fn read_carry(&self, towards: Towards, from: usize, into: &mut [u8]) -> usize {
+        self.arena.read_carry(self.index, towards, from, into)
+    }
+
+    /// Moves what a thread that is gone has left of this tunnel into the carry slot.
+    pub(super) fn salvage(&self, left: &Left) -> Result<(), ArenaError> {
+        self.arena.salvage(self.index, left)
     }
 
     /// Gives the record back.

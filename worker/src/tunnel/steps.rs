@@ -92,7 +92,7 @@ impl Steps {
         prelude: Vec<u8>,
         partial: Vec<u8>,
     ) -> Self {
-        let at = record.slot.sessions().direction(arena_towards(towards)).step();
+        let at = record.slot.sessions().direction(towards.into()).step();
         let mut this = Self {
             towards,
             source,
@@ -287,18 +287,11 @@ impl Steps {
     }
 
     fn towards(&self) -> Towards {
-        arena_towards(self.towards)
+        self.towards.into()
     }
 }
 
 /// Lengths within a step: far below 2^32.
 fn narrow(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-fn arena_towards(side: Side) -> Towards {
-    match side {
-        Side::Client => Towards::Client,
-        Side::Backend => Towards::Backend,
-    }
 }

@@ -17,8 +17,8 @@ const PRELUDES_OVER: u32 = 1;
 const ALL_OVER: u32 = 2;
 
 const PAGE: u64 = 4096;
-/// A carry slot: several times the longest record.
-const CARRY: usize = 64 << 10;
+/// A carry slot: several times the longest record, and all that an intake has.
+pub(in crate::tunnel) const CARRY: usize = 64 << 10;
 
 /// The texts of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,17 +165,17 @@ impl Arena {
         }
     }
 
-    /// The first bytes of a direction's carry slot; fewer where there are not so many.
+    /// Bytes of a direction's carry slot, `from` bytes behind its beginning. Answers how many there are.
     pub(in crate::tunnel) fn read_carry(
         &self,
         index: u32,
         towards: Towards,
-        count: usize,
-    ) -> Vec<u8> {
-        let mut bytes = vec![0; count.min(CARRY)];
-        let read = memfd::read_at(&self.fd, &mut bytes, carry_of(index, towards));
-        bytes.truncate(read.unwrap_or_default());
-        bytes
+        from: usize,
+        into: &mut [u8],
+    ) -> usize {
+        let room = into.len().min(CARRY.saturating_sub(from));
+        let into = into.get_mut(..room).unwrap_or_default();
+        memfd::read_at(&self.fd, into, carry_of(index, towards) + from as u64).unwrap_or_default()
     }
 
     fn write_bytes(

@@ -7,10 +7,11 @@
 //! ```text
 //! the file
 //!       0  header        4 KiB
-//!    4096  processes     64 of 192 bytes
-//!   16384  records       131,072 of 576 bytes
-//! 75513856  sessions     131,072 of 1,024 bytes, one a record (`sessions`)
+//!    4096  processes     64 of 704 bytes
+//!   49152  records       131,072 of 576 bytes
+//! 75546624  sessions     131,072 of 1,024 bytes, one a record (`sessions`)
 //!     ...  overflow      1 MiB a record (sparse, never mapped): 896 KiB heap, then 128 KiB for carry slots
+//!     ...  intakes       64 KiB a thread of a process (sparse; each thread maps its own: `intakes`)
 //!
 //! header                             process
 //!   0  u64  magic                      0  u64  generation (0: free)
@@ -20,6 +21,8 @@
 //!  20  u32  high-water mark           28  u32  zero
 //!  24  zero                           32  u32 x 32  hands: record + 1 that thread N has in hand, 0 none
 //!                                    160  zero
+//!                                    192  32 of 16 bytes  whose bytes the intake of thread N has: u64 tunnel's id
+//!                                         (0: nobody's), u64 where they begin << 1 | 1 if they go to the backend
 //! record
 //!   0  u64  owner: state << 56 | generation; 0 free     128  u32  prelude_to_client, its length
 //!   8  u64  id; 0: no tunnel, or no more               132  u32  prelude_uncounted, of it: the 101
@@ -37,13 +40,15 @@
 //! 104  u64  client_accepted    | baselines of the       192  320 bytes  inline heap: texts, then the preludes
 //! 112  u64  backend_received   | kernel's counters      512  u64  bytes_in_before   \ of tunnels before
 //! 120  u64  backend_accepted  /                         520  u64  bytes_out_before  / this one
-//!                                                       528  zero
+//!                                                       528  u64  kept_to_client   \ where the carry slot of a plain
+//!                                                       536  u64  kept_to_backend  / direction begins, + 1; 0: empty
+//!                                                       544  zero
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{
     AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use super::sessions::SessionCell;
@@ -52,7 +57,7 @@ use crate::tls::keys::Protocol;
 use crate::tunnel::counters::{Baseline, Bases};
 
 /// Changes with every change of the layout or of what a field means.
-pub(in crate::tunnel) const VERSION: u32 = 3;
+pub(in crate::tunnel) const VERSION: u32 = 4;
 /// "holdfast", as it reads in a dump of a little-endian machine.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"holdfast");
 /// Tunnels of a listener: more than a process has descriptors for, in practice.
@@ -74,8 +79,12 @@ pub(super) const RECORD_SIZE: u32 = {
     assert!(size_of::<Cell>() == 576, "the layout says so");
     576
 };
+/// Where the intakes begin.
+pub(super) const INTAKES: u64 = OVERFLOW + CAPACITY as u64 * OVERFLOW_EACH;
+/// One thread's intake.
+pub(super) const INTAKE_EACH: usize = 64 << 10;
 /// The whole file.
-pub(super) const SIZE: u64 = OVERFLOW + CAPACITY as u64 * OVERFLOW_EACH;
+pub(super) const SIZE: u64 = INTAKES + (PROCESSES * HANDS * INTAKE_EACH) as u64;
 
 /// What is mapped.
 #[repr(C)]
@@ -106,6 +115,14 @@ pub(super) struct Process {
     zero: AtomicU32,
     pub(super) hands: [AtomicU32; HANDS],
     zeroes: [AtomicU64; 4],
+    pub(super) intakes: [Note; HANDS],
+}
+
+/// Whose bytes an intake has.
+#[repr(C)]
+pub(super) struct Note {
+    pub(super) id: AtomicU64,
+    pub(super) place: AtomicU64,
 }
 
 /// One tunnel's record. Only the process that its owner word names may change it, but for `stop`, `retire_ms` and
@@ -147,7 +164,9 @@ pub(in crate::tunnel) struct Cell {
     pub(super) inline: [AtomicU8; INLINE],
     bytes_in_before: AtomicU64,
     bytes_out_before: AtomicU64,
-    zeroes: [AtomicU64; 6],
+    kept_to_client: AtomicU64,
+    kept_to_backend: AtomicU64,
+    zeroes: [AtomicU64; 4],
 }
 
 // === impl Cell ===
@@ -262,6 +281,28 @@ impl Cell {
             || owed(Towards::Backend, ends::TO_BACKEND_PRELUDE_DONE)
     }
 
+    fn kept_cell(&self, towards: Towards) -> &AtomicU64 {
+        match towards {
+            Towards::Client => &self.kept_to_client,
+            Towards::Backend => &self.kept_to_backend,
+        }
+    }
+
+    /// Says where the bytes in a plain direction's carry slot begin, counted from the tunnel's first; or that there are none.
+    pub(in crate::tunnel) fn set_kept(&self, towards: Towards, from: Option<u64>) {
+        self.kept_cell(towards).store(from.map_or(0, |from| from.wrapping_add(1)), Release);
+    }
+
+    /// Where they begin. Whether they are still owed, only the counters tell.
+    pub(in crate::tunnel) fn kept(&self, towards: Towards) -> Option<u64> {
+        self.kept_cell(towards).load(Acquire).checked_sub(1)
+    }
+
+    /// Whether a plain direction has, or had, bytes in its carry slot.
+    pub(in crate::tunnel) fn has_kept(&self) -> bool {
+        self.kept(Towards::Client).is_some() || self.kept(Towards::Backend).is_some()
+    }
+
     /// Before the tunnel is published.
     pub(in crate::tunnel) fn set_protocols(&self, of: [Option<Protocol>; 2]) {
         for (cell, protocol) in self.protocols.iter().zip(of) {
@@ -320,6 +361,8 @@ impl Cell {
             inline,
             bytes_in_before: _,
             bytes_out_before: _,
+            kept_to_client,
+            kept_to_backend,
             zeroes,
         } = self;
         let longs = [
@@ -336,6 +379,8 @@ impl Cell {
             client_accepted,
             backend_received,
             backend_accepted,
+            kept_to_client,
+            kept_to_backend,
         ];
         longs.into_iter().chain(zeroes).for_each(|long| long.store(0, Relaxed));
         for word in
@@ -368,25 +413,26 @@ mod tests {
 
     #[test]
     fn the_layout_is_as_documented() {
-        assert_offsets!(Layout: header 0, processes 4096, records 16384, sessions 75_513_856);
+        assert_offsets!(Layout: header 0, processes 4096, records 49152, sessions 75_546_624);
         assert_offsets!(Header: magic 0, version 8, record_size 12, capacity 16, high_water 20, zero 24);
-        assert_offsets!(Process: generation 0, ready 8, start_time 16, pid 24, zero 28, hands 32, zeroes 160);
+        assert_offsets!(Process: generation 0, ready 8, start_time 16, pid 24, zero 28, hands 32, zeroes 160, intakes 192);
+        assert_offsets!(Note: id 0, place 8);
         assert_offsets!(Cell:
             owner 0, id 8, ends 16, opened_unix_ms 24, opened_mono_ms 32, idle_timeout_ms 40, moved_ms 48, stop 56,
             retire_ms 64, bytes_in 72, bytes_out 80, frozen_at_us 88, client_received 96, client_accepted 104,
             backend_received 112, backend_accepted 120, prelude_to_client 128, prelude_uncounted 132,
             prelude_to_backend 136, deaths 140, client_ip 144, client_family 160, client_port 162, client_scope 164,
             heap 168, texts 172, backend_port 182, protocols 184, zero 186, inline 192, bytes_in_before 512,
-            bytes_out_before 520, zeroes 528,
+            bytes_out_before 520, kept_to_client 528, kept_to_backend 536, zeroes 544,
         );
         assert_eq!(
-            (size_of::<Header>(), size_of::<Process>(), size_of::<Cell>()),
-            (4096, 192, 576)
+            (size_of::<Header>(), size_of::<Process>(), size_of::<Note>(), size_of::<Cell>()),
+            (4096, 704, 16, 576)
         );
         assert_eq!((PROCESSES, HANDS, CAPACITY, INLINE), (64, 32, 131_072, 320));
-        assert_eq!(OVERFLOW, 75_513_856 + (128 << 20));
-        assert_eq!(SIZE, OVERFLOW + (128 << 30));
+        assert_eq!(OVERFLOW, 75_546_624 + (128 << 20));
+        assert_eq!((INTAKES, SIZE), (OVERFLOW + (128 << 30), INTAKES + (128 << 20)));
         assert!(OVERFLOW.is_multiple_of(4096) && align_of::<Layout>() <= 4096);
-        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (3, b"holdfast"));
+        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (4, b"holdfast"));
     }
 }

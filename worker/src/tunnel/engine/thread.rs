@@ -36,6 +36,7 @@ struct Sentinel;
 impl Thread {
     pub(in crate::tunnel) fn spawn(index: usize, registry: &Arc<Registry>) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let intake = registry.arena.intake(registry.generation, index, SCRATCH)?;
         let waker = poll.waker();
         let signals = Arc::new(Signals::default());
         let (sender, inbox) = sync_channel(INBOX);
@@ -50,7 +51,7 @@ impl Thread {
             frozen: super::Frozen::default(),
             freeze_from: 0,
             ready: VecDeque::new(),
-            buffers: Buffers::new(SCRATCH),
+            buffers: Buffers::new(SCRATCH, intake),
             now_ms: 0,
             due_ms: u64::MAX,
         };

@@ -29,6 +29,7 @@ impl Tunnel {
         let [client, backend] = record.sockets().map(|socket| Leg::resumed(socket.clone()));
         // An end that an earlier process has seen may no longer show in the socket.
         let queued = record.cell().owes_prelude()
+            || record.cell().has_kept()
             || record.is_marked(ends::CLIENT_CLOSED)
             || record.is_marked(ends::BACKEND_CLOSED);
         Self {
@@ -86,7 +87,8 @@ impl Tunnel {
     ) -> Result<[u64; 2], Error> {
         let cell = self.record.cell();
         let come = |source, target, towards| {
-            progress(source, target, cell.bases(towards), cell.prelude_len(towards), false)
+            let (bases, prelude_len) = (cell.bases(towards), cell.prelude_len(towards));
+            progress(source, target, bases, prelude_len, cell.kept(towards), false)
         };
         let inward = come(client, backend, Towards::Backend)?;
         let outward = come(backend, client, Towards::Client)?;
@@ -109,7 +111,7 @@ impl Tunnel {
         buffers: &mut Buffers,
     ) -> Result<[u64; 2], Error> {
         let Self { client: client_leg, backend: backend_leg, record, .. } = self;
-        let Buffers { scratch, out } = buffers;
+        let Buffers { scratch, out, .. } = buffers;
         // Wishes for a key update are looked at in a turn.
         let mut io = Io { source: client_leg, target: backend_leg, record, scratch, out, asked: 0 };
         let to_backend = Steps::resume(Side::Backend, inward, [client, backend], &mut io)?;
@@ -165,8 +167,10 @@ impl Direction {
                 self.prelude = Some(Box::new(Prelude { bytes, sent, uncounted: uncounted_left }));
                 Some(sent.saturating_sub(uncounted) as u64)
             }
-            Progress::Stream { moved, discard } => {
+            Progress::Stream { moved, discard, owed } => {
                 record.mark(prelude_mark(self.towards));
+                self.taken = moved + owed;
+                self.find_kept(record, moved, owed);
                 let mut left = discard;
                 while left > 0 {
                     let most = usize::try_from(left).unwrap_or(usize::MAX).min(scratch.len());

@@ -2,6 +2,7 @@
 
 use super::direction::Direction;
 use crate::tls::keys::Protocol;
+use crate::tunnel::arena::Intake;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::leg::Leg;
 use crate::tunnel::record::Record;
@@ -14,6 +15,8 @@ pub(in crate::tunnel) struct Buffers {
     pub(in crate::tunnel) scratch: Box<[u8]>,
     /// What is sealed of it, or put together; empty between turns but for its room.
     pub(super) out: Vec<u8>,
+    /// Where bytes are received that a successor can find. None: plain legs are peeked at, as those that cannot move are.
+    pub(super) intake: Option<Intake>,
 }
 
 /// One direction.
@@ -28,8 +31,8 @@ pub(super) enum Way {
 // === impl Buffers ===
 
 impl Buffers {
-    pub(in crate::tunnel) fn new(scratch: usize) -> Self {
-        Self { scratch: vec![0; scratch].into_boxed_slice(), out: Vec::new() }
+    pub(in crate::tunnel) fn new(scratch: usize, intake: Option<Intake>) -> Self {
+        Self { scratch: vec![0; scratch].into_boxed_slice(), out: Vec::new(), intake }
     }
 }
 
@@ -44,11 +47,11 @@ impl Way {
         buffers: &mut Buffers,
         asked: u32,
     ) -> Flow {
-        let Buffers { scratch, out } = buffers;
         let mut flow = Flow::default();
         let outcome = match self {
-            Self::Bytes(direction) => direction.advance(source, target, record, scratch, &mut flow),
+            Self::Bytes(direction) => direction.advance(source, target, record, buffers, &mut flow),
             Self::Records(steps) => {
+                let Buffers { scratch, out, .. } = buffers;
                 let mut io = Io { source, target, record, scratch, out, asked };
                 steps.advance(&mut io, &mut flow)
             }

@@ -9,6 +9,7 @@ use super::take::Found;
 use super::{End, Fault, Io, Steps, UnderWay, narrow};
 use crate::tls::keys::Protocol;
 use crate::tls::record;
+use crate::tunnel::arena::CARRY;
 use crate::tunnel::arena::sessions::{Kind, Step};
 use crate::tunnel::counters::Snapshot;
 use crate::tunnel::flow::prelude_mark;
@@ -97,8 +98,9 @@ impl Steps {
                     return Err(unfit_taken(taken));
                 }
                 let carried = usize::try_from(carried).map_err(|_| unfit_taken(taken))?;
-                this.carried = io.record.slot.read_carry(this.towards(), carried);
-                if this.carried.len() != carried {
+                this.carried = vec![0; carried.min(CARRY)];
+                let read = io.record.slot.read_carry(this.towards(), 0, &mut this.carried);
+                if read != carried {
                     return Err(unfit_taken(taken));
                 }
             }

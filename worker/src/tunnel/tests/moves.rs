@@ -226,6 +226,24 @@ async fn what_no_successor_takes_thaws_and_goes_on() {
     assert_eq!(pair.old.active(), 1);
 }
 
+#[tokio::test]
+async fn a_tunnel_at_rest_has_nothing_in_its_threads_intake() {
+    let mut rig = Rig::open(PLAIN).await;
+    // Its first look was in vain, and so was the one behind the last byte: neither leaves a note.
+    let at_rest = async |rig: &Rig| {
+        let left = || rig.tunnels.registry.arena.left_in_intakes(0);
+        patient(async {
+            while !left().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    rig.client.write_all(b"hello").await.unwrap();
+    rig.backend.read_exact(&mut [0; 5]).await.unwrap();
+    at_rest(&rig).await;
+}
+
 #[test]
 fn the_table_of_processes_takes_the_hundredth_generation_of_a_listener() {
     let shared = Shared::take_up(None, None).unwrap();

@@ -156,7 +156,8 @@ impl Walk {
             let (source, target) = (&self.peers[at].near, &self.peers[1 - at].near);
             let books = &self.books[at];
             let (source, target) = (snapshot(source), snapshot(target));
-            let found = progress(&source, &target, books.bases, books.prelude, false).unwrap();
+            let found =
+                progress(&source, &target, books.bases, books.prelude, None, false).unwrap();
             let kind = match found {
                 Progress::Done => 0,
                 Progress::Prelude { .. } => 1,
