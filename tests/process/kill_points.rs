@@ -14,6 +14,7 @@ use crate::harness::{
 use crate::survive::{traffic, wired};
 
 mod failpoints;
+mod pinned;
 mod sealed;
 mod stuck;
 
