@@ -117,10 +117,13 @@ fn python_and_node_clients_over_wss_of_a_node_https_server_notice_no_kill() {
 }
 
 #[test]
-fn python_and_node_clients_over_tls_1_2_notice_no_kill() {
-    for server in ["ws_server.py", "ws_server.mjs"] {
-        streams_outlive_everything(server, Some(Sealed::Both), Peer { old: true });
-    }
+fn python_and_node_clients_of_a_python_server_that_knows_only_tls_1_2_notice_no_kill() {
+    streams_outlive_everything("ws_server.py", Some(Sealed::Both), Peer { old: true });
+}
+
+#[test]
+fn python_and_node_clients_of_a_node_server_that_knows_only_tls_1_2_notice_no_kill() {
+    streams_outlive_everything("ws_server.mjs", Some(Sealed::Both), Peer { old: true });
 }
 
 /// The worker of the demo's page on `port`.
