@@ -67,6 +67,7 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "tunnels": worker.tunnels,
         "protected": worker.protected,
         "reason": worker.reason,
+        "pinned": worker.pinned,
     })
 }
 
@@ -102,11 +103,15 @@ pub(crate) fn status_text(status: &StatusResponse) -> String {
     text.concat()
 }
 
-/// Unprotected tunnels are those that an operator must know of before killing something.
+/// Unprotected tunnels are those that an operator must know of before killing something; the pinned ones among them will
+/// be no better later.
 fn tunnels_of(worker: &WorkerStatus) -> String {
-    match worker.tunnels.saturating_sub(worker.protected) {
-        0 => worker.tunnels.to_string(),
-        unprotected => format!("{} ({unprotected} unprotected)", worker.tunnels),
+    match (worker.tunnels.saturating_sub(worker.protected), worker.pinned) {
+        (0, _) => worker.tunnels.to_string(),
+        (unprotected, 0) => format!("{} ({unprotected} unprotected)", worker.tunnels),
+        (unprotected, pinned) => {
+            format!("{} ({unprotected} unprotected, {pinned} pinned)", worker.tunnels)
+        }
     }
 }
 
@@ -176,6 +181,7 @@ fn tunnel_json(tunnel: &TunnelInfo) -> Value {
         "bytes_in": tunnel.bytes_in,
         "bytes_out": tunnel.bytes_out,
         "trace_id": tunnel.trace_id,
+        "pinned": (!tunnel.pinned.is_empty()).then_some(&tunnel.pinned),
     })
 }
 
@@ -186,9 +192,13 @@ fn seconds(milliseconds: u64) -> f64 {
 
 /// The `tunnels` command's text.
 pub(crate) fn tunnels_text(tunnels: &TunnelsResponse) -> String {
-    let mut table = Table::new(&[
-        "ID", "LISTENER", "SITE", "CLIENT", "POOL", "BACKEND", "AGE", "IDLE", "IN", "OUT",
-    ]);
+    let mut heading =
+        vec!["ID", "LISTENER", "SITE", "CLIENT", "POOL", "BACKEND", "AGE", "IDLE", "IN", "OUT"];
+    // Where none is pinned, as almost everywhere, there is no column for it.
+    if tunnels.tunnels.iter().any(|tunnel| !tunnel.pinned.is_empty()) {
+        heading.push("PINNED");
+    }
+    let mut table = Table::new(&heading);
     for tunnel in &tunnels.tunnels {
         table.row([
             tunnel.id.as_str(),
@@ -201,6 +211,7 @@ pub(crate) fn tunnels_text(tunnels: &TunnelsResponse) -> String {
             &table::duration(tunnel.idle_ms),
             &table::bytes(tunnel.bytes_in),
             &table::bytes(tunnel.bytes_out),
+            &tunnel.pinned,
         ]);
     }
     table.render_or(terminal_width(), "no tunnels\n")
@@ -326,6 +337,7 @@ pub(crate) fn replaced_json(replaced: &[Replacement]) -> Value {
                 "old_pid": worker.old_pid,
                 "new_pid": worker.new_pid,
                 "error": (!worker.error.is_empty()).then_some(&worker.error),
+                "pinned": worker.pinned,
             })
         })
         .collect()
@@ -339,13 +351,18 @@ pub(crate) fn restart_text(restart: &RestartResponse) -> String {
 pub(crate) fn replaced_text(replaced: &[Replacement]) -> String {
     let mut table = Table::new(&["LISTENER", "OLD PID", "NEW PID", "OUTCOME"]);
     for worker in replaced {
-        let outcome =
-            if worker.error.is_empty() { "the successor serves" } else { worker.error.as_str() };
+        let outcome = match (worker.error.as_str(), worker.pinned) {
+            ("", 0) => "the successor serves".to_owned(),
+            ("", pinned) => {
+                format!("the successor serves; {pinned} pinned tunnels drain with the old worker")
+            }
+            (error, _) => error.to_owned(),
+        };
         table.row([
             worker.listener.as_str(),
             &worker.old_pid.to_string(),
             &worker.new_pid.to_string(),
-            outcome,
+            &outcome,
         ]);
     }
     table.render_or(terminal_width(), "no workers\n")

@@ -13,6 +13,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use holdfast_proto::admin::Replacement;
 use holdfast_proto::control::ListenerSnapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -65,6 +66,19 @@ pub struct Replaced {
     pub old_pid: u32,
     /// The successor.
     pub new_pid: u32,
+    /// Tunnels that could not move, and drain with the predecessor.
+    pub pinned: u64,
+}
+
+/// A restart as operators hear of it.
+pub(crate) fn replacement(listener: SocketAddr, outcome: Result<Replaced, String>) -> Replacement {
+    let listener = listener.to_string();
+    match outcome {
+        Ok(Replaced { old_pid, new_pid, pinned }) => {
+            Replacement { listener, old_pid, new_pid, error: String::new(), pinned }
+        }
+        Err(error) => Replacement { listener, error, ..Replacement::default() },
+    }
 }
 
 /// A worker found alive at the supervisor's start.

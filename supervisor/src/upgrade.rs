@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use holdfast_proto::admin::Replacement;
 use holdfast_proto::admin::upgrade_status::Step;
 use tokio::sync::MutexGuard;
 use tokio::time::{sleep, timeout};
 
+use crate::group;
 use crate::state::Supervisor;
 
 pub(crate) mod board;
@@ -216,17 +216,14 @@ pub(crate) async fn finish(supervisor: Arc<Supervisor>, inherited: Arc<Inherited
     upgrades.note(Step::Replacing, |_| {});
     for group in supervisor.groups() {
         let result = group.restart().await;
-        let (old_pid, new_pid) = result.as_ref().map_or((0, 0), |it| (it.old_pid, it.new_pid));
-        let error = result.err().unwrap_or_default();
-        let listener = group.address.to_string();
-        if !error.is_empty() {
+        if let Err(error) = &result {
             if supervisor.group(group.address).is_none() {
                 // Removed meanwhile: its workers live on as they are.
                 continue;
             }
-            tracing::error!(listener, error, "upgrade: a worker was not replaced");
+            tracing::error!(listener = %group.address, error, "upgrade: a worker was not replaced");
         }
-        let replacement = Replacement { listener, old_pid, new_pid, error };
+        let replacement = group::replacement(group.address, result);
         upgrades.note(Step::Replacing, |status| status.replaced.push(replacement));
     }
     tracing::info!(from = record.from_version, to, "upgrade: done");

@@ -58,6 +58,8 @@ pub struct View {
     pub tunnels: u64,
     /// Of these, the vault holds so many.
     pub protected: u64,
+    /// Of these, so many cannot move.
+    pub pinned: u64,
     /// The last demand for a report that it has answered.
     pub reported: u64,
     /// Every tunnel that can move is its successor's.

@@ -1,6 +1,8 @@
-// A stream of numbered messages through an echo server. Usage: ws_stream.mjs URL. Prints how many have come back, every
-// hundred; ends the stream when standard input ends. Exit code 0: each came back once, in order, on one connection.
+// A stream of numbered messages through an echo server. Usage: ws_stream.mjs URL [TRUSTED.crt]. Prints how many have come
+// back, every hundred; ends the stream when standard input ends. Exit code 0: each came back once, in order, on one
+// connection. TLS is of the version in HOLDFAST_TEST_TLS only ("1.2") if that is set.
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 const require = createRequire(`${process.env.HOLDFAST_NODE_MODULES}/`);
@@ -19,7 +21,10 @@ function fail(reason) {
 
 let over = false;
 process.stdin.on("end", () => (over = true)).resume();
-const socket = new WebSocket(process.argv[2], { handshakeTimeout: 20_000 });
+const [url, trusted] = process.argv.slice(2);
+const ca = trusted && readFileSync(trusted);
+const maxVersion = process.env.HOLDFAST_TEST_TLS === "1.2" ? "TLSv1.2" : undefined;
+const socket = new WebSocket(url, { ca, maxVersion, handshakeTimeout: 20_000 });
 let [sent, back, ended] = [0, 0, false];
 
 socket.on("error", (error) => fail(`the connection failed: ${error}`));
@@ -37,6 +42,7 @@ socket.on("message", (data, binary) => {
 });
 
 await once(socket, "open");
+if (maxVersion && socket._socket.getProtocol() !== maxVersion) fail(`it speaks ${socket._socket.getProtocol()}`);
 const sending = setInterval(() => {
   // No more than the gateway and the server take: what waits here tests nothing.
   if (!over && socket.bufferedAmount < 1 << 20) socket.send(message(sent++));

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""A stream of numbered messages through an echo server. Usage: ws_stream.py URL. Prints how many have come back, every
-hundred; ends the stream when standard input ends. Exit code 0: each came back once, in order, on one connection."""
+"""A stream of numbered messages through an echo server. Usage: ws_stream.py URL [TRUSTED.crt]. Prints how many have come
+back, every hundred; ends the stream when standard input ends. Exit code 0: each came back once, in order, on one
+connection. TLS is of the version in HOLDFAST_TEST_TLS only ("1.2") if that is set."""
 
 import asyncio
+import os
+import ssl
 import sys
 
 from websockets.asyncio.client import connect
@@ -35,10 +38,20 @@ class Stream:
                 print(self.back, flush=True)
 
 
-async def main(url):
+def trusting(trusted):
+    tls = ssl.create_default_context(cafile=trusted)
+    if os.environ.get("HOLDFAST_TEST_TLS") == "1.2":
+        tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    return tls
+
+
+async def main(url, trusted=None):
+    tls = trusting(trusted) if trusted else None
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: over.set())
-    async with connect(url, max_size=None, open_timeout=20, close_timeout=20, ping_interval=1) as socket:
+    async with connect(url, ssl=tls, max_size=None, open_timeout=20, close_timeout=20, ping_interval=1) as socket:
+        if tls and tls.maximum_version == ssl.TLSVersion.TLSv1_2:
+            assert socket.transport.get_extra_info("ssl_object").version() == "TLSv1.2"
         stream = Stream(socket)
         hearing = asyncio.create_task(stream.hear())
         await stream.send(over)

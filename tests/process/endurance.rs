@@ -147,5 +147,9 @@ fn ten_reloads_a_second_drop_no_tunnel_and_leave_no_process() {
     gateway.has_lost_none();
     traffic.finish();
     gateway.holds_exactly(0);
+    // A process's log is written by a thread of its own.
+    eventually(Patience::USUAL, "each end to be told", || {
+        (gateway.ends_told().len() >= count).then_some(())
+    });
     assert_eq!(gateway.ends_told().len(), count);
 }

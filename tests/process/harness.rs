@@ -48,7 +48,7 @@ pub(crate) use proc::{
 pub(crate) use scrape::watch_counters;
 pub(crate) use shroud::Manner;
 pub(crate) use talker::Talker;
-pub(crate) use tools::{script, tools};
+pub(crate) use tools::{Peer, script, tools};
 pub(crate) use traffic::{Shape, Traffic};
 pub(crate) use wire::{Sealed, Wire, Wires, finish, reset, rest};
 

@@ -1,11 +1,18 @@
 //! Clients that cost more than they should: slow, silent, greedy, many.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::harness::{
-    Backend, BadBackend, Connection, Document, Gateway, Misbehaviour, Patience, WebSocket, alive,
-    cpu_time, eventually, free_port, get, resident_kib, scale, stays,
+    Backend, BadBackend, Certificate, Connection, Document, Gateway, Misbehaviour, Patience,
+    WebSocket, alive, cpu_time, directory, eventually, free_port, get, resident_kib, scale, stays,
 };
+
+/// More handshakes than one thread has places for (`worker/src/accept/admission.rs`).
+const CROWD: usize = 400;
+/// What a worker says when there is one.
+const CROWDED: &str = "TLS handshakes wait";
 
 /// Tunnels whose backend never reads, each with as much queued as the kernel takes.
 fn blocked(count: usize) -> (Gateway, Vec<WebSocket>) {
@@ -108,4 +115,68 @@ fn bytes_that_are_no_http_get_400_and_disturb_nobody() {
     }
     assert_eq!(get(port, "/whoami").unwrap().text(), "one");
     assert_eq!(gateway.worker_pid(), worker);
+}
+
+/// A gateway over https whose worker has one thread and gives a handshake so many seconds.
+fn one_thread(handshake_seconds: u32) -> (Gateway, u16, Certificate, Backend) {
+    let directory = directory();
+    let certificate = Certificate::make(directory.path(), "site", "chat.test");
+    let (backend, port) = (Backend::start("one"), free_port());
+    let document = Document::new()
+        .pool("chat", &[backend.address])
+        .tls_site("web", port, &certificate, "chat")
+        .holdfast("threads", 1)
+        .holdfast("handshakeTimeoutInSec", handshake_seconds);
+    (Gateway::start_in(directory, &document), port, certificate, backend)
+}
+
+/// Many who connect, say this and no more.
+fn crowd(port: u16, word: &[u8]) -> Vec<TcpStream> {
+    let one = |_| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(word).unwrap();
+        stream
+    };
+    (0..CROWD).map(one).collect()
+}
+
+#[test]
+fn handshakes_that_stall_end_at_their_deadline_and_disturb_no_tunnel() {
+    let (gateway, port, certificate, _backend) = one_thread(3);
+    let mut tunnel = WebSocket::open_tls(port, "/echo", &certificate);
+    let stalled = crowd(port, b"\x16\x03\x01");
+    gateway.says(&["WARN", CROWDED]);
+    assert!(tunnel.echoes("in a crowd"));
+    // Who wants no handshake waits for none.
+    assert_eq!(get(port, "/").unwrap().status, 400);
+    let newcomer = eventually(Patience::LONG, "a newcomer's turn", || {
+        WebSocket::shown_certificate(port, &certificate)
+    });
+    assert_eq!(newcomer, certificate.der);
+    // Their clients are still there; it is the gateway that ends them.
+    eventually(Patience::LONG, "the stalled ones to be gone", || {
+        (gateway.metric("holdfast_connections_active") == 0.0).then_some(())
+    });
+    drop(stalled);
+    assert!(tunnel.echoes("and after it"));
+    assert!(WebSocket::open_tls(port, "/echo", &certificate).echoes("as ever"));
+    // The next crowd is news again.
+    let stalled = crowd(port, b"\x16\x03\x01");
+    eventually(Patience::USUAL, "to be told of it", || {
+        (gateway.has_said(CROWDED) == 2).then_some(())
+    });
+    drop(stalled);
+    assert!(tunnel.echoes("to the end"));
+}
+
+#[test]
+fn clients_that_say_nothing_keep_nobody_from_a_handshake() {
+    let (gateway, port, certificate, _backend) = one_thread(3600);
+    let silent = crowd(port, b"");
+    eventually(Patience::USUAL, "all of them to be accepted", || {
+        (gateway.count("holdfast_connections_active") >= CROWD as u64).then_some(())
+    });
+    assert!(WebSocket::open_tls(port, "/echo", &certificate).echoes("hello"));
+    assert_eq!(gateway.has_said(CROWDED), 0);
+    drop(silent);
 }

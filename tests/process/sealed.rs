@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::harness::{
-    Gateway, Manner, Patience, Sealed, Wire, alive, eventually, finish, rest, resume, tools,
-    upgrade_request,
+    Gateway, Manner, Patience, Sealed, Wire, alive, eventually, finish, kill9, pause, rest, resume,
+    tools, upgrade_request,
 };
 use crate::survive::{
     a_stop_ends_moved_tunnels, all_carry, ends_are_passed_on, half_closed_tunnels_go_on,
@@ -220,9 +220,21 @@ impl OpenSsl {
     /// Gives it a line, which is a command if it begins like one, and waits until it has said `answer` since.
     fn says(&mut self, line: &str, answer: &str) {
         let before = self.said.lock().unwrap().len();
-        self.child.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+        self.gives(line);
         eventually(Patience::USUAL, &format!("{answer:?} after {line:?}"), || {
             self.said.lock().unwrap()[before..].contains(answer).then_some(())
+        });
+    }
+
+    /// Gives it a line. Nothing may follow before it has said something of it: two lines that it reads at once are one.
+    fn gives(&mut self, line: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
+    /// Waits for words that it says once.
+    fn hears(&self, words: &str) {
+        eventually(Patience::USUAL, &format!("{words:?}"), || {
+            self.said.lock().unwrap().contains(words).then_some(())
         });
     }
 }
@@ -262,9 +274,29 @@ fn openssl_changes_its_keys_while_workers_are_killed() {
         client.says(&format!("last {round}\n"), &format!("last {round}\n"));
         gateway.replace_in_order();
     }
+    // Updates that are on their way to nobody: the worker that was to answer is stopped, and killed before it looks; or
+    // there is none at all. What follows comes under the new keys.
+    for (first, second) in [("K", "k"), ("k", "K")] {
+        let worker = gateway.worker_pid();
+        pause(worker);
+        client.says(&format!("{first}\n"), "KEYUPDATE");
+        client.gives(&format!("held up {first}\n"));
+        kill9(worker);
+        client.hears(&format!("held up {first}\n"));
+        let worker = gateway.worker_pid();
+        pause(gateway.supervisor_pid());
+        kill9(worker);
+        eventually(Patience::USUAL, "the worker to be gone", || (!alive(worker)).then_some(()));
+        for command in [first, second, first] {
+            client.says(&format!("{command}\n"), "KEYUPDATE");
+        }
+        client.gives(&format!("orphaned {first}\n"));
+        resume(gateway.supervisor_pid());
+        client.hears(&format!("orphaned {first}\n"));
+    }
     // What it ends with is a close_notify, and so it is told.
     client.child.stdin.as_mut().unwrap().write_all(b"Q\n").unwrap();
     gateway.holds_exactly(0);
-    gateway.says(&["tunnel ended", "cause=\"client\"", "bytes_in=63 bytes_out=63"]);
+    gateway.says(&["tunnel ended", "cause=\"client\"", "bytes_in=105 bytes_out=105"]);
     gateway.has_lost_none();
 }

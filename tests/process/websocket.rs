@@ -155,7 +155,15 @@ fn a_tunnel_listed_can_be_closed() {
 
 #[test]
 fn two_thousand_tunnels_echo_at_once() {
-    let (gateway, port, _backend) = in_front_of_echo();
+    let (backend, port) = (Backend::start("one"), free_port());
+    // The first is silent until the last is open: no limit on that.
+    let document = Document::simple(port, &[backend.address]).set(
+        "backendHttpSettingsCollection",
+        "chat",
+        "requestTimeout",
+        3600,
+    );
+    let gateway = Gateway::start(&document);
     let count = scale("HOLDFAST_TEST_TUNNELS", 2000);
     let mut sockets: Vec<_> = (0..count).map(|_| WebSocket::open(port, "/echo")).collect();
     for socket in &mut sockets {

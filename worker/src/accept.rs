@@ -17,6 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::http::{self, Peer, Shared};
 
+mod admission;
 mod tls;
 
 pub(crate) use tls::{Acceptor, TlsError};
@@ -127,7 +128,8 @@ async fn connection(
     };
     let tls = shared.is_tls();
     match tls::open(stream, tls.then_some(&acceptor), &shared).await {
-        Ok(io) => http::serve(io, Peer { client, local, tls }, shared).await,
+        // Boxed, as the handshake is: thousands may wait before either, and their tasks have no room for it until then.
+        Ok(io) => Box::pin(http::serve(io, Peer { client, local, tls }, shared)).await,
         Err(error) => {
             let error: &dyn std::error::Error = &error;
             tracing::debug!(%client, error, "no TLS session");

@@ -68,7 +68,7 @@ impl Metrics {
             counter("holdfast_requests_total", &[("code_class", class)], requests.load(Relaxed))
         });
         let mut samples: Vec<_> = classes.collect();
-        samples.push(gauge("holdfast_connections_active", self.connections_active()));
+        samples.push(gauge("holdfast_connections_active", &[], self.connections_active()));
         for (pool, counters) in self.pools().iter() {
             let labels = [("pool", pool.as_str())];
             let failures = counters.connect_failures;
@@ -105,10 +105,10 @@ pub(crate) fn counter(name: &str, labels: &[(&str, &str)], value: u64) -> Sample
     sample(name, labels, Value::Counter(value))
 }
 
-/// One gauge without labels.
-pub(crate) fn gauge(name: &str, value: u64) -> Sample {
+/// One series of a gauge.
+pub(crate) fn gauge(name: &str, labels: &[(&str, &str)], value: u64) -> Sample {
     #[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
-    sample(name, &[], Value::Gauge(value as f64))
+    sample(name, labels, Value::Gauge(value as f64))
 }
 
 /// One histogram without labels; `counts` are not cumulative and one more than `bounds`.

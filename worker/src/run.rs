@@ -134,7 +134,7 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
     let mut line = JoinSet::new();
     line.spawn(Control::new(bootstrap, hello, shared.clone(), duties.clone()).keep());
 
-    let serving = serve(&shared, &duties, &slot);
+    let serving = serve(&shared, &duties, &slot, threads);
     let mut serving = std::pin::pin!(serving);
     loop {
         // Cancel-safe: join_next by contract, and `serving` is only borrowed.
@@ -214,7 +214,12 @@ async fn take_up(
 }
 
 /// Everything between `StartServing` and the last tunnel's end.
-async fn serve(shared: &Arc<Shared>, duties: &Duties, slot: &vault::Slot) -> Result<(), RunError> {
+async fn serve(
+    shared: &Arc<Shared>,
+    duties: &Duties,
+    slot: &vault::Slot,
+    threads: usize,
+) -> Result<(), RunError> {
     let mut told = duties.serve.subscribe();
     let mut filled = slot.subscribe();
     let ready = async {
@@ -231,7 +236,7 @@ async fn serve(shared: &Arc<Shared>, duties: &Duties, slot: &vault::Slot) -> Res
     };
     if let Some(socket) = socket {
         failpoint!("serve.before");
-        let acceptor = Acceptor::new(shared.current.clone())?;
+        let acceptor = Acceptor::new(shared.current.clone(), threads)?;
         let own = socket.try_clone().map_err(RunError::Listen)?;
         drop(socket);
         let listener = TcpListener::from_std(own).map_err(RunError::Listen)?;

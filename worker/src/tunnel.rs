@@ -31,6 +31,7 @@ mod let_go;
 mod mapping;
 mod memfd;
 mod outbox;
+mod pin;
 mod poll;
 mod record;
 mod registry;
@@ -46,10 +47,12 @@ mod totals;
 mod waiting;
 
 pub use adopt::HandedIn;
+pub(crate) use front::Census;
 pub use front::Tunnels;
 pub use leg::Leg;
 pub use let_go::Shared;
 pub(crate) use outbox::Deposit;
+pub use pin::Pin;
 pub use totals::{DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals};
 pub use waiting::Handed;
 

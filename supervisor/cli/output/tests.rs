@@ -25,6 +25,7 @@ fn status() -> StatusResponse {
                 tunnels: 9,
                 protected: 7,
                 reason: "it gets old".to_owned(),
+                pinned: 1,
             }],
         }],
         ready: true,
@@ -36,7 +37,7 @@ fn status() -> StatusResponse {
 fn status_has_its_contracted_shape() {
     let worker = json!({
         "pid": 12, "generation": 2, "version": "0.1.0", "state": "serving", "revision": 4,
-        "tunnels": 9, "protected": 7, "reason": "it gets old",
+        "tunnels": 9, "protected": 7, "reason": "it gets old", "pinned": 1,
     });
     let expected = json!({
         "revision": 4,
@@ -58,7 +59,9 @@ fn status_has_its_contracted_shape() {
 #[test]
 fn status_text_names_problems_and_unprotected_tunnels() {
     let text = status_text(&status());
-    for part in ["revision 4, ready", "problem: the file was refused", "9 (2 unprotected)", "a b"] {
+    for part in
+        ["revision 4, ready", "problem: the file was refused", "9 (2 unprotected, 1 pinned)", "a b"]
+    {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
 }
@@ -90,7 +93,7 @@ fn health_has_its_contracted_shape() {
 
 #[test]
 fn tunnels_have_their_contracted_shape() {
-    let tunnels = TunnelsResponse {
+    let mut tunnels = TunnelsResponse {
         tunnels: vec![TunnelInfo {
             id: "t1".into(),
             listener: "127.0.0.1:80".into(),
@@ -105,15 +108,22 @@ fn tunnels_have_their_contracted_shape() {
             idle_ms: 250,
             age_ms: 61_500,
             trace_id: String::new(),
+            pinned: String::new(),
         }],
     };
     let expected = json!([{
         "id": "t1", "listener": "127.0.0.1:80", "site": "a", "pool": "chat", "settings": "plain",
         "backend": "10.0.0.4:80", "client": "10.0.0.9:5000", "opened": "2026-01-01T00:00:00Z",
         "age_seconds": 61.5, "idle_seconds": 0.25, "bytes_in": 1, "bytes_out": 2048, "trace_id": "",
+        "pinned": null,
     }]);
     assert_eq!(tunnels_json(&tunnels), expected);
+    assert!(!tunnels_text(&tunnels).contains("PINNED"));
     assert!(tunnels_text(&tunnels).contains("2.0 KiB"));
+    tunnels.tunnels[0].pinned = "tls".into();
+    assert_eq!(tunnels_json(&tunnels)[0]["pinned"], "tls");
+    let text = tunnels_text(&tunnels);
+    assert!(text.contains("PINNED") && text.contains("tls"), "{text}");
     assert_eq!(tunnels_text(&TunnelsResponse::default()), "no tunnels\n");
 }
 
@@ -193,17 +203,20 @@ fn revisions_and_restarts_have_stable_shapes() {
         }],
     };
     assert_eq!(revisions_json(&revisions)[0]["in_force"], true);
-    let restart = RestartResponse {
+    let mut restart = RestartResponse {
         replaced: vec![Replacement {
             listener: "0.0.0.0:80".into(),
             old_pid: 1,
             new_pid: 2,
             error: String::new(),
+            pinned: 0,
         }],
     };
     assert_eq!(
         restart_json(&restart)[0],
-        json!({"listener": "0.0.0.0:80", "old_pid": 1, "new_pid": 2, "error": null})
+        json!({"listener": "0.0.0.0:80", "old_pid": 1, "new_pid": 2, "error": null, "pinned": 0})
     );
-    assert!(restart_text(&restart).contains("the successor serves"));
+    assert!(restart_text(&restart).ends_with("the successor serves\n"));
+    restart.replaced[0].pinned = 3;
+    assert!(restart_text(&restart).contains("serves; 3 pinned tunnels drain with the old worker"));
 }

@@ -298,10 +298,11 @@ impl Keeper {
             drain(worker, deadline, "replaced by its successor");
         }
         tokio::spawn(async move {
-            if let Some(predecessor) = predecessor {
-                see_off(&predecessor).await;
-            }
-            successor.answer(&Ok(Replaced { old_pid, new_pid }));
+            let pinned = match predecessor {
+                Some(predecessor) => see_off(&predecessor).await,
+                None => 0,
+            };
+            successor.answer(&Ok(Replaced { old_pid, new_pid, pinned }));
         });
         tracing::info!(listener = %self.address, pid = new_pid, "worker serves");
     }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{peer, view};
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
+use crate::group::replacement;
 use crate::health::DrainedBackend;
 use crate::state::Supervisor;
 use crate::upgrade::{chain, is_last};
@@ -366,10 +367,7 @@ impl Admin for Operators {
         let mut replaced = Vec::new();
         for group in chosen {
             let result = group.restart().await;
-            let (old_pid, new_pid) = result.as_ref().map_or((0, 0), |it| (it.old_pid, it.new_pid));
-            let listener = group.address.to_string();
-            let error = result.err().unwrap_or_default();
-            replaced.push(admin::Replacement { listener, old_pid, new_pid, error });
+            replaced.push(replacement(group.address, result));
         }
         Ok(Response::new(admin::RestartResponse { replaced }))
     }

@@ -87,6 +87,7 @@ fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus 
         // The vault knows best, but hears of a tunnel's end a moment after the worker.
         protected: view.tunnels.min(vault.protected(listener, worker.generation) as u64),
         reason: reason.unwrap_or_default(),
+        pinned: view.pinned,
     }
 }
 
@@ -123,6 +124,7 @@ fn tunnel(listener: &str, tunnel: Tunnel) -> TunnelInfo {
         idle_ms: tunnel.idle_ms,
         age_ms: u64::try_from(age).unwrap_or_default(),
         trace_id: tunnel.trace_id,
+        pinned: tunnel.pinned,
     }
 }
 

@@ -189,6 +189,7 @@ fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> b
             worker.note(|view| {
                 view.tunnels = report.tunnels_active;
                 view.protected = report.tunnels_protected;
+                view.pinned = report.tunnels_pinned;
                 view.reported = view.reported.max(report.request);
             });
             let listener = match worker.incarnation.role {
@@ -201,6 +202,8 @@ fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> b
         Kind::HandedOver(left) => worker.note(|view| {
             view.handed_over = true;
             view.tunnels = left.tunnels_left;
+            // Whatever could move has moved.
+            view.pinned = left.tunnels_left;
         }),
         Kind::KnownHealth(health) => supervisor.health.recall(&health),
         Kind::Tunnels(list) => worker.note_tunnels(list),

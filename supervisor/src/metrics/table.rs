@@ -63,6 +63,11 @@ pub(super) static TABLE: &[Definition] = &[
         &[],
         "Tunnels that would not survive the death of their worker.",
     ),
+    gauge(
+        "holdfast_tunnels_pinned",
+        &["cause"],
+        "Tunnels that cannot move and drain with their worker, by what keeps them.",
+    ),
     counter("holdfast_tunnels_lost_total", &[], "Tunnels lost by the gateway's own fault."),
     counter(
         "holdfast_tunnels_handed_over_total",

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::ports::free_port;
-use super::{HOLDFAST, tools};
+use super::tools::Peer;
+use super::{Certificate, HOLDFAST, tools};
 
 /// A running backend; it ends with this value.
 pub(crate) struct Backend {
@@ -37,9 +38,23 @@ impl Backend {
 
     /// One of `tests/clients/ws_server.*`.
     pub(crate) fn start_script(directory: &Path, script: &str) -> Self {
+        Self::start_peer(directory, script, None, Peer::default())
+    }
+
+    /// The same as a kind of peer; with a certificate it speaks TLS.
+    pub(crate) fn start_peer(
+        directory: &Path,
+        script: &str,
+        certificate: Option<&Certificate>,
+        peer: Peer,
+    ) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut command = tools::command(directory, script);
         command.arg(address.port().to_string());
+        if let Some(certificate) = certificate {
+            command.args([&certificate.chain_file, &certificate.key_file]);
+        }
+        peer.shape(&mut command);
         Self::spawn(command, script, address)
     }
 

@@ -47,6 +47,15 @@ impl Document {
         self
     }
 
+    /// Talks TLS to a pool's backends, and to whoever shows any certificate there.
+    pub(crate) fn with_https_backends(self, pool: &str) -> Self {
+        let settings = "backendHttpSettingsCollection";
+        self.set(settings, pool, "protocol", "Https")
+            .set(settings, pool, "validateCertChainAndExpiry", false)
+            .set(settings, pool, "validateSNI", false)
+            .set("probes", pool, "protocol", "Https")
+    }
+
     /// An HTTP site on `port` whose requests all go to `pool`.
     pub(crate) fn site(self, name: &str, port: u16, pool: &str) -> Self {
         self.port(port).listener(name, port, json!({"protocol": "Http"})).basic_rule(name, pool)

@@ -25,14 +25,7 @@ impl Document {
         };
         let settings = "backendHttpSettingsCollection";
         let document = document.set(settings, "chat", "requestTimeout", 3600);
-        if !wires.is_sealed() {
-            return document;
-        }
-        document
-            .set(settings, "chat", "protocol", "Https")
-            .set(settings, "chat", "validateCertChainAndExpiry", false)
-            .set(settings, "chat", "validateSNI", false)
-            .set("probes", "chat", "protocol", "Https")
+        if wires.is_sealed() { document.with_https_backends("chat") } else { document }
     }
 }
 

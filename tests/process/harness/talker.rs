@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::tools;
+use super::tools::{self, Peer};
 
 /// Longer than anything that is to come takes.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -25,8 +25,14 @@ pub(crate) struct Talker {
 impl Talker {
     /// Starts one of `tests/clients/`.
     pub(crate) fn start(tools: &Path, script: &str, arguments: &[&str]) -> Self {
+        Self::start_peer(tools, script, arguments, Peer::default())
+    }
+
+    /// The same as a kind of peer.
+    pub(crate) fn start_peer(tools: &Path, script: &str, arguments: &[&str], peer: Peer) -> Self {
         let mut command = tools::command(tools, script);
         command.args(arguments);
+        peer.shape(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (tell, lines) = channel();

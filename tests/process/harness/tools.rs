@@ -12,6 +12,21 @@ pub(crate) fn tools(left_out: &str) -> Option<PathBuf> {
     None
 }
 
+/// What a script of `tests/clients/` is like as a TLS peer, where it is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Peer {
+    /// It knows no TLS after 1.2.
+    pub(crate) old: bool,
+}
+
+impl Peer {
+    pub(super) fn shape(self, command: &mut Command) {
+        if self.old {
+            command.env("HOLDFAST_TEST_TLS", "1.2");
+        }
+    }
+}
+
 /// Runs one of `tests/clients/` with its interpreter and returns what it printed.
 pub(crate) fn script(tools: &Path, name: &str, arguments: &[&str]) -> Output {
     command(tools, name).args(arguments).output().unwrap()

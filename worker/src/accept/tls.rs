@@ -1,5 +1,6 @@
 //! The client's TLS session: which certificate, which protocol, how long a handshake may take.
 //!
+//! A connection has its place (`admission`) from the moment that it has begun to speak TLS until its handshake is over.
 //! The certificate is looked up in the table that is served at the moment of the handshake, so a new certificate
 //! needs no new acceptor. What the session carries is http's; its secrets go with it, and nobody here looks at them.
 
@@ -10,9 +11,10 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use super::admission::{Admission, Crowded};
 use crate::fault::{Fault, FaultKind};
 use crate::http::{Shared, linger};
 use crate::link::Link;
@@ -25,13 +27,23 @@ use crate::tls::capture::Captured;
 /// First byte of a TLS record that can open a session (RFC 8446 section 5.1, `handshake`).
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// Opens TLS sessions for this listener; clones and connections share the ticket keys.
+/// Opens TLS sessions for this listener; clones and connections share the ticket keys, and the places for handshakes.
 #[derive(Clone)]
-pub(crate) struct Acceptor(Arc<ServerConfig>);
+pub(crate) struct Acceptor {
+    config: Arc<ServerConfig>,
+    admission: Arc<Admission>,
+}
 
 /// Chooses the certificate by SNI.
 #[derive(Debug)]
 struct ServedCertificates(Arc<Current>);
+
+/// What a client's first byte says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Tls,
+    Other,
+}
 
 /// Why this process cannot speak TLS at all.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +55,8 @@ pub struct TlsError(#[source] rustls::Error);
 pub(crate) enum HandshakeError {
     #[error("the client did not finish its TLS handshake in time")]
     TimedOut,
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     #[error("the TLS handshake failed")]
     Failed(#[source] io::Error),
     #[error("the client spoke plain HTTP to a TLS listener")]
@@ -54,8 +68,8 @@ pub(crate) enum HandshakeError {
 // === impl Acceptor ===
 
 impl Acceptor {
-    /// An acceptor that always serves the table in force.
-    pub(crate) fn new(current: Arc<Current>) -> Result<Self, TlsError> {
+    /// An acceptor that always serves the table in force, on so many threads.
+    pub(crate) fn new(current: Arc<Current>, threads: usize) -> Result<Self, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError)?
@@ -65,7 +79,7 @@ impl Acceptor {
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError)?;
         // A tunnel takes its session out of rustls, to survive this process.
         config.enable_secret_extraction = true;
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), admission: Arc::new(Admission::new(threads)) })
     }
 }
 
@@ -85,28 +99,33 @@ pub(crate) async fn open(
 ) -> Result<Link, HandshakeError> {
     let Some(acceptor) = acceptor else { return Ok(Link::Plain(stream)) };
     let patience = shared.current.load().table.limits.handshake_timeout;
-    timeout(patience, handshake(stream, acceptor, shared))
+    let deadline = Instant::now() + patience;
+    // Who says nothing takes nobody's place.
+    let first = timeout_at(deadline, first_word(&stream)).await;
+    if first.map_err(|_| HandshakeError::TimedOut)?? == First::Other {
+        let fault = Fault::new(FaultKind::HttpToHttps);
+        let answer = respond::raw_fault(&fault, shared.current.load().table.hide_server_header);
+        let said = timeout_at(deadline, Box::pin(linger::say_and_close(stream, &answer))).await;
+        return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));
+    }
+    let place = acceptor.admission.enter(deadline, patience).await?;
+    timeout_at(place.deadline, Box::pin(handshake(stream, &acceptor.config)))
         .await
         .map_err(|_| HandshakeError::TimedOut)?
 }
 
-async fn handshake(
-    stream: TcpStream,
-    acceptor: &Acceptor,
-    shared: &Shared,
-) -> Result<Link, HandshakeError> {
+/// Waits for the first byte, which stays where it is.
+async fn first_word(stream: &TcpStream) -> Result<First, HandshakeError> {
     let mut first = [0; 1];
     match stream.peek(&mut first).await.map_err(HandshakeError::Failed)? {
-        0 => return Err(HandshakeError::Silent),
-        _ if first != [HANDSHAKE_RECORD] => {
-            let fault = Fault::new(FaultKind::HttpToHttps);
-            let hide_server = shared.current.load().table.hide_server_header;
-            linger::say_and_close(stream, &respond::raw_fault(&fault, hide_server)).await;
-            return Err(HandshakeError::Plain);
-        }
-        _ => {}
+        0 => Err(HandshakeError::Silent),
+        _ if first == [HANDSHAKE_RECORD] => Ok(First::Tls),
+        _ => Ok(First::Other),
     }
-    let (config, captured) = Captured::server(&acceptor.0);
+}
+
+async fn handshake(stream: TcpStream, config: &Arc<ServerConfig>) -> Result<Link, HandshakeError> {
+    let (config, captured) = Captured::server(config);
     let session = TlsAcceptor::from(config).accept(Bounded::new(stream)).await;
     Ok(Link::tls(session.map_err(HandshakeError::Failed)?, captured))
 }

@@ -4,19 +4,26 @@ use holdfast_proto::control::{PageReport, Sample, WorkerReport};
 
 use crate::http::Shared;
 use crate::metrics::{counter, gauge, histogram};
-use crate::tunnel::{Cause, DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Totals};
+use crate::tunnel::{Cause, Census, DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, Pin, Totals};
 
 /// Everything that the supervisor is told about this process's work.
 pub(super) fn report(shared: &Shared, request: u64) -> WorkerReport {
     let mut samples = shared.metrics.samples();
-    let (tunnels_active, tunnels_protected) = shared.tunnels.active_and_protected();
-    samples.push(gauge("holdfast_tunnels_active", tunnels_active));
+    let Census { active: tunnels_active, protected: tunnels_protected, pinned } =
+        shared.tunnels.census();
+    samples.push(gauge("holdfast_tunnels_active", &[], tunnels_active));
     let [arena, tally] = shared.tunnels.shared_pages();
     let unprotected = tunnels_active.saturating_sub(tunnels_protected);
-    samples.push(gauge("holdfast_tunnels_unprotected", unprotected));
+    samples.push(gauge("holdfast_tunnels_unprotected", &[], unprotected));
+    samples.extend(
+        Pin::ALL.into_iter().zip(pinned).map(|(pin, count)| {
+            gauge("holdfast_tunnels_pinned", &[("cause", pin.as_str())], count)
+        }),
+    );
     WorkerReport {
         tunnels_active,
         tunnels_protected,
+        tunnels_pinned: pinned.iter().sum(),
         connections_active: shared.metrics.connections_active(),
         samples,
         pages: vec![

@@ -285,7 +285,7 @@ impl Engine {
     fn freeze(&mut self, most: usize) -> Vec<TunnelId> {
         let generation = self.registry.generation;
         let (owned, frozen) = (Owner::owned(generation), Owner::frozen(generation));
-        let movable = |tunnel: &Tunnel| tunnel.record.portable && tunnel.record.is_protected();
+        let movable = |tunnel: &Tunnel| tunnel.record.is_portable() && tunnel.record.is_protected();
         let mut ids = Vec::new();
         let begin = self.freeze_from;
         // A slab's keys stay; a freeze goes on where the last one stopped, and at its end starts over.

@@ -16,6 +16,7 @@ use super::arena::{Arena, Owner, Texts, ends};
 use super::counters::{self, Snapshot};
 use super::engine::{Order, Thread};
 use super::leg::Leg;
+use super::pin::{Pin, Pinned, Told};
 use super::record::{NEVER, Record, unix_ms};
 use super::registry::Registry;
 use super::relay::Tunnel;
@@ -43,6 +44,17 @@ pub struct Tunnels {
     counter: AtomicU64,
     /// This kernel's counters can be trusted: tunnels may move.
     portable: bool,
+    pins_told: Told,
+}
+
+/// Live tunnels of one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) active: u64,
+    /// Of these, the vault holds so many.
+    pub(crate) protected: u64,
+    /// Of these, so many cannot move, by cause.
+    pub(crate) pinned: Pinned,
 }
 
 /// A tunnel that is not open yet; one that does not come about leaves nothing behind.
@@ -87,6 +99,7 @@ impl Tunnels {
             first_id: generation << COUNTER_BITS,
             counter: AtomicU64::new(1),
             portable,
+            pins_told: Told::default(),
         }))
     }
 
@@ -105,11 +118,12 @@ impl Tunnels {
         }
         let departed = [client.take_departed(), backend.take_departed()];
         let record = self.write_down([&client, &backend], &departed, &preludes, facts)?;
+        self.note_pin(&record);
         let partials = departed.map(|departed| departed.map(|it| it.partial).unwrap_or_default());
         let id = record.id;
         let mut opening = Opening { registry: &self.registry, record: Some(record.clone()) };
         failpoint!("open.published");
-        if record.portable {
+        if record.is_portable() {
             let stored = self.registry.outbox.deposit(record.clone());
             let held = tokio::time::timeout(DEPOSIT_PATIENCE, stored).await;
             if held.is_err() && self.registry.outbox.note_silence() {
@@ -158,10 +172,8 @@ impl Tunnels {
             slot.free();
             return Err(OpenError::Arena(error.into()));
         }
-        let plain =
-            |leg: &Leg| !leg.is_pinned() && counters::is_plain_tcp(leg.fd()).unwrap_or(false);
-        let mut portable = self.portable && plain(client) && plain(backend);
-        if portable {
+        let mut pinned = Pin::of([client, backend], self.portable);
+        if pinned.is_none() {
             match (Snapshot::read(client.fd()), Snapshot::read(backend.fd())) {
                 (Ok(client), Ok(backend)) => {
                     let [mut client, mut backend] = [client, backend].map(|it| it.baseline());
@@ -170,7 +182,7 @@ impl Tunnels {
                     backend.received -= sessions::partial(departed[1].as_deref());
                     slot.set_baselines(client, backend);
                 }
-                _ => portable = false,
+                _ => pinned = Some(Pin::Counters),
             }
         }
         let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
@@ -191,13 +203,26 @@ impl Tunnels {
         let sockets = [client.socket(), backend.socket()];
         let (opening, owned) = (Owner::opening(generation), Owner::owned(generation));
         let thread = self.next_thread();
-        let record = Arc::new(Record::new(id, facts, thread, portable, slot, sockets));
+        let record = Arc::new(Record::new(id, facts, thread, pinned, slot, sockets));
         self.registry.live().insert(id, Arc::clone(&record));
         if !record.cell().swap_owner(opening, owned) {
             self.registry.forget(&record);
             return Err(OpenError::Refused);
         }
         Ok(record)
+    }
+
+    fn note_pin(&self, record: &Record) {
+        let Some(pin) = record.pinned.filter(|pin| self.pins_told.is_first(*pin)) else { return };
+        tracing::info!(
+            tunnel = record.id,
+            cause = pin.as_str(),
+            site = &*record.facts.site,
+            backend = record.backend(),
+            client = %record.facts.client,
+            "a tunnel is pinned: it ends with this process, which it keeps until the drain timeout; later ones of this \
+             cause are counted only"
+        );
     }
 
     pub(super) fn next_thread(&self) -> usize {
@@ -268,11 +293,17 @@ impl Tunnels {
         self.registry.live().len() as u64
     }
 
-    /// How many tunnels are live, and how many of these the vault holds: they outlive this process.
-    pub fn active_and_protected(&self) -> (u64, u64) {
-        let live = self.registry.live();
-        let protected = live.values().filter(|record| record.is_protected()).count();
-        (live.len() as u64, protected as u64)
+    /// How many tunnels are live, how many of these the vault holds (they outlive this process), and how many are pinned.
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census::default();
+        for record in self.registry.live().values() {
+            census.active += 1;
+            census.protected += u64::from(record.is_protected());
+            if let Some(count) = record.pinned.and_then(|pin| census.pinned.get_mut(pin as usize)) {
+                *count += 1;
+            }
+        }
+        census
     }
 
     /// Waits until no tunnel is live. Cancel-safe.

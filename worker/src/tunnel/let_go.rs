@@ -111,7 +111,7 @@ impl Tunnels {
     /// Live tunnels that could be held, and are not.
     fn unprotected(&self) -> Vec<Arc<Record>> {
         let mut records = self.registry.snapshot();
-        records.retain(|record| record.portable && !record.is_protected());
+        records.retain(|record| record.is_portable() && !record.is_protected());
         records
     }
 
@@ -136,7 +136,7 @@ impl Tunnels {
 
     /// Whether a tunnel lives here that could be handed over, now or once the vault holds it.
     pub fn has_portable(&self) -> bool {
-        self.registry.live().values().any(|record| record.portable)
+        self.registry.live().values().any(|record| record.is_portable())
     }
 
     /// Lets go of about so many tunnels. Answers which.

@@ -13,6 +13,7 @@ use holdfast_proto::control;
 
 use super::arena::{Cell, ends};
 use super::leg::Side;
+use super::pin::Pin;
 use super::slot::Slot;
 use super::{Cause, TunnelFacts, TunnelId};
 
@@ -30,8 +31,8 @@ pub(super) struct Record {
     pub(super) facts: TunnelFacts,
     /// Index of the thread that runs it.
     pub(super) thread: usize,
-    /// Both legs are plain TCP with counters that can be trusted: it can move to another process.
-    pub(super) portable: bool,
+    /// Why it cannot move to another process, if it cannot.
+    pub(super) pinned: Option<Pin>,
     pub(super) slot: Slot,
     client: Arc<OwnedFd>,
     backend: Arc<OwnedFd>,
@@ -74,16 +75,21 @@ impl Record {
         id: TunnelId,
         facts: TunnelFacts,
         thread: usize,
-        portable: bool,
+        pinned: Option<Pin>,
         slot: Slot,
         [client, backend]: [Arc<OwnedFd>; 2],
     ) -> Self {
         let [protected, offered, released] = [(); 3].map(|()| AtomicBool::new(false));
-        Self { id, facts, thread, portable, slot, client, backend, protected, offered, released }
+        Self { id, facts, thread, pinned, slot, client, backend, protected, offered, released }
     }
 
     pub(super) fn cell(&self) -> &Cell {
         &self.slot
+    }
+
+    /// Both legs are plain TCP with counters that can be trusted: it can move to another process.
+    pub(super) const fn is_portable(&self) -> bool {
+        self.pinned.is_none()
     }
 
     /// The sockets, client's first.
@@ -228,6 +234,7 @@ impl Record {
             bytes_out,
             idle_ms: now_ms.saturating_sub(cell.moved_ms.load(Ordering::Relaxed)),
             trace_id: facts.trace_id.to_string(),
+            pinned: self.pinned.map_or_else(String::new, |pin| pin.as_str().to_owned()),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::*;
 
 mod ends;
 mod moves;
+mod pins;
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}

@@ -25,8 +25,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a restart waits for the predecessor's tunnels to move. Thousands take well under a second.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until a predecessor's tunnels are its successor's, or it is gone.
-pub(super) async fn see_off(predecessor: &Worker) {
+/// Waits until a predecessor's tunnels are its successor's, or it is gone. Answers how many are pinned, and stay.
+pub(super) async fn see_off(predecessor: &Worker) -> u64 {
     let pid = predecessor.incarnation.pid();
     let mut view = predecessor.watch_view();
     let drains = |view: &View| view.gone || view.state == WorkerState::Draining;
@@ -53,9 +53,15 @@ pub(super) async fn see_off(predecessor: &Worker) {
                 tunnels,
                 "a predecessor's tunnels have not moved in {HANDOVER_PATIENCE:?}"
             );
-            return;
+            break;
         }
     }
+    let left = view.borrow();
+    if left.gone || left.pinned == 0 {
+        return 0;
+    }
+    tracing::info!(pid, tunnels = left.pinned, "pinned tunnels stay with a predecessor, and drain");
+    left.pinned
 }
 
 pub(super) async fn until(instant: Option<Instant>) {
