@@ -22,6 +22,7 @@ use thiserror::Error;
 
 mod adopt;
 mod arena;
+mod ciphers;
 mod counters;
 mod engine;
 mod flow;
@@ -35,6 +36,7 @@ mod poll;
 mod record;
 mod registry;
 mod relay;
+mod secluded;
 mod sessions;
 mod slot;
 mod steps;

@@ -50,7 +50,7 @@ impl Thread {
             frozen: super::Frozen::default(),
             freeze_from: 0,
             ready: VecDeque::new(),
-            buffers: Buffers::new(SCRATCH),
+            buffers: Buffers::new(SCRATCH)?,
             now_ms: 0,
             due_ms: u64::MAX,
         };

@@ -1,7 +1,10 @@
 //! One direction of a tunnel, whichever way it goes about it, and what it works with.
 
+use std::io;
+
 use super::direction::Direction;
 use crate::tls::keys::Protocol;
+use crate::tunnel::ciphers::Ciphers;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::leg::Leg;
 use crate::tunnel::record::Record;
@@ -14,6 +17,8 @@ pub(in crate::tunnel) struct Buffers {
     pub(in crate::tunnel) scratch: Box<[u8]>,
     /// What is sealed of it, or put together; empty between turns but for its room.
     pub(super) out: Vec<u8>,
+    /// Of the tunnels that had turns lately.
+    pub(in crate::tunnel) ciphers: Ciphers,
 }
 
 /// One direction.
@@ -28,8 +33,9 @@ pub(super) enum Way {
 // === impl Buffers ===
 
 impl Buffers {
-    pub(in crate::tunnel) fn new(scratch: usize) -> Self {
-        Self { scratch: vec![0; scratch].into_boxed_slice(), out: Vec::new() }
+    pub(in crate::tunnel) fn new(scratch: usize) -> io::Result<Self> {
+        let scratch = vec![0; scratch].into_boxed_slice();
+        Ok(Self { scratch, out: Vec::new(), ciphers: Ciphers::new()? })
     }
 }
 
@@ -44,12 +50,12 @@ impl Way {
         buffers: &mut Buffers,
         asked: u32,
     ) -> Flow {
-        let Buffers { scratch, out } = buffers;
+        let Buffers { scratch, out, ciphers } = buffers;
         let mut flow = Flow::default();
         let outcome = match self {
             Self::Bytes(direction) => direction.advance(source, target, record, scratch, &mut flow),
             Self::Records(steps) => {
-                let mut io = Io { source, target, record, scratch, out, asked };
+                let mut io = Io { source, target, record, scratch, out, ciphers, asked };
                 steps.advance(&mut io, &mut flow)
             }
         };
