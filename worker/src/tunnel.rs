@@ -6,6 +6,7 @@
 //!
 //! What outlives the process: the `arena` holds the tunnels' records and the `tally` their counts, in memory files
 //! (`memfd`, `mapping`) that workers share; `counters` are the kernel's, and tell how far each direction has come.
+//! What a thread has made of the arena's secrets it keeps for a while, for itself (`ciphers`, in `secluded` memory).
 //!
 //! # Invariants
 //! - A byte of a plain leg is discarded from its socket only when the other leg has taken it: back-pressure stays in

@@ -10,7 +10,7 @@ use holdfast_proto::failpoint;
 use super::give::give;
 use super::{Fault, Io, Steps, narrow};
 use crate::tls::keys::{Protocol, Role, Version};
-use crate::tls::record::{self, Cipher, Framed, Message, Skip, Violation};
+use crate::tls::record::{self, Cipher, Framed, MOST_PLAINTEXT, Message, Skip, Violation};
 use crate::tunnel::arena::sessions::{Half, Kind, Step};
 use crate::tunnel::flow::Part;
 use crate::tunnel::leg::{Broken, Look, Side};
@@ -134,7 +134,9 @@ impl Steps {
         if let Some(to) = io.scratch.get_mut(..carried) {
             to.copy_from_slice(&self.carried);
         }
-        let window = io.scratch.get_mut(carried..).unwrap_or_default();
+        // More than a step takes would be copied in vain; the longest record has to fit.
+        let end = (self.chunk() / MOST_PLAINTEXT * protocol.longest_record()).min(io.scratch.len());
+        let window = io.scratch.get_mut(carried..end).unwrap_or_default();
         let room = window.len();
         let peeked = match io.source.look(window).map_err(at_source)? {
             Look::Dry => {
@@ -159,7 +161,7 @@ impl Steps {
             }
             // Behind it there may be an end, whose event has been.
             Found::Part if peeked < room => self.carry(io, carried, peeked).map(|()| Next::Other),
-            // No record is as long as the window.
+            // No record is longer than the window.
             Found::Part => Err(at_source(Broken::Protocol)),
         }
     }
