@@ -60,8 +60,9 @@ impl Stage {
         let unheard: usize = self.comers.into_iter().map(|comer| comer.join().unwrap()).sum();
         assert!(unheard <= self.kills * COMERS, "{unheard} without a byte");
         // Each death is told, with what became of its tunnels.
-        let deaths = self.gateway.has_said("worker died");
-        assert!(deaths >= self.kills, "{deaths} of {}", self.kills);
+        eventually(Patience::USUAL, &format!("{} deaths to be told", self.kills), || {
+            (self.gateway.has_said("worker died") >= self.kills).then_some(())
+        });
         self.gateway.says(&["INFO", "resumed tunnels of a process that is gone"]);
         self.gateway.holds_exactly(self.tunnels);
         self.traffic.finish();
