@@ -85,6 +85,43 @@ fn a_wss_tunnel_is_counted_as_protected() {
     gateway.has_lost_none();
 }
 
+/// Memory of the process that no core dump shows and that no file stands behind: whether there is any, in use or not,
+/// and how much of it is in use, in KiB.
+fn undumped(pid: u32) -> Option<u64> {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut is_anonymous, mut resident, mut sum) = (false, 0, None);
+    for line in smaps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            // Its range; four more words, and a name if it has one.
+            Some(range) if range.contains('-') => is_anonymous = words.count() == 4,
+            Some("Rss:") => resident = words.next().unwrap().parse().unwrap(),
+            Some("VmFlags:") if is_anonymous && words.any(|flag| flag == "dd") => {
+                sum = Some(sum.unwrap_or(0) + resident);
+            }
+            _ => {}
+        }
+    }
+    sum
+}
+
+#[test]
+fn keys_of_an_idle_tunnel_are_kept_by_no_process() {
+    let (gateway, port, wires) = wired_with(Sealed::Both, USUAL);
+    let in_use = || undumped(gateway.worker_pid()).expect("keys have a place of their own");
+    assert_eq!(in_use(), 0);
+    let mut tunnels: Vec<Wire> = (0..5).map(|_| wires.open(port)).collect();
+    for text in ["first", "second"] {
+        eventually(Patience::USUAL, "keys where they belong", || {
+            all_carry(&mut tunnels, text);
+            (in_use() > 0).then_some(())
+        });
+        eventually(Patience::USUAL, "keys to be gone", || (in_use() == 0).then_some(()));
+    }
+    all_carry(&mut tunnels, "third");
+    gateway.has_lost_none();
+}
+
 #[test]
 fn an_end_without_close_notify_is_told_as_one_whatever_dies_before() {
     let rude = Manner { rude: true, ..USUAL };

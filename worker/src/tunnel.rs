@@ -6,6 +6,7 @@
 //!
 //! What outlives the process: the `arena` holds the tunnels' records and the `tally` their counts, in memory files
 //! (`memfd`, `mapping`) that workers share; `counters` are the kernel's, and tell how far each direction has come.
+//! What a thread has made of the arena's secrets it keeps for a while, for itself (`ciphers`, in `secluded` memory).
 //!
 //! # Invariants
 //! - A byte leaves a leg's socket only for the other leg, or for memory that outlives the process, under its tunnel's name:
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 mod adopt;
 mod arena;
+mod ciphers;
 mod counters;
 mod engine;
 mod flow;
@@ -36,6 +38,7 @@ mod poll;
 mod record;
 mod registry;
 mod relay;
+mod secluded;
 mod sessions;
 mod slot;
 mod steps;

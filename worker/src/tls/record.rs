@@ -135,6 +135,11 @@ impl Protocol {
         }
     }
 
+    /// Most bytes of a record, its header included.
+    pub(crate) const fn longest_record(self) -> usize {
+        HEADER + self.most_fragment()
+    }
+
     /// Whether a record carries a part of its nonce.
     const fn has_explicit_nonce(self) -> bool {
         matches!((self.version, self.suite), (Version::Tls12, Suite::Aes128Gcm | Suite::Aes256Gcm))

@@ -118,6 +118,7 @@ impl Engine {
             if self.now_ms >= self.due_ms {
                 self.end_due();
             }
+            self.buffers.ciphers.drop_unused(self.now_ms);
         }
     }
 
@@ -125,7 +126,7 @@ impl Engine {
         if self.has_orders || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let due_ms = self.due_ms.min(self.frozen.due_ms());
+        let due_ms = self.due_ms.min(self.frozen.due_ms()).min(self.buffers.ciphers.due_ms());
         let left_ms = || due_ms.saturating_sub(self.registry.clock.now_ms());
         (due_ms != u64::MAX).then(|| Duration::from_millis(left_ms()))
     }
@@ -248,6 +249,7 @@ impl Engine {
         // A last word has a number, which only the counters tell.
         tunnel.catch_up(&mut self.buffers).ok();
         let record = Arc::clone(&tunnel.record);
+        self.buffers.ciphers.forget(&record);
         // On record first: a successor that finds it ends it the same way.
         if !self.registry.begin_end(&record, over) {
             tracing::error!(tunnel = record.id, "a tunnel of ours has another owner");
@@ -298,6 +300,7 @@ impl Engine {
         for key in keys {
             let Some(tunnel) = self.unwatch(key) else { continue };
             let record = Arc::clone(&tunnel.record);
+            self.buffers.ciphers.forget(&record);
             record.cell().frozen_at_us.store(self.registry.clock.now_us(), Ordering::Relaxed);
             failpoint!("freeze.before");
             if record.cell().swap_owner(owned, frozen) {

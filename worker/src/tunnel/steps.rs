@@ -12,11 +12,12 @@ use holdfast_proto::failpoint;
 
 use super::arena::sessions::{DirectionCell, Half, Kind, Position, Step};
 use super::arena::{Towards, ends};
+use super::ciphers::{Ciphers, Of};
 use super::flow::{End, Flow, Part, TURN, fin_mark, prelude_mark};
 use super::leg::{Broken, Leg, Side};
 use super::record::Record;
 use crate::tls::keys::{Protocol, Secret};
-use crate::tls::record;
+use crate::tls::record::{self, Cipher};
 
 mod give;
 mod resume;
@@ -74,6 +75,7 @@ pub(super) struct Io<'a> {
     pub(super) scratch: &'a mut [u8],
     /// What the step at hand gives.
     pub(super) out: &'a mut Vec<u8>,
+    pub(super) ciphers: &'a mut Ciphers,
     /// How often the target's peer has asked for a key update.
     pub(super) asked: u32,
 }
@@ -220,6 +222,7 @@ impl Steps {
             failpoint!("step.taken");
             self.carried = Vec::new();
         }
+        self.drop_superseded(step, io);
         self.at = step.end();
         if from_prelude && self.at.in_pos >= self.prelude_len {
             self.prelude = Vec::new();
@@ -230,6 +233,35 @@ impl Steps {
         flow.moved += u64::from(step.moves);
         flow.spent += u64::from(step.in_len).saturating_add(step.out_len.into()).max(LEAST);
         Ok(())
+    }
+
+    /// What opens the source's records.
+    fn opener(&self, record: &Record) -> Of {
+        Of::new(record, (self.towards.other(), Half::Rx), self.at.rx_generation)
+    }
+
+    /// What seals the target's.
+    fn sealer(&self, record: &Record) -> Of {
+        Of::new(record, (self.towards, Half::Tx), self.at.tx_generation)
+    }
+
+    fn cipher(&self, record: &Record, of: Of) -> Result<Cipher, Fault> {
+        let (part, protocol) = match of.half.1 {
+            Half::Rx => (Part::Source, self.source),
+            Half::Tx => (Part::Target, self.target),
+        };
+        let secret = self.secret(record, of.half, of.generation)?;
+        let cipher = protocol.and_then(|protocol| Cipher::new(protocol, &secret).ok());
+        cipher.ok_or((part, Broken::Protocol))
+    }
+
+    /// What was sealed or opened under the secret before stays as it is: nobody makes it again.
+    fn drop_superseded(&self, step: &Step, io: &mut Io<'_>) {
+        match step.kind {
+            Kind::Updated { .. } => io.ciphers.supersede(self.opener(io.record)),
+            Kind::Update { .. } => io.ciphers.supersede(self.sealer(io.record)),
+            Kind::Data | Kind::Skip | Kind::Close => {}
+        }
     }
 
     fn secret(&self, record: &Record, of: (Side, Half), generation: u32) -> Result<Secret, Fault> {

@@ -41,8 +41,9 @@ pub(crate) fn key_of(protocol: Protocol, secret: &Secret) -> Result<Keys, BadSec
     match protocol.version {
         Version::Tls13 => {
             // RFC 8446 section 7.3.
-            expand(protocol.suite, secret, b"key", key)?;
-            expand(protocol.suite, secret, b"iv", keys.iv.as_mut())?;
+            let secret = ready(protocol.suite, secret);
+            expand(&secret, b"key", key)?;
+            expand(&secret, b"iv", keys.iv.as_mut())?;
         }
         Version::Tls12 => {
             let (own, base) = secret.bytes().split_at_checked(keys.key_len).ok_or(BadSecret)?;
@@ -61,24 +62,26 @@ pub(crate) fn next_secret(protocol: Protocol, secret: &Secret) -> Option<Secret>
     }
     let mut bytes = Zeroizing::new([0; Secret::LONGEST]);
     let next = bytes.get_mut(..protocol.secret_len())?;
-    expand(protocol.suite, secret, b"traffic upd", next).ok()?;
+    expand(&ready(protocol.suite, secret), b"traffic upd", next).ok()?;
     Secret::new(next)
 }
 
-/// HKDF-Expand-Label with no context (RFC 8446 section 7.1).
-fn expand(suite: Suite, secret: &Secret, label: &[u8], to: &mut [u8]) -> Result<(), BadSecret> {
-    const PREFIX: &[u8] = b"tls13 ";
+/// What can be expanded again and again: hashing a secret into this is half of an expansion.
+fn ready(suite: Suite, secret: &Secret) -> hkdf::Prk {
     let hash = match suite {
         Suite::Aes256Gcm => hkdf::HKDF_SHA384,
         Suite::Aes128Gcm | Suite::Chacha20Poly1305 => hkdf::HKDF_SHA256,
     };
+    hkdf::Prk::new_less_safe(hash, secret.bytes())
+}
+
+/// HKDF-Expand-Label with no context (RFC 8446 section 7.1).
+fn expand(secret: &hkdf::Prk, label: &[u8], to: &mut [u8]) -> Result<(), BadSecret> {
+    const PREFIX: &[u8] = b"tls13 ";
     let len = u16::try_from(to.len()).map_err(|_| BadSecret)?.to_be_bytes();
     let label_len = u8::try_from(PREFIX.len() + label.len()).map_err(|_| BadSecret)?;
     let info: [&[u8]; 5] = [&len, &[label_len], PREFIX, label, &[0]];
-    hkdf::Prk::new_less_safe(hash, secret.bytes())
-        .expand(&info, Len(to.len()))
-        .and_then(|okm| okm.fill(to))
-        .map_err(|_| BadSecret)
+    secret.expand(&info, Len(to.len())).and_then(|okm| okm.fill(to)).map_err(|_| BadSecret)
 }
 
 struct Len(usize);

@@ -51,7 +51,7 @@ impl Thread {
             frozen: super::Frozen::default(),
             freeze_from: 0,
             ready: VecDeque::new(),
-            buffers: Buffers::new(SCRATCH, intake),
+            buffers: Buffers::new(SCRATCH, intake)?,
             now_ms: 0,
             due_ms: u64::MAX,
         };

@@ -111,9 +111,10 @@ impl Tunnel {
         buffers: &mut Buffers,
     ) -> Result<[u64; 2], Error> {
         let Self { client: client_leg, backend: backend_leg, record, .. } = self;
-        let Buffers { scratch, out, .. } = buffers;
+        let Buffers { scratch, out, ciphers, .. } = buffers;
         // Wishes for a key update are looked at in a turn.
-        let mut io = Io { source: client_leg, target: backend_leg, record, scratch, out, asked: 0 };
+        let (source, target) = (client_leg, backend_leg);
+        let mut io = Io { source, target, record, scratch, out, ciphers, asked: 0 };
         let to_backend = Steps::resume(Side::Backend, inward, [client, backend], &mut io)?;
         std::mem::swap(&mut io.source, &mut io.target);
         let to_client = Steps::resume(Side::Client, outward, [backend, client], &mut io)?;

@@ -1,8 +1,11 @@
 //! One direction of a tunnel, whichever way it goes about it, and what it works with.
 
+use std::io;
+
 use super::direction::Direction;
 use crate::tls::keys::Protocol;
 use crate::tunnel::arena::Intake;
+use crate::tunnel::ciphers::Ciphers;
 use crate::tunnel::flow::Flow;
 use crate::tunnel::leg::Leg;
 use crate::tunnel::record::Record;
@@ -15,6 +18,8 @@ pub(in crate::tunnel) struct Buffers {
     pub(in crate::tunnel) scratch: Box<[u8]>,
     /// What is sealed of it, or put together; empty between turns but for its room.
     pub(super) out: Vec<u8>,
+    /// Of the tunnels that had turns lately.
+    pub(in crate::tunnel) ciphers: Ciphers,
     /// Where bytes are received that a successor can find. None: plain legs are peeked at, as those that cannot move are.
     pub(super) intake: Option<Intake>,
 }
@@ -31,8 +36,9 @@ pub(super) enum Way {
 // === impl Buffers ===
 
 impl Buffers {
-    pub(in crate::tunnel) fn new(scratch: usize, intake: Option<Intake>) -> Self {
-        Self { scratch: vec![0; scratch].into_boxed_slice(), out: Vec::new(), intake }
+    pub(in crate::tunnel) fn new(scratch: usize, intake: Option<Intake>) -> io::Result<Self> {
+        let scratch = vec![0; scratch].into_boxed_slice();
+        Ok(Self { scratch, out: Vec::new(), ciphers: Ciphers::new()?, intake })
     }
 }
 
@@ -51,8 +57,8 @@ impl Way {
         let outcome = match self {
             Self::Bytes(direction) => direction.advance(source, target, record, buffers, &mut flow),
             Self::Records(steps) => {
-                let Buffers { scratch, out, .. } = buffers;
-                let mut io = Io { source, target, record, scratch, out, asked };
+                let Buffers { scratch, out, ciphers, .. } = buffers;
+                let mut io = Io { source, target, record, scratch, out, ciphers, asked };
                 steps.advance(&mut io, &mut flow)
             }
         };

@@ -3,9 +3,9 @@
 //! The same step gives the same bytes, whoever makes them and how often.
 
 use super::{Fault, Io, Steps, narrow};
-use crate::tls::keys::Protocol;
 use crate::tls::record::{self, Cipher, MOST_PLAINTEXT};
-use crate::tunnel::arena::sessions::{Half, Step};
+use crate::tunnel::arena::sessions::Step;
+use crate::tunnel::ciphers::Ciphers;
 use crate::tunnel::flow::Part;
 use crate::tunnel::leg::{Broken, Leg};
 use crate::tunnel::record::Record;
@@ -16,44 +16,37 @@ const CHUNK: usize = 3 * MOST_PLAINTEXT;
 // === impl Steps ===
 
 impl Steps {
-    /// What `record` will have given when it is through: bytes as they are, or in records. Answers how many.
+    /// What a step that takes these bytes gives: as they are, or in records. Answers how many.
     pub(super) fn give(
         &self,
-        out: &mut Vec<u8>,
+        ciphers: &mut Ciphers,
         record: &Record,
-        seq: u64,
         bytes: &[u8],
+        out: &mut Vec<u8>,
     ) -> Result<u32, Fault> {
-        self.give_with(&mut None, out, record, seq, bytes)
+        self.ready_sealer(ciphers, record)?;
+        give(self.get_sealer(ciphers, record)?, self.at.tx_seq, bytes, out)
     }
 
-    pub(super) fn give_with(
-        &self,
-        sealer: &mut Option<Cipher>,
-        out: &mut Vec<u8>,
-        record: &Record,
-        seq: u64,
-        bytes: &[u8],
-    ) -> Result<u32, Fault> {
-        let Some(protocol) = self.target else {
-            out.extend_from_slice(bytes);
-            return Ok(0);
-        };
-        let cipher = match sealer {
-            Some(cipher) => cipher,
-            None => sealer.insert(self.sealer(record, protocol)?),
-        };
-        let mut records = 0;
-        for piece in bytes.chunks(MOST_PLAINTEXT) {
-            seal(cipher, seq + u64::from(records), record::Kind::Data, piece, out)?;
-            records += 1;
+    /// Has what seals the target's records ready, if it takes any.
+    pub(super) fn ready_sealer(&self, ciphers: &mut Ciphers, record: &Record) -> Result<(), Fault> {
+        if self.target.is_none() {
+            return Ok(());
         }
-        Ok(records)
+        ciphers.ready(self.sealer(record), |of| self.cipher(record, of))
     }
 
-    pub(super) fn sealer(&self, record: &Record, protocol: Protocol) -> Result<Cipher, Fault> {
-        let secret = self.secret(record, (self.towards, Half::Tx), self.at.tx_generation)?;
-        Cipher::new(protocol, &secret).map_err(|_| (Part::Target, Broken::Protocol))
+    /// What is ready to seal the target's records. None: it takes bytes as they are.
+    pub(super) fn get_sealer<'a>(
+        &self,
+        ciphers: &'a Ciphers,
+        record: &Record,
+    ) -> Result<Option<&'a Cipher>, Fault> {
+        if self.target.is_none() {
+            return Ok(None);
+        }
+        // Never bytes as they are for want of a cipher.
+        ciphers.get(self.sealer(record)).map(Some).ok_or((Part::Target, Broken::Protocol))
     }
 
     /// One record that is no data.
@@ -63,9 +56,9 @@ impl Steps {
         kind: record::Kind,
         bytes: &[u8],
     ) -> Result<(), Fault> {
-        let Some(protocol) = self.target else { return Ok(()) };
-        let cipher = self.sealer(io.record, protocol)?;
-        seal(&cipher, self.at.tx_seq, kind, bytes, io.out)
+        self.ready_sealer(io.ciphers, io.record)?;
+        let Some(cipher) = self.get_sealer(io.ciphers, io.record)? else { return Ok(()) };
+        seal(cipher, self.at.tx_seq, kind, bytes, io.out)
     }
 
     pub(super) fn giving(&self, io: &Io<'_>) -> Step {
@@ -80,12 +73,12 @@ impl Steps {
 
     /// Our last word on the target: an alert, if nothing is half said. The tunnel is on record as ending.
     pub(in crate::tunnel) fn last_word(&self, target: &mut Leg, record: &Record, alert: [u8; 2]) {
-        let Some(protocol) = self.target else { return };
-        if self.under_way.is_some() || self.closed || self.done {
+        if self.target.is_none() || self.under_way.is_some() || self.closed || self.done {
             return;
         }
         let mut out = Vec::new();
-        let said = self.sealer(record, protocol).and_then(|cipher| {
+        // Its own cipher: those that were ready are dropped by now.
+        let said = self.cipher(record, self.sealer(record)).and_then(|cipher| {
             seal(&cipher, self.at.tx_seq, record::Kind::Alert, &alert, &mut out)
         });
         if said.is_ok() {
@@ -93,6 +86,25 @@ impl Steps {
             target.put(&out).ok();
         }
     }
+}
+
+/// Appends what the target gets for these bytes, from that number on. Answers how many records that is.
+pub(super) fn give(
+    sealer: Option<&Cipher>,
+    seq: u64,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<u32, Fault> {
+    let Some(cipher) = sealer else {
+        out.extend_from_slice(bytes);
+        return Ok(0);
+    };
+    let mut records = 0;
+    for piece in bytes.chunks(MOST_PLAINTEXT) {
+        seal(cipher, seq + u64::from(records), record::Kind::Data, piece, out)?;
+        records += 1;
+    }
+    Ok(records)
 }
 
 fn seal(

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 
 use holdfast_proto::failpoint;
 
+use super::give::give;
 use super::{Fault, Io, Steps, narrow};
 use crate::tls::keys::{Protocol, Role, Version};
-use crate::tls::record::{self, Cipher, Framed, Message, Skip, Violation};
+use crate::tls::record::{self, Cipher, Framed, MOST_PLAINTEXT, Message, Skip, Violation};
 use crate::tunnel::arena::sessions::{Half, Kind, Step};
 use crate::tunnel::flow::Part;
 use crate::tunnel::leg::{Broken, Look, Side};
@@ -96,7 +97,7 @@ impl Steps {
         let from = usize::try_from(self.at.in_pos).unwrap_or(usize::MAX);
         let rest = self.prelude.get(from..).unwrap_or_default();
         let taken = rest.get(..rest.len().min(most)).unwrap_or_default();
-        let out_records = self.give(io.out, io.record, self.at.tx_seq, taken)?;
+        let out_records = self.give(io.ciphers, io.record, taken, io.out)?;
         let uncounted = match self.towards {
             Side::Client => io.record.cell().prelude_uncounted.load(Ordering::Relaxed) as usize,
             Side::Backend => 0,
@@ -122,7 +123,7 @@ impl Steps {
     /// So many bytes at the front of `scratch`, which are a plain source's.
     pub(super) fn pass(&self, io: &mut Io<'_>, count: usize) -> Result<Step, Fault> {
         let bytes = io.scratch.get(..count).unwrap_or_default();
-        let out_records = self.give(io.out, io.record, self.at.tx_seq, bytes)?;
+        let out_records = self.give(io.ciphers, io.record, bytes, io.out)?;
         let taken = narrow(count);
         Ok(Step { in_len: taken, out_records, moves: taken, ..self.giving(io) })
     }
@@ -133,7 +134,9 @@ impl Steps {
         if let Some(to) = io.scratch.get_mut(..carried) {
             to.copy_from_slice(&self.carried);
         }
-        let window = io.scratch.get_mut(carried..).unwrap_or_default();
+        // More than a step takes would be copied in vain; the longest record has to fit.
+        let end = (self.chunk() / MOST_PLAINTEXT * protocol.longest_record()).min(io.scratch.len());
+        let window = io.scratch.get_mut(carried..end).unwrap_or_default();
         let room = window.len();
         let peeked = match io.source.look(window).map_err(at_source)? {
             Look::Dry => {
@@ -158,7 +161,7 @@ impl Steps {
             }
             // Behind it there may be an end, whose event has been.
             Found::Part if peeked < room => self.carry(io, carried, peeked).map(|()| Next::Other),
-            // No record is as long as the window.
+            // No record is longer than the window.
             Found::Part => Err(at_source(Broken::Protocol)),
         }
     }
@@ -170,24 +173,25 @@ impl Steps {
         io: &mut Io<'_>,
         total: usize,
     ) -> Result<Found, Fault> {
-        let secret =
-            self.secret(io.record, (self.towards.other(), Half::Rx), self.at.rx_generation)?;
-        let cipher =
-            Cipher::new(protocol, &secret).map_err(|_| (Part::Source, Broken::Protocol))?;
+        let Io { record, scratch, out, ciphers, .. } = io;
+        let of = self.opener(record);
+        ciphers.ready(of, |of| self.cipher(record, of))?;
+        self.ready_sealer(ciphers, record)?;
+        let cipher = ciphers.get(of).ok_or((Part::Source, Broken::Protocol))?;
+        let sealer = self.get_sealer(ciphers, record)?;
         let role = role(self.towards.other());
-        let mut sealer = None;
         let chunk = self.chunk();
         let mut step = Step { from: self.at, skip: self.at.skip, ..Step::default() };
         let mut from = 0;
-        while io.out.len() < chunk {
-            let waiting = io.scratch.get_mut(from..total).unwrap_or_default();
+        while out.len() < chunk {
+            let waiting = scratch.get_mut(from..total).unwrap_or_default();
             let mut skip = Skip::from(step.skip);
             let seq = self.at.rx_seq + u64::from(step.in_records);
             let One { bytes, message, len } =
-                match open_one(&cipher, protocol, role, seq, waiting, &mut skip) {
+                match open_one(cipher, protocol, role, seq, waiting, &mut skip) {
                     Ok(Some(opened)) => opened,
                     Ok(None) => break,
-                    Err(violation) => return self.complain(io.record, violation),
+                    Err(violation) => return self.complain(record, violation),
                 };
             failpoint!("step.opened");
             if message != Message::Data {
@@ -197,11 +201,11 @@ impl Steps {
                 }
                 let skip = u32::from(skip);
                 let taken = Step { in_len: narrow(len), in_records: 1, skip, ..step };
-                return self.heed(protocol, io.record, message, taken);
+                return self.heed(protocol, record, message, taken);
             }
-            self.note_fruit(io.record, !bytes.is_empty())?;
+            self.note_fruit(record, !bytes.is_empty())?;
             let seq = self.at.tx_seq + u64::from(step.out_records);
-            step.out_records += self.give_with(&mut sealer, io.out, io.record, seq, bytes)?;
+            step.out_records += give(sealer, seq, bytes, out)?;
             step.in_records += 1;
             step.in_len += narrow(len);
             step.moves += narrow(bytes.len());
@@ -210,7 +214,7 @@ impl Steps {
         if step.in_records == 0 {
             return Ok(Found::Part);
         }
-        step.out_len = narrow(io.out.len());
+        step.out_len = narrow(out.len());
         Ok(Found::Step(step))
     }
 
