@@ -144,7 +144,7 @@ impl Events {
         let serving = |address: &str| {
             status.workers.iter().any(|one| one.address == address && one.state == "serving")
         };
-        let all = self.document.listeners.iter().all(|one| serving(&one.to_string()));
+        let all = self.document.listeners.iter().all(|one| serving(&one.address.to_string()));
         let live = self.control.live.load(Ordering::Relaxed) as u64;
         // Between the client's count and the gateway's some have come and gone.
         let known = status.tunnels() + live / 20 + 20 >= live;
@@ -162,12 +162,13 @@ impl Events {
         let begin = Instant::now();
         let Some(status) = self.settle("before a worker's kill") else { return };
         self.log.lock().unwrap().waits.push(begin.elapsed());
-        let Some(victim) = pick(&status, rng) else { return };
+        // Each listener's in turn, so that none is spared.
+        let listeners = &self.document.listeners;
+        let listener = self.log.lock().unwrap().kills.len() % listeners.len();
+        let address = listeners[listener].address.to_string();
+        let Some(victim) = pick(&status, rng, |one| one.address == address) else { return };
         // Not always at the same distance from the status call.
         std::thread::park_timeout(Duration::from_micros(rng.between(0, 30_000)));
-        let listener =
-            self.document.listeners.iter().position(|one| one.to_string() == victim.address);
-        let Some(listener) = listener else { return };
         let time = self.begin(Kind::WorkerKill, format!("{}", victim.pid), Duration::ZERO);
         signal(victim.pid, Signal::SIGKILL);
         let found = self.look(listener);
@@ -246,7 +247,7 @@ impl Events {
         let (name, pid) = match rng.between(0, 2) {
             0 => ("supervisor", supervisor),
             1 => ("prober", status.prober),
-            _ => ("worker", pick(&status, rng).map_or(0, |worker| worker.pid)),
+            _ => ("worker", pick(&status, rng, |_| true).map_or(0, |worker| worker.pid)),
         };
         if pid == 0 {
             return;
@@ -378,9 +379,10 @@ impl Events {
     }
 }
 
-/// One of the workers, also of those that drain.
-fn pick(status: &Status, rng: &mut Rng) -> Option<Worker> {
-    let workers: Vec<_> = status.workers.iter().filter(|worker| worker.pid > 0).collect();
+/// One of these workers, also of those that drain.
+fn pick(status: &Status, rng: &mut Rng, which: impl Fn(&Worker) -> bool) -> Option<Worker> {
+    let workers = status.workers.iter().filter(|worker| worker.pid > 0 && which(worker));
+    let workers: Vec<_> = workers.collect();
     let last = workers.len().checked_sub(1)?;
     workers.get(rng.between(0, last as u64) as usize).map(|worker| (*worker).clone())
 }
