@@ -63,7 +63,8 @@ impl Document {
             sites.push(json!({"name": name, "properties": site}));
             rules.push(json!({"name": name, "properties": rule}));
         }
-        let mut own = json!({"drainTimeoutInSec": 3600});
+        // A client that has no processor for so long has nothing to blame the gateway for.
+        let mut own = json!({"drainTimeoutInSec": 3600, "handshakeTimeoutInSec": 120});
         if let Some(threads) = self.threads {
             own["threads"] = threads.into();
         }

@@ -42,6 +42,8 @@ pub(crate) struct Events {
     pub(crate) starting: AtomicBool,
     /// There is no supervisor at all.
     pub(crate) away: AtomicBool,
+    /// Another executable takes the supervisor's place about now.
+    pub(crate) upgrading: AtomicBool,
     /// Counts interruptions under which a command may fail.
     pub(crate) interruptions: AtomicU64,
     pub(crate) log: Mutex<Log>,
@@ -284,7 +286,9 @@ impl Events {
         let mut log = self.log.lock().unwrap();
         if done.ok {
             log.commands.entry(kind).or_default().push(done.took);
-        } else if self.interruptions.load(Ordering::SeqCst) != interruptions {
+        } else if self.interruptions.load(Ordering::SeqCst) != interruptions
+            || (kind.beside() && self.upgrading.load(Ordering::SeqCst))
+        {
             log.interrupted += 1;
         } else {
             drop(log);
@@ -308,6 +312,7 @@ impl Events {
         let path = binary.display().to_string();
         let pid = self.gateway.supervisor();
         let time = self.begin(Kind::Upgrade, path.clone(), Duration::ZERO);
+        self.upgrading.store(true, Ordering::SeqCst);
         self.interruptions.fetch_add(1, Ordering::SeqCst);
         let before = self.interruptions.load(Ordering::SeqCst);
         let arguments = ["upgrade", "--binary", &path];
@@ -320,6 +325,7 @@ impl Events {
         }
         self.note_recovery(Kind::Upgrade, time);
         self.interruptions.fetch_add(1, Ordering::SeqCst);
+        self.upgrading.store(false, Ordering::SeqCst);
     }
 
     /// Whether the supervisor was killed and its successor has not answered yet.

@@ -91,6 +91,7 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         document: setting.document.clone(),
         starting: AtomicBool::new(false),
         away: AtomicBool::new(false),
+        upgrading: AtomicBool::new(false),
         interruptions: AtomicU64::new(0),
         log: Mutex::new(Log::default()),
     });
