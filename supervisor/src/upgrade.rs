@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use holdfast_proto::admin::upgrade_status::Step;
 use tokio::sync::MutexGuard;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use crate::group;
 use crate::state::Supervisor;
@@ -49,6 +49,12 @@ const BIRTHS: Duration = Duration::from_secs(10);
 const SIGNALS: Duration = Duration::from_millis(20);
 /// Longest wait for a change that is being made: its own waits are shorter together.
 const CHANGES: Duration = Duration::from_secs(60);
+
+/// Longest wait for a successor to take what a dead worker has left. One starts within tenths of a second; where the
+/// dead one was a successor itself, and its predecessor is stopped, that is overcome within five.
+const ORPHANS: Duration = Duration::from_secs(10);
+/// Between two looks whether it has: little beside its start, and one look at 10,000 tunnels takes a millisecond.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What is kept: the status address's listening socket.
 pub(crate) const STATUS: &str = "status";
@@ -78,6 +84,8 @@ enum Refusal {
     Changing,
     #[error("a process is still being started; try again")]
     Births,
+    #[error("{0} tunnels of a worker that died have no new one yet, and would be lost; try again")]
+    Orphans(usize),
     #[error(
         "the list of children cannot be written (a full disk?): the new one would not know its workers"
     )]
@@ -130,8 +138,29 @@ async fn check(supervisor: &Arc<Supervisor>, asked: Asked) -> Result<Ready<'_>, 
         arguments: std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect(),
     };
     let version = check::ask(&binary, &question).await?;
+    // Last, so that what dies while the candidate is asked counts.
+    no_orphans(supervisor).await?;
     supervisor.upgrades.note(Step::Checking, |status| status.to_version = version);
     Ok(Ready { supervisor, binary, by: asked.by, _unchanged: unchanged })
+}
+
+/// Waits until each tunnel has a worker: what only the vault holds ends with the exec.
+async fn no_orphans(supervisor: &Supervisor) -> Result<(), Refusal> {
+    let orphans = || supervisor.vault.orphans();
+    if orphans() == 0 {
+        return Ok(());
+    }
+    tracing::info!(
+        tunnels = orphans(),
+        "upgrade: tunnels of a worker that died have no new one yet"
+    );
+    let taken = async {
+        let mut looks = interval(LOOK);
+        while orphans() > 0 {
+            looks.tick().await;
+        }
+    };
+    timeout(ORPHANS, taken).await.map_err(|_| Refusal::Orphans(orphans()))
 }
 
 /// Once, so that what is started is what was checked. Never waits for a pipe's other end.
@@ -173,6 +202,11 @@ impl Ready<'_> {
         sleep(SIGNALS).await;
         if supervisor.stopping() {
             return Refusal::Stopping;
+        }
+        // Of one that has died since the check; its successor cannot be born before this is over.
+        let orphans = supervisor.vault.orphans();
+        if orphans > 0 {
+            return Refusal::Orphans(orphans);
         }
         // A drain that is being written is written.
         let _whole = supervisor.ledger();

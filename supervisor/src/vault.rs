@@ -144,6 +144,11 @@ impl Vault {
         self.desk.lock().books.tunnels_of(listener)
     }
 
+    /// How many tunnels nobody else holds: they end with this process.
+    pub fn orphans(&self) -> usize {
+        self.desk.lock().books.orphans()
+    }
+
     /// How many held tunnels that worker had last: they would outlive it.
     pub fn protected(&self, listener: SocketAddr, generation: u64) -> usize {
         self.desk.lock().books.lent_to(Name { listener, generation })

@@ -319,7 +319,7 @@ fn a_demo_says_that_it_cannot_be_upgraded() {
 #[cfg(feature = "failpoints")]
 mod failing {
     use super::*;
-    use crate::harness::stays;
+    use crate::harness::{kill9, resume, stays};
 
     fn arm(gateway: &Gateway, failpoint: &str, action: &str) {
         let aside = gateway.write("failpoint", action);
@@ -403,6 +403,27 @@ mod failing {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("did not answer within"), "{said}");
         upgrade_to(&gateway, Path::new(HOLDFAST));
+    }
+
+    /// The vault's sockets end with the exec, and its tunnels' worker is dead.
+    #[test]
+    fn an_upgrade_waits_for_tunnels_that_only_the_vault_holds() {
+        let (gateway, port, _backend) = one_gateway();
+        let mut sockets: Vec<_> = (0..5).map(|_| WebSocket::open(port, "/echo")).collect();
+        gateway.protects(sockets.len() as u64);
+        arm(&gateway, "line.before", "stop");
+        let armed = gateway.path().join("f/line.before");
+        kill9(gateway.worker_pid());
+        eventually(Patience::USUAL, "a worker to stop", || (!armed.exists()).then_some(()));
+        let mut upgrade = gateway.begin_cli(&["upgrade", "--binary", HOLDFAST]);
+        gateway.says(&["upgrade: tunnels of a worker that died have no new one yet"]);
+        let ended = eventually(Patience::USUAL, "the upgrade to end", || {
+            gateway.children().into_iter().for_each(resume);
+            upgrade.try_wait().unwrap()
+        });
+        assert!(ended.success());
+        assert!(sockets.iter_mut().all(|socket| socket.echoes("still here")));
+        gateway.has_lost_none();
     }
 
     #[test]

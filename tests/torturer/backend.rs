@@ -2,11 +2,13 @@
 //!
 //! It prints what becomes of its tunnels, a line each, and ends with its standard input.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
 
 use super::board::Board;
 use super::checker::{Damage, Fault};
@@ -14,39 +16,61 @@ use super::endpoint::{Counts, Endpoint, Opening};
 use super::hub::{Connection, Hub, News};
 use super::plan::{Role, Ticket};
 use super::poller::Event;
+use super::tls::{Certificate, Starter};
+use super::wire::Wire;
 
 /// The key that the clients send (RFC 6455, section 1.3), and the answer to it.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// A request's head is shorter, or it is none of ours.
 const LONGEST_HEAD: usize = 64 << 10;
+/// Tokens of listening sockets count down from here.
 const LISTENER: u64 = u64::MAX;
+/// Every so many sessions speak no newer TLS than 1.2.
+const OLD: u64 = 4;
 
-/// The role as a process.
-pub(crate) fn run(address: SocketAddr, board: &Path) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
+/// The role as a process: at the first address plain, at the second with TLS.
+pub(crate) fn run(
+    plain: SocketAddr,
+    sealed: Option<(SocketAddr, Certificate)>,
+    board: &Path,
+) -> io::Result<()> {
+    let mut doors = vec![Door { socket: TcpListener::bind(plain)?, tls: None }];
+    if let Some((address, certificate)) = sealed {
+        let tls = Some(Starter::of_server(&certificate)?);
+        doors.push(Door { socket: TcpListener::bind(address)?, tls });
+    }
     println!("ready");
     std::thread::spawn(|| {
         drop(io::copy(&mut io::stdin(), &mut io::sink()));
         std::process::exit(0);
     });
     let tell = Box::new(|news| println!("{}", line(&news)));
-    serve(&listener, Arc::new(Board::open(board)?), tell)
+    serve(&doors, Arc::new(Board::open(board)?), tell)
+}
+
+/// Where connections come in.
+pub(crate) struct Door {
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<Starter<ServerConfig>>,
 }
 
 /// Serves for as long as the process lives.
 pub(crate) fn serve(
-    listener: &TcpListener,
+    doors: &[Door],
     board: Arc<Board>,
     tell: Box<dyn FnMut(News) + Send>,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
     let mut hub = Hub::new(Role::Backend, board, tell)?;
-    hub.poller.add(listener, LISTENER)?;
+    for (token, door) in tokens(doors) {
+        door.socket.set_nonblocking(true)?;
+        hub.poller.add(&door.socket, token)?;
+    }
+    let mut sessions = 0;
     loop {
         for event in hub.poller.wait(Duration::from_millis(100))? {
-            if event.token == LISTENER {
-                accept(&mut hub, listener);
+            if let Some((_, door)) = tokens(doors).find(|(token, _)| *token == event.token) {
+                accept(&mut hub, door, &mut sessions);
                 continue;
             }
             match hub.table.take(event.token) {
@@ -61,29 +85,40 @@ pub(crate) fn serve(
     }
 }
 
+fn tokens(doors: &[Door]) -> impl Iterator<Item = (u64, &Door)> {
+    doors.iter().enumerate().map(|(place, door)| (LISTENER - place as u64, door))
+}
+
 /// A connection that is no tunnel yet.
 struct Shaking {
-    socket: TcpStream,
+    wire: Wire,
     head: Vec<u8>,
     /// What is still to be sent, and what the connection is when that is done.
     answer: Vec<u8>,
     opens: Option<(Ticket, Opening)>,
 }
 
-fn accept(hub: &mut Hub<Shaking>, listener: &TcpListener) {
+fn accept(hub: &mut Hub<Shaking>, door: &Door, sessions: &mut u64) {
     // Also ends at EMFILE and the like: the next connection's event tries again.
-    while let Ok((socket, _)) = listener.accept() {
-        let ready = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
-        let Ok(()) = ready else { continue };
-        let shaking = Shaking { socket, head: Vec::new(), answer: Vec::new(), opens: None };
+    while let Ok((socket, _)) = door.socket.accept() {
+        let Ok(wire) = begin(socket, door, sessions) else { continue };
+        let shaking = Shaking { wire, head: Vec::new(), answer: Vec::new(), opens: None };
         let token = hub.table.insert(Connection::Shaking(shaking));
         if let Some(Connection::Shaking(shaking)) = hub.table.take(token) {
-            match hub.poller.add(&shaking.socket, token) {
+            match hub.poller.add(shaking.wire.socket(), token) {
                 Ok(()) => hub.table.put(token, Connection::Shaking(shaking)),
                 Err(_) => hub.table.free(token),
             }
         }
     }
+}
+
+fn begin(socket: TcpStream, door: &Door, sessions: &mut u64) -> io::Result<Wire> {
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    let Some(tls) = &door.tls else { return Ok(Wire::Plain(socket)) };
+    *sessions += 1;
+    tls.begin(socket, sessions.is_multiple_of(OLD))
 }
 
 fn shake(hub: &mut Hub<Shaking>, event: Event, mut shaking: Shaking) {
@@ -92,9 +127,9 @@ fn shake(hub: &mut Hub<Shaking>, event: Event, mut shaking: Shaking) {
         Ok(false) => return hub.table.put(event.token, Connection::Shaking(shaking)),
         Err(_) => return hub.table.free(event.token),
     }
-    let Shaking { socket, head, opens, .. } = shaking;
+    let Shaking { wire, head, opens, .. } = shaking;
     let Some((ticket, opening)) = opens else { return hub.table.free(event.token) };
-    let endpoint = Endpoint::new(socket, ticket, Role::Backend, opening, 0);
+    let endpoint = Endpoint::new(wire, ticket, Role::Backend, opening, 0);
     hub.begin(event.token, Box::new(endpoint), &head);
 }
 
@@ -102,7 +137,7 @@ fn shake(hub: &mut Hub<Shaking>, event: Event, mut shaking: Shaking) {
 fn advance(shaking: &mut Shaking, buffer: &mut [u8]) -> io::Result<bool> {
     loop {
         while !shaking.answer.is_empty() {
-            match shaking.socket.write(&shaking.answer) {
+            match shaking.wire.write(&shaking.answer) {
                 Ok(count) => drop(shaking.answer.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -111,7 +146,7 @@ fn advance(shaking: &mut Shaking, buffer: &mut [u8]) -> io::Result<bool> {
         if shaking.opens.is_some() {
             return Ok(true);
         }
-        match shaking.socket.read(buffer) {
+        match shaking.wire.read(buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => shaking.head.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
@@ -134,7 +169,9 @@ pub(crate) fn end_of_head(bytes: &[u8]) -> Option<usize> {
 
 fn respond(shaking: &mut Shaking, head: &str) {
     let path = head.split(' ').nth(1).unwrap_or_default();
-    let Some(ticket) = Ticket::parse(path).filter(|_| head.contains(KEY)) else {
+    // A tunnel that the gateway has led to the wrong settings does not open.
+    let fits = |ticket: &Ticket| ticket.legs.seal_backend() == shaking.wire.is_sealed();
+    let Some(ticket) = Ticket::parse(path).filter(|it| fits(it) && head.contains(KEY)) else {
         shaking.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
         return;
     };
@@ -151,7 +188,8 @@ fn respond(shaking: &mut Shaking, head: &str) {
 /// News as a line; [`parse`] reads it.
 fn line(news: &News) -> String {
     let numbers = |id: u64, counts: &Counts| {
-        format!("{id} {} {} {}", counts.sent, counts.received, counts.messages_received)
+        let Counts { sent, received, messages_received, key_updates } = counts;
+        format!("{id} {sent} {received} {messages_received} {key_updates}")
     };
     match news {
         News::Clean { id, counts, .. } => format!("clean {}", numbers(*id, counts)),
@@ -165,11 +203,16 @@ fn line(news: &News) -> String {
 
 /// What a backend's line says.
 pub(crate) fn parse(line: &str) -> Option<News> {
-    let mut words = line.splitn(8, ' ');
+    let mut words = line.splitn(9, ' ');
     let kind = words.next()?;
     let mut number = || words.next()?.parse::<u64>().ok();
     let id = number()?;
-    let counts = Counts { sent: number()?, received: number()?, messages_received: number()? };
+    let counts = Counts {
+        sent: number()?,
+        received: number()?,
+        messages_received: number()?,
+        key_updates: number()?,
+    };
     let role = Role::Backend;
     match kind {
         "clean" => Some(News::Clean { id, role, counts }),

@@ -3,7 +3,7 @@
 //! They come from several loopback addresses. One thread holds them all; what becomes of each is told, never printed.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -15,15 +15,19 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
 };
+use rustls::ClientConfig;
 
 use super::backend::{ACCEPT, KEY, end_of_head};
 use super::board::{Board, DONE, Half};
 use super::checker::{Damage, Fault};
+use super::document::Listener;
 use super::endpoint::{Counts, Endpoint, Opening};
 use super::hub::{Connection, Hub, News};
-use super::plan::{Role, Ticket};
+use super::plan::{Legs, Role, Ticket};
 use super::poller::Event;
 use super::stream::mix;
+use super::tls::Starter;
+use super::wire::Wire;
 
 /// Handshakes at once: enough to fill up quickly, few enough that a kill meets only some.
 const AT_ONCE: usize = 32;
@@ -36,7 +40,11 @@ const SOURCES: u64 = 16;
 
 /// What the clients are to do.
 pub(crate) struct Orders {
-    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<Listener>,
+    /// Kinds of tunnels, each as often as another.
+    pub(crate) legs: Vec<Legs>,
+    /// How sessions begin; needed where there are listeners with TLS.
+    pub(crate) tls: Option<Starter<ClientConfig>>,
     pub(crate) tunnels: usize,
     pub(crate) slots: usize,
     pub(crate) stretch: u32,
@@ -110,13 +118,31 @@ struct Clients {
 }
 
 struct Shaking {
-    socket: TcpStream,
+    wire: Wire,
     ticket: Ticket,
     listener: usize,
     began: Instant,
     request: Vec<u8>,
     answer: Vec<u8>,
     opening: Opening,
+}
+
+impl Orders {
+    /// One of those that the tunnel's kind needs.
+    fn listener_for(&self, ticket: &Ticket) -> usize {
+        let fits = |one: &Listener| one.sealed == ticket.legs.seal_client();
+        let places = self.listeners.iter().enumerate().filter(|(_, one)| fits(one));
+        let places: Vec<usize> = places.map(|(place, _)| place).collect();
+        places[(mix(ticket.seed) % places.len() as u64) as usize]
+    }
+
+    fn dial(&self, listener: usize, ticket: &Ticket) -> io::Result<Wire> {
+        let socket = dial(self.listeners[listener].address, ticket.id)?;
+        match &self.tls {
+            Some(tls) if ticket.legs.seal_client() => tls.begin(socket, ticket.is_old()),
+            _ => Ok(Wire::Plain(socket)),
+        }
+    }
 }
 
 impl Clients {
@@ -129,12 +155,14 @@ impl Clients {
             self.next += 1;
             let id = self.next;
             let Orders { stretch, life, .. } = self.orders;
-            let ticket = Ticket { id, slot, seed: mix(self.orders.seed ^ id), stretch, life };
-            let listener = (mix(ticket.seed) % self.orders.listeners.len() as u64) as usize;
+            let legs = self.orders.legs[id as usize % self.orders.legs.len()];
+            let seed = mix(self.orders.seed ^ id);
+            let ticket = Ticket { id, legs, slot, seed, stretch, life };
+            let listener = self.orders.listener_for(&ticket);
             let began = Instant::now();
             let half = Half { id, ..Half::default() }.on_listener(listener);
             let begun = self.hub.board.write(slot, Role::Client, &half).and_then(|()| {
-                let socket = dial(self.orders.listeners[listener], id)?;
+                let wire = self.orders.dial(listener, &ticket)?;
                 let opening = Opening::new(&ticket.plan(), Role::Client);
                 let mut request = format!(
                     "GET {} HTTP/1.1\r\nHost: torture\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -144,7 +172,7 @@ impl Clients {
                 .into_bytes();
                 request.extend_from_slice(opening.bytes());
                 let answer = Vec::new();
-                Ok(Shaking { socket, ticket, listener, began, request, answer, opening })
+                Ok(Shaking { wire, ticket, listener, began, request, answer, opening })
             });
             let registered = begun.and_then(|shaking| {
                 let token = self.hub.table.insert(Connection::Shaking(shaking));
@@ -152,7 +180,7 @@ impl Clients {
                 let Some(Connection::Shaking(shaking)) = self.hub.table.take(token) else {
                     return Ok(());
                 };
-                let added = self.hub.poller.add(&shaking.socket, token);
+                let added = self.hub.poller.add(shaking.wire.socket(), token);
                 self.hub.poller.wake_at(began + PATIENCE, token);
                 self.hub.table.put(token, Connection::Shaking(shaking));
                 added
@@ -172,7 +200,7 @@ impl Clients {
         for one in stuck.iter().filter(|one| !given_up.contains(&one.id)) {
             // The client has left the tunnel in good order, so it is the backend that waits for something.
             let [_, half] = self.hub.board.read(one.slot).unwrap_or_default().halves;
-            let counts = Counts { sent: half.sent, received: half.received, messages_received: 0 };
+            let counts = Counts { sent: half.sent, received: half.received, ..Counts::default() };
             let (damage, detail) = (Damage::Stuck, one.detail.clone());
             let fault = Fault { position: half.received, damage, detail };
             let (id, role, time) = (one.id, Role::Backend, Instant::now());
@@ -225,11 +253,12 @@ impl Clients {
             Err(reason) => Err(reason),
         };
         self.shaking -= 1;
-        let Shaking { socket, ticket, listener, began, answer, opening, .. } = shaking;
+        let Shaking { wire, ticket, listener, began, answer, opening, .. } = shaking;
         match outcome {
             Ok(end) => {
-                self.hub.tell(News::Opened { id: ticket.id, took: began.elapsed() });
-                let endpoint = Endpoint::new(socket, ticket, Role::Client, opening, listener);
+                let (id, legs, old) = (ticket.id, ticket.legs, ticket.is_old());
+                self.hub.tell(News::Opened { id, legs, old, took: began.elapsed() });
+                let endpoint = Endpoint::new(wire, ticket, Role::Client, opening, listener);
                 let before = self.hub.table.count();
                 self.hub.begin(event.token, Box::new(endpoint), &answer[end..]);
                 if self.hub.table.count() < before {
@@ -249,7 +278,7 @@ impl Clients {
 fn advance(shaking: &mut Shaking, buffer: &mut [u8]) -> Result<Option<usize>, String> {
     loop {
         while !shaking.request.is_empty() {
-            match shaking.socket.write(&shaking.request) {
+            match shaking.wire.write(&shaking.request) {
                 Ok(count) => drop(shaking.request.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(None),
@@ -268,7 +297,7 @@ fn advance(shaking: &mut Shaking, buffer: &mut [u8]) -> Result<Option<usize>, St
                 return Ok(Some(end));
             }
         }
-        match shaking.socket.read(buffer) {
+        match shaking.wire.read(buffer) {
             Ok(0) => return Err("ended before the 101".to_owned()),
             Ok(count) => shaking.answer.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
@@ -278,7 +307,11 @@ fn advance(shaking: &mut Shaking, buffer: &mut [u8]) -> Result<Option<usize>, St
 }
 
 fn told(step: &str, error: &io::Error) -> String {
-    format!("{step}: {}", error.kind())
+    match error.kind() {
+        // TLS has more to say than that.
+        ErrorKind::Other => format!("{step}: {error}"),
+        kind => format!("{step}: {kind}"),
+    }
 }
 
 fn dial(target: SocketAddr, id: u64) -> io::Result<TcpStream> {

@@ -2,8 +2,7 @@
 //!
 //! It must never wait for anything: each turn does what can be done now, within a bound, and says when to look again.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -13,6 +12,7 @@ use super::board::{Board, DONE, FIN_SEEN, FIN_SENT, Half, OPEN, PAUSED};
 use super::checker::{Checker, Damage, Fault};
 use super::plan::{Plan, Reader, Role, Ticket};
 use super::stream::{Framer, Rng, mix};
+use super::wire::{self, Wire};
 
 /// What an end may read, and write, before others get their turn.
 const TURN: usize = 256 << 10;
@@ -22,6 +22,8 @@ const CHUNK: usize = 64 << 10;
 const TAIL_PARTS: u32 = 8;
 /// Within this time everything ends that is told to finish, spread out.
 const FINISHING: Duration = Duration::from_secs(2);
+/// How many writes begin with new keys, where there is TLS: some in every long message.
+const NEW_KEYS: f64 = 0.1;
 
 /// What became of a turn.
 #[derive(Debug)]
@@ -55,12 +57,13 @@ pub(crate) struct Counts {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) messages_received: u64,
+    pub(crate) key_updates: u64,
 }
 
 /// One end of a tunnel.
 #[allow(clippy::struct_excessive_bools, reason = "facts that come in every combination")]
 pub(crate) struct Endpoint {
-    socket: TcpStream,
+    wire: Wire,
     pub(crate) ticket: Ticket,
     role: Role,
     plan: Plan,
@@ -153,7 +156,7 @@ impl Opening {
 impl Endpoint {
     /// The tunnel is open, and `opening` is sent. What came behind the handshake is fed by [`Self::feed`].
     pub(crate) fn new(
-        socket: TcpStream,
+        mut wire: Wire,
         ticket: Ticket,
         role: Role,
         opening: Opening,
@@ -163,8 +166,11 @@ impl Endpoint {
         let now = Instant::now();
         let mut rng = Rng::new(mix(ticket.seed ^ (role.index() as u64 + 11)));
         let pace = plan.paces[role.index()];
+        if plan.shreds[role.index()] {
+            wire.shred(rng.next());
+        }
         Self {
-            socket,
+            wire,
             ticket,
             role,
             out: Outgoing {
@@ -207,6 +213,7 @@ impl Endpoint {
             sent: self.out.sent(),
             received: self.checker.position(),
             messages_received: self.checker.messages(),
+            key_updates: self.wire.key_updates(),
         }
     }
 
@@ -223,13 +230,15 @@ impl Endpoint {
     pub(crate) fn turn(&mut self, board: &Board, scratch: &mut Scratch) -> Turn {
         let now = Instant::now();
         let mut more = false;
+        // Asked before reading, which may send a session's last piece.
+        self.writable |= self.wire.hesitates();
         match self.read(now, scratch) {
             Ok(left) => more |= left,
             Err(fault) => return self.left(board, Turn::Broken(fault)),
         }
         self.grant(now);
         match self.write(&mut scratch.due) {
-            Ok(left) => more |= left,
+            Ok(left) => more |= left || self.wire.hesitates(),
             Err(fault) => return self.left(board, Turn::Broken(fault)),
         }
         if self.fin_seen && self.out.fin_sent {
@@ -242,12 +251,16 @@ impl Endpoint {
     /// Gives up: the other side hears a reset.
     pub(crate) fn abort(&mut self, board: &Board) {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        setsockopt(&self.socket, sockopt::Linger, &linger).ok();
+        setsockopt(self.wire.socket(), sockopt::Linger, &linger).ok();
         self.publish(board, OPEN | DONE);
     }
 
     pub(crate) fn fault(&self, damage: Damage, detail: String) -> Fault {
         Fault { position: self.checker.position(), damage, detail }
+    }
+
+    fn broke(&self, step: &str, error: &io::Error) -> Fault {
+        self.fault(wire::damage(error), format!("{step}: {error}"))
     }
 
     fn left(&mut self, board: &Board, turn: Turn) -> Turn {
@@ -288,7 +301,7 @@ impl Endpoint {
                 Reader::Slow { chunk, pause } if !self.finishing => (chunk, Some(pause)),
                 _ => (CHUNK, None),
             };
-            match self.socket.read(&mut scratch.came[..most]) {
+            match self.wire.read(&mut scratch.came[..most]) {
                 Ok(0) => {
                     self.checker.finish()?;
                     self.fin_seen = true;
@@ -300,9 +313,7 @@ impl Endpoint {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(self.fault(Damage::Reset, format!("reading: {error}")));
-                }
+                Err(error) => return Err(self.broke("reading", &error)),
             }
         }
         Ok(false)
@@ -339,6 +350,10 @@ impl Endpoint {
 
     fn write(&mut self, scratch: &mut [u8]) -> Result<bool, Fault> {
         let mut done = 0;
+        if self.writable && !self.out.fin_sent {
+            // What a session says by itself, such as the answer to a key update.
+            self.writable = self.wire.flush().map_err(|error| self.broke("writing", &error))?;
+        }
         while self.writable && !self.out.fin_sent {
             if done >= TURN {
                 return Ok(true);
@@ -346,24 +361,24 @@ impl Endpoint {
             let count = self.out.next(scratch);
             if count == 0 {
                 if self.out.close.is_some() {
-                    let end = self.socket.shutdown(Shutdown::Write);
-                    end.map_err(|error| {
-                        self.fault(Damage::Reset, format!("ending the stream: {error}"))
-                    })?;
-                    self.out.fin_sent = true;
+                    let end = self.wire.end();
+                    let ended = end.map_err(|error| self.broke("ending the stream", &error))?;
+                    (self.out.fin_sent, self.writable) = (ended, ended);
                 }
                 break;
             }
-            match self.socket.write(&scratch[..count]) {
+            if self.rng.chance(NEW_KEYS) {
+                let changed = self.wire.change_keys();
+                changed.map_err(|error| self.broke("changing keys", &error))?;
+            }
+            match self.wire.write(&scratch[..count]) {
                 Ok(count) => {
                     self.out.sent_now(&scratch[..count]);
                     done += count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(self.fault(Damage::Reset, format!("writing: {error}")));
-                }
+                Err(error) => return Err(self.broke("writing", &error)),
             }
         }
         Ok(false)

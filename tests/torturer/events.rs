@@ -42,6 +42,8 @@ pub(crate) struct Events {
     pub(crate) starting: AtomicBool,
     /// There is no supervisor at all.
     pub(crate) away: AtomicBool,
+    /// Another executable takes the supervisor's place about now.
+    pub(crate) upgrading: AtomicBool,
     /// Counts interruptions under which a command may fail.
     pub(crate) interruptions: AtomicU64,
     pub(crate) log: Mutex<Log>,
@@ -144,7 +146,7 @@ impl Events {
         let serving = |address: &str| {
             status.workers.iter().any(|one| one.address == address && one.state == "serving")
         };
-        let all = self.document.listeners.iter().all(|one| serving(&one.to_string()));
+        let all = self.document.listeners.iter().all(|one| serving(&one.address.to_string()));
         let live = self.control.live.load(Ordering::Relaxed) as u64;
         // Between the client's count and the gateway's some have come and gone.
         let known = status.tunnels() + live / 20 + 20 >= live;
@@ -162,12 +164,13 @@ impl Events {
         let begin = Instant::now();
         let Some(status) = self.settle("before a worker's kill") else { return };
         self.log.lock().unwrap().waits.push(begin.elapsed());
-        let Some(victim) = pick(&status, rng) else { return };
+        // Each listener's in turn, so that none is spared.
+        let listeners = &self.document.listeners;
+        let listener = self.log.lock().unwrap().kills.len() % listeners.len();
+        let address = listeners[listener].address.to_string();
+        let Some(victim) = pick(&status, rng, |one| one.address == address) else { return };
         // Not always at the same distance from the status call.
         std::thread::park_timeout(Duration::from_micros(rng.between(0, 30_000)));
-        let listener =
-            self.document.listeners.iter().position(|one| one.to_string() == victim.address);
-        let Some(listener) = listener else { return };
         let time = self.begin(Kind::WorkerKill, format!("{}", victim.pid), Duration::ZERO);
         signal(victim.pid, Signal::SIGKILL);
         let found = self.look(listener);
@@ -246,7 +249,7 @@ impl Events {
         let (name, pid) = match rng.between(0, 2) {
             0 => ("supervisor", supervisor),
             1 => ("prober", status.prober),
-            _ => ("worker", pick(&status, rng).map_or(0, |worker| worker.pid)),
+            _ => ("worker", pick(&status, rng, |_| true).map_or(0, |worker| worker.pid)),
         };
         if pid == 0 {
             return;
@@ -283,7 +286,9 @@ impl Events {
         let mut log = self.log.lock().unwrap();
         if done.ok {
             log.commands.entry(kind).or_default().push(done.took);
-        } else if self.interruptions.load(Ordering::SeqCst) != interruptions {
+        } else if self.interruptions.load(Ordering::SeqCst) != interruptions
+            || (kind.beside() && self.upgrading.load(Ordering::SeqCst))
+        {
             log.interrupted += 1;
         } else {
             drop(log);
@@ -307,6 +312,7 @@ impl Events {
         let path = binary.display().to_string();
         let pid = self.gateway.supervisor();
         let time = self.begin(Kind::Upgrade, path.clone(), Duration::ZERO);
+        self.upgrading.store(true, Ordering::SeqCst);
         self.interruptions.fetch_add(1, Ordering::SeqCst);
         let before = self.interruptions.load(Ordering::SeqCst);
         let arguments = ["upgrade", "--binary", &path];
@@ -319,6 +325,7 @@ impl Events {
         }
         self.note_recovery(Kind::Upgrade, time);
         self.interruptions.fetch_add(1, Ordering::SeqCst);
+        self.upgrading.store(false, Ordering::SeqCst);
     }
 
     /// Whether the supervisor was killed and its successor has not answered yet.
@@ -378,9 +385,10 @@ impl Events {
     }
 }
 
-/// One of the workers, also of those that drain.
-fn pick(status: &Status, rng: &mut Rng) -> Option<Worker> {
-    let workers: Vec<_> = status.workers.iter().filter(|worker| worker.pid > 0).collect();
+/// One of these workers, also of those that drain.
+fn pick(status: &Status, rng: &mut Rng, which: impl Fn(&Worker) -> bool) -> Option<Worker> {
+    let workers = status.workers.iter().filter(|worker| worker.pid > 0 && which(worker));
+    let workers: Vec<_> = workers.collect();
     let last = workers.len().checked_sub(1)?;
     workers.get(rng.between(0, last as u64) as usize).map(|worker| (*worker).clone())
 }

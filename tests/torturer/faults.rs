@@ -7,12 +7,22 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Faults that a gateway with the feature `failpoints` commits, and what has to be found: a key of the report's
-/// `tunnels`, and what it means.
-const FAULTS: [(&str, &str); 3] = [
-    ("skip-discard", "with_bytes_doubled"),
-    ("send-twice", "with_bytes_doubled"),
-    ("drop-tunnel", "dropped"),
+/// Faults that a gateway with the feature `failpoints` commits, and what each has to look like in tunnels of every kind:
+/// a key of the report's `kinds`. A record that comes twice does not open; whoever reads it says so, the gateway too.
+const FAULTS: [(&str, [(&str, &str); 3]); 3] = [
+    (
+        "skip-discard",
+        [("ws", "with_bytes_doubled"), ("wss", "with_bytes_doubled"), ("wss_to_https", "dropped")],
+    ),
+    (
+        "send-twice",
+        [
+            ("ws", "with_bytes_doubled"),
+            ("wss", "with_bytes_doubled"),
+            ("wss_to_https", "with_bytes_corrupted"),
+        ],
+    ),
+    ("drop-tunnel", [("ws", "lost"), ("wss", "lost"), ("wss_to_https", "lost")]),
 ];
 /// A short run with few tunnels and much of everything; options on the command line come after it and win.
 const SHORT: [&str; 10] = [
@@ -32,7 +42,8 @@ const SHORT: [&str; 10] = [
 pub(crate) fn run() -> io::Result<bool> {
     let given: Vec<String> = std::env::args().skip(1).filter(|one| one != "--faults").collect();
     let mut verdicts = Vec::new();
-    for (name, expected) in [("", "")].into_iter().chain(FAULTS) {
+    let nothing = ("", [("", ""); 3]);
+    for (name, looks) in [nothing].into_iter().chain(FAULTS) {
         println!("\n=== {}", if name.is_empty() { "no fault planted" } else { name });
         let mut command = Command::new(std::env::current_exe()?);
         command.args(SHORT.iter().filter(|one| !overridden(one, &given))).args(&given);
@@ -50,8 +61,12 @@ pub(crate) fn run() -> io::Result<bool> {
         let good = if name.is_empty() {
             output.status.success()
         } else {
-            let found = report["tunnels"][expected].as_u64().unwrap_or(0);
-            output.status.code() == Some(1) && found > 0
+            // Kinds that the options leave out have nothing to show.
+            let kinds = report["kinds"].as_object();
+            let of = |kind: &str| kinds.and_then(|kinds| kinds.get(kind));
+            let shown = looks.map(|(kind, look)| Some(of(kind)?[look].as_u64().unwrap_or(0)));
+            let every = shown.iter().flatten().all(|count| *count > 0);
+            output.status.code() == Some(1) && every && shown.iter().any(Option::is_some)
         };
         verdicts.push((name, good));
     }
@@ -60,7 +75,7 @@ pub(crate) fn run() -> io::Result<bool> {
         match (name.is_empty(), good) {
             (true, true) => println!("no fault planted: passed, as it must"),
             (true, false) => println!("no fault planted: NOT PASSED, so the others mean nothing"),
-            (false, true) => println!("{name}: caught"),
+            (false, true) => println!("{name}: caught in every kind of tunnel"),
             (false, false) => println!("{name}: NOT CAUGHT"),
         }
     }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use super::board::Board;
 use super::checker::{Damage, Fault};
 use super::endpoint::{Counts, Endpoint, Scratch, Turn};
-use super::plan::Role;
+use super::plan::{Legs, Role};
 use super::poller::{Event, Poller, Table};
 
 /// What is told about tunnels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
     /// The client has the 101.
-    Opened { id: u64, took: Duration },
+    Opened { id: u64, legs: Legs, old: bool, took: Duration },
     /// There was no 101.
     Failed { listener: usize, began: Instant, reason: String },
     /// An end has sent everything, and everything has come.

@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::plan::Legs;
 
 /// Torture for a gateway: thousands of checked tunnels, while its processes are killed, stopped and replaced.
 ///
@@ -32,6 +34,13 @@ pub(crate) enum Part {
     Backend {
         #[arg(long)]
         listen: SocketAddr,
+        /// Where it speaks TLS, if it does
+        #[arg(long, requires = "certificate", requires = "key")]
+        listen_tls: Option<SocketAddr>,
+        #[arg(long)]
+        certificate: Option<PathBuf>,
+        #[arg(long)]
+        key: Option<PathBuf>,
         #[arg(long)]
         board: PathBuf,
     },
@@ -49,9 +58,12 @@ pub(crate) struct Options {
     /// Repeats a run's choices [default: from the clock]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// http listeners, each with a worker of its own
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub(crate) listeners: usize,
+    /// Which tunnels have TLS. thirds: none, wss, and wss to an https backend, a third each; all: only the latter two
+    #[arg(long, value_name = "WHICH", default_value = "thirds")]
+    pub(crate) tls: Tls,
+    /// Listeners, each with a worker of its own; with --tls thirds http and https ones in turn, and one of each at least
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=50))]
+    pub(crate) listeners: u8,
     /// Backends, each a process
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) backends: u8,
@@ -119,6 +131,34 @@ pub(crate) struct Options {
     #[arg(long)]
     #[allow(dead_code, reason = "the script reads it")]
     pub(crate) debug: bool,
+}
+
+/// Which tunnels have TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tls {
+    Thirds,
+    All,
+    None,
+}
+
+impl Tls {
+    /// The kinds of tunnels, each as often as another.
+    pub(crate) fn legs(self) -> &'static [Legs] {
+        match self {
+            Self::Thirds => &Legs::ALL,
+            Self::All => &[Legs::Wss, Legs::WssToHttps],
+            Self::None => &[Legs::Ws],
+        }
+    }
+
+    /// Whether each of so many listeners has TLS.
+    pub(crate) fn listeners(self, count: u8) -> Vec<bool> {
+        match self {
+            Self::Thirds => (0..count.max(2)).map(|place| place % 2 == 1).collect(),
+            Self::All => vec![true; count.into()],
+            Self::None => vec![false; count.into()],
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]

@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     /// Index 0 is the client's, 1 the backend's, here and below.
     pub(crate) paces: [Pace; 2],
     pub(crate) readers: [Reader; 2],
+    /// Whether records, where there is TLS, go out in pieces.
+    pub(crate) shreds: [bool; 2],
     /// Messages that are sent along with the request and with the 101.
     pub(crate) early: [u32; 2],
     pub(crate) life: Duration,
@@ -73,11 +75,41 @@ impl Role {
     }
 }
 
+/// Which legs of a tunnel have TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Legs {
+    Ws,
+    Wss,
+    WssToHttps,
+}
+
+impl Legs {
+    pub(crate) const ALL: [Self; 3] = [Self::Ws, Self::Wss, Self::WssToHttps];
+
+    /// In paths and reports.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::WssToHttps => "wss_to_https",
+        }
+    }
+
+    pub(crate) fn seal_client(self) -> bool {
+        self != Self::Ws
+    }
+
+    pub(crate) fn seal_backend(self) -> bool {
+        self == Self::WssToHttps
+    }
+}
+
 /// What a tunnel's path says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket {
     /// Its number in this run; no two have the same.
     pub(crate) id: u64,
+    pub(crate) legs: Legs,
     /// Its place on the board.
     pub(crate) slot: usize,
     pub(crate) seed: u64,
@@ -89,13 +121,15 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     pub(crate) fn path(&self) -> String {
-        let Self { id, slot, seed, stretch, life } = self;
-        format!("/t/{id}/{slot}/{seed}/{stretch}/{life}")
+        let Self { id, legs, slot, seed, stretch, life } = self;
+        format!("/{}/{id}/{slot}/{seed}/{stretch}/{life}", legs.word())
     }
 
     pub(crate) fn parse(path: &str) -> Option<Self> {
-        let mut parts = path.strip_prefix("/t/")?.split('/');
+        let mut parts = path.strip_prefix('/')?.split('/');
+        let word = parts.next()?;
         let ticket = Self {
+            legs: Legs::ALL.into_iter().find(|legs| legs.word() == word)?,
             id: parts.next()?.parse().ok()?,
             slot: parts.next()?.parse().ok()?,
             seed: parts.next()?.parse().ok()?,
@@ -103,6 +137,11 @@ impl Ticket {
             life: parts.next()?.parse().ok()?,
         };
         parts.next().is_none().then_some(ticket)
+    }
+
+    /// Whether the client speaks no newer TLS than 1.2: every fourth does not.
+    pub(crate) fn is_old(&self) -> bool {
+        self.legs.seal_client() && mix(self.seed ^ 31).is_multiple_of(4)
     }
 
     pub(crate) fn plan(&self) -> Plan {
@@ -125,10 +164,12 @@ impl Ticket {
             Sizes::Small if rng.chance(0.3) => rng.between(1, 3) as u32,
             _ => 0,
         });
+        let shreds = [51, 52].map(|salt| mix(self.seed ^ salt).is_multiple_of(8));
         Plan {
             seed: self.seed,
             paces,
             readers,
+            shreds,
             early,
             life: Duration::from_millis(life as u64),
             ending,

@@ -2,12 +2,15 @@
 //!
 //! A run passes only if nothing at all was lost, nothing was left behind, and every demanded minimum was reached.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::diary::Log;
+use super::diary::{Found, Log};
+use super::document::Listener;
 use super::options::{Kind, Options};
+use super::plan::Legs;
 use super::stalls::Stalls;
 use super::tally::{Loss, Sum};
 
@@ -17,6 +20,7 @@ const TOLD: usize = 20;
 /// Everything that a run has to say.
 pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
+    pub(crate) listeners: &'a [Listener],
     pub(crate) seed: u64,
     pub(crate) seconds: f64,
     pub(crate) sum: Sum,
@@ -66,7 +70,7 @@ impl Report<'_> {
     pub(crate) fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let sum = &self.sum;
-        for (damage, count) in sum.by_damage() {
+        for (damage, count) in sum.by_damage(None) {
             reasons.push(format!("{count} tunnels {damage}"));
         }
         reasons.extend(sum.refused.iter().map(|(reason, count)| {
@@ -108,7 +112,7 @@ impl Report<'_> {
     }
 
     /// Percent of worker kills that found something.
-    fn share(&self, which: impl Fn(&super::diary::Found) -> bool) -> Option<f64> {
+    fn share(&self, which: impl Fn(&Found) -> bool) -> Option<f64> {
         let found = &self.log.found;
         let count = found.iter().filter(|found| which(found)).count();
         (!found.is_empty()).then(|| 100.0 * count as f64 / found.len() as f64)
@@ -126,10 +130,11 @@ impl Report<'_> {
     }
 
     fn told(&self, loss: &Loss) -> String {
-        let Loss { id, role, fault, time, missing } = loss;
+        let Loss { id, legs, role, fault, time, missing } = loss;
+        let legs = legs.word();
         let after = self.after(*time);
         format!(
-            "tunnel {id}, seen by the {role:?}: {fault}; {missing} bytes missing in all; {after}"
+            "tunnel {id} ({legs}), seen by the {role:?}: {fault}; {missing} bytes missing in all; {after}"
         )
     }
 
@@ -167,6 +172,11 @@ impl Report<'_> {
             sum.clean,
             sum.losses.len()
         );
+        for (legs, kind) in &sum.kinds {
+            let old = format!(", {} with a client of TLS 1.2", kind.old);
+            let old = if legs.seal_client() { &*old } else { "" };
+            println!("  {:14}{} opened, {} clean{old}", legs.word(), kind.opened, kind.clean);
+        }
         println!(
             "handshakes  {} ms (p50/p99/max); {} died with a killed worker",
             Spread::text(Spread::of_durations(&sum.handshakes)),
@@ -181,6 +191,12 @@ impl Report<'_> {
                 "checked     by {whose} {:.1} of {:.1} MiB, {messages} messages",
                 mib(received),
                 mib(sent)
+            );
+        }
+        if sum.kinds.keys().any(|legs| legs.seal_client()) {
+            let [by_clients, by_backends] = [client.key_updates, backend.key_updates];
+            println!(
+                "keys        changed {by_clients} times by clients, {by_backends} by backends"
             );
         }
     }
@@ -211,7 +227,7 @@ impl Report<'_> {
         let Some(share) = self.share(|found| found.directions > 0) else { return };
         let waits = Spread::text(Spread::of_durations(&self.log.waits));
         println!("waits before kills of workers until every tunnel was protected: {waits} ms");
-        let median = |of: fn(&super::diary::Found) -> u64| {
+        let median = |of: fn(&Found) -> u64| {
             let found = self.log.found.iter().map(|found| of(found) as f64);
             Spread::of(found).map_or(0.0, |one| one.p50)
         };
@@ -223,6 +239,21 @@ impl Report<'_> {
             self.share(|found| found.half_closed > 0).unwrap_or(0.0),
             median(|found| found.half_closed)
         );
+        for (place, listener) in self.listeners.iter().enumerate() {
+            let protocol = listener.protocol().to_lowercase();
+            let found = self.log.kills.iter().zip(&self.log.found);
+            let found: Vec<_> = found.filter(|((_, one), _)| *one == place).collect();
+            let with_bytes = found.iter().filter(|(_, found)| found.directions > 0).count();
+            let port = listener.address.port();
+            println!(
+                "  {protocol} port {port}: {} kills, {with_bytes} under bytes in flight",
+                found.len()
+            );
+        }
+    }
+
+    fn kills_of(&self, listener: usize) -> usize {
+        self.log.kills.iter().filter(|(_, one)| *one == listener).count()
     }
 
     /// Those that the quiet has as well tell about the machine, not about the gateway.
@@ -247,30 +278,29 @@ impl Report<'_> {
             });
             events.insert(kind.word().to_owned(), one);
         }
-        let damages = sum.by_damage();
-        let count = |word: &str| damages.get(word).copied().unwrap_or(0);
+        let kinds = sum.kinds.keys().map(|legs| (legs.word().to_owned(), self.json_of(*legs)));
+        let kinds: Map<_, _> = kinds.collect();
+        let kills = self.listeners.iter().enumerate().map(|(place, listener)| {
+            json!({"protocol": listener.protocol(), "worker_kills": self.kills_of(place)})
+        });
+        let kills: Vec<_> = kills.collect();
         let missing: u64 = sum.losses.iter().map(|loss| loss.missing).sum();
         let first = sum.losses.first().map(|loss| self.told(loss));
         let reasons = self.reasons();
+        let mut tunnels = damages(&sum.by_damage(None));
+        tunnels["at_a_time"] = self.options.tunnels.into();
+        tunnels["opened"] = sum.opened.into();
+        tunnels["clean"] = sum.clean.into();
+        tunnels["bytes_missing"] = missing.into();
+        tunnels["first_loss"] = first.into();
         json!({
             "passed": reasons.is_empty(),
             "reasons": reasons,
             "seed": self.seed,
             "seconds": (self.seconds * 10.0).round() / 10.0,
-            "tunnels": {
-                "at_a_time": self.options.tunnels,
-                "opened": sum.opened,
-                "clean": sum.clean,
-                "lost": sum.losses.len(),
-                "dropped": count("ended_early") + count("reset"),
-                "stuck": count("stuck"),
-                "with_bytes_lost": count("lost"),
-                "with_bytes_doubled": count("doubled"),
-                "with_bytes_reordered": count("reordered"),
-                "with_bytes_corrupted": count("corrupted") + count("went_on"),
-                "bytes_missing": missing,
-                "first_loss": first,
-            },
+            "tunnels": tunnels,
+            "kinds": kinds,
+            "listeners": kills,
             "handshakes": {
                 "ms": Spread::json(Spread::of_durations(&sum.handshakes)),
                 "failed": sum.refused,
@@ -292,4 +322,27 @@ impl Report<'_> {
             "left_behind": self.left_behind,
         })
     }
+
+    fn json_of(&self, legs: Legs) -> Value {
+        let kind = self.sum.kinds.get(&legs).copied().unwrap_or_default();
+        let mut json = damages(&self.sum.by_damage(Some(legs)));
+        json["opened"] = kind.opened.into();
+        json["clean"] = kind.clean.into();
+        json["tls_1_2"] = kind.old.into();
+        json
+    }
+}
+
+/// Counts of losses by what programs ask for.
+fn damages(counts: &BTreeMap<&'static str, u64>) -> Value {
+    let count = |word: &str| counts.get(word).copied().unwrap_or(0);
+    json!({
+        "dropped": count("ended_early") + count("reset"),
+        "lost": counts.values().sum::<u64>(),
+        "stuck": count("stuck"),
+        "with_bytes_lost": count("lost"),
+        "with_bytes_doubled": count("doubled"),
+        "with_bytes_reordered": count("reordered"),
+        "with_bytes_corrupted": count("corrupted") + count("went_on"),
+    })
 }

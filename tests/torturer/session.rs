@@ -20,7 +20,7 @@ use super::backend;
 use super::board::Board;
 use super::client::{self, Control, Orders};
 use super::diary::Log;
-use super::document::Document;
+use super::document::{Document, Listener};
 use super::events::Events;
 use super::gateway::Gateway;
 use super::options::Options;
@@ -28,6 +28,7 @@ use super::report::Report;
 use super::stalls::Watch;
 use super::stream::{Rng, mix};
 use super::tally::Tally;
+use super::tls::{Certificate, Starter};
 
 /// For the gateway to be ready, and for every tunnel to be open.
 const START: Duration = Duration::from_secs(90);
@@ -77,7 +78,7 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
     let setting = prepare(options, clock.as_nanos() as u64)?;
     println!("seed {seed}; {} tunnels; {}", options.tunnels, setting.directory.path().display());
     let control = Arc::new(Control::default());
-    let clients = start_clients(options, &setting, &control, seed);
+    let clients = start_clients(options, &setting, &control, seed)?;
     fill(&control, options.tunnels)?;
     println!("{} tunnels are open", control.live.load(Ordering::Relaxed));
 
@@ -90,6 +91,7 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
         document: setting.document.clone(),
         starting: AtomicBool::new(false),
         away: AtomicBool::new(false),
+        upgrading: AtomicBool::new(false),
         interruptions: AtomicU64::new(0),
         log: Mutex::new(Log::default()),
     });
@@ -125,8 +127,15 @@ fn prepare(options: &Options, chance: u64) -> io::Result<Setting> {
     let board = Arc::new(Board::create(&shared.path().join("board"), slots)?);
     let tally = Arc::new(Mutex::new(Tally::default()));
     let mut ports = Ports(Rng::new(chance ^ u64::from(std::process::id())));
+    let listeners = options.tls.listeners(options.listeners).into_iter();
+    let listeners: Vec<_> =
+        listeners.map(|sealed| Listener { address: ports.free(), sealed }).collect();
+    let sealed = listeners.iter().any(|listener| listener.sealed).then(|| {
+        Certificate::make(directory.path()).map(|certificate| (ports.free().port(), certificate))
+    });
     let document = Document {
-        listeners: (0..options.listeners).map(|_| ports.free()).collect(),
+        listeners,
+        sealed: sealed.transpose()?,
         backends: (0..options.backends).map(|last| Ipv4Addr::new(127, 0, 0, last + 2)).collect(),
         backend_port: ports.free().port(),
         threads: options.threads,
@@ -136,7 +145,8 @@ fn prepare(options: &Options, chance: u64) -> io::Result<Setting> {
     let gateway = Arc::new(Gateway::start(directory.path(), &binary, ports.free(), &text)?);
     let ending = Ending(gateway.clone());
     end_in_time(options, &gateway, shared.path(), ends);
-    wait_ready(&gateway, backends.len())?;
+    let sides = if document.sealed.is_some() { 2 } else { 1 };
+    wait_ready(&gateway, backends.len() * sides)?;
     Ok(Setting {
         _ending: ending,
         gateway,
@@ -155,9 +165,13 @@ fn start_clients(
     setting: &Setting,
     control: &Arc<Control>,
     seed: u64,
-) -> thread::JoinHandle<io::Result<()>> {
+) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+    let sealed = setting.document.sealed.as_ref();
+    let tls = sealed.map(|(_, certificate)| Starter::of_client(certificate));
     let orders = Orders {
         listeners: setting.document.listeners.clone(),
+        legs: options.tls.legs().to_vec(),
+        tls: tls.transpose()?,
         tunnels: options.tunnels,
         slots: setting.slots,
         // Plans are made for 2,000 tunnels.
@@ -167,7 +181,7 @@ fn start_clients(
     };
     let (control, board, tally) = (control.clone(), setting.board.clone(), setting.tally.clone());
     let tell = Box::new(move |news| tally.lock().unwrap().note(news));
-    thread::spawn(move || client::run(orders, &control, board, tell))
+    Ok(thread::spawn(move || client::run(orders, &control, board, tell)))
 }
 
 /// Stops the gateway, looks at what is left, and reports.
@@ -178,10 +192,13 @@ fn conclude(options: &Options, setting: Setting, events: &Events, seed: u64, sec
         events.log.lock().unwrap().faults.push(format!("holdfast stop: {}", stopped.said));
     }
     drop(setting.backends);
+    let listeners = &setting.document.listeners;
     let log = events.log.lock().unwrap();
     let sum = setting.tally.lock().unwrap().sum(&log.kills);
     let stalls = events.watch.take();
-    let report = Report { options, seed, seconds, sum, log: &log, stalls, lost_total, left_behind };
+    let log = &*log;
+    let report =
+        Report { options, listeners, seed, seconds, sum, log, stalls, lost_total, left_behind };
     report.print();
     let passed = report.reasons().is_empty();
     if options.keep || !passed {
@@ -216,13 +233,16 @@ fn start_backends(
 ) -> io::Result<Vec<Backend>> {
     let mut backends = Vec::new();
     for address in &document.backends {
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["backend", "--listen", &format!("{address}:{}", document.backend_port)])
             .arg("--board")
-            .arg(shared.join("board"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+            .arg(shared.join("board"));
+        if let Some((port, certificate)) = &document.sealed {
+            command.args(["--listen-tls", &format!("{address}:{port}"), "--certificate"]);
+            command.arg(&certificate.chain_file).arg("--key").arg(&certificate.key_file);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut lines =
             child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
         backends.push(Backend(child));
@@ -264,6 +284,7 @@ fn end_in_time(options: &Options, gateway: &Arc<Gateway>, shared: &Path, ends: S
     });
 }
 
+/// Ready, and so many backends found to be healthy; one that speaks TLS as well is two.
 fn wait_ready(gateway: &Gateway, backends: usize) -> io::Result<()> {
     let begin = Instant::now();
     let healthy =

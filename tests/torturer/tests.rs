@@ -1,25 +1,22 @@
 //! The checker is checked: a stream with anything wrong must be found, and one without must not.
-
-use std::net::TcpListener;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+//!
+//! What stands behind a relay, plain or under TLS, is in the files below.
 
 use clap::Parser;
 
 use super::board::{Board, DONE, FIN_SENT, Half, OPEN, Slot};
 use super::checker::{Checker, Damage, Fault};
-use super::client::{self, Control, Orders};
 use super::diary::Log;
-use super::options::Cli;
-use super::plan::{Role, Ticket};
-use super::relay::{self, Defect};
+use super::options::{Cli, Tls};
+use super::plan::{Legs, Role, Ticket};
 use super::report::Report;
-use super::stalls::{Stalls, Watch};
+use super::stalls::Stalls;
 use super::stream::{Framer, Recipe, Rng, Sizes};
-use super::tally::{Sum, Tally};
+use super::tally::Sum;
 use super::{backend, hub::News};
+
+mod through;
+mod wire;
 
 const SMALL: Recipe = Recipe { seed: 41, masked: true, sizes: Sizes::Small };
 const BULK: Recipe = Recipe { seed: 42, masked: false, sizes: Sizes::Bulk };
@@ -164,13 +161,16 @@ fn frames_are_websocket_frames_of_2_bytes_to_4_mebibytes() {
 
 #[test]
 fn tickets_and_lines_say_the_same_at_both_ends() {
-    let ticket = Ticket { id: 7, slot: 3, seed: u64::MAX, stretch: 250, life: 9000 };
-    assert_eq!(Ticket::parse(&ticket.path()), Some(ticket));
-    for bad in ["/healthz", "/t/1/2/3/4", "/t/1/2/3/4/5/6", "/t/1/2/3/4/x"] {
+    for legs in Legs::ALL {
+        let ticket = Ticket { id: 7, legs, slot: 3, seed: u64::MAX, stretch: 250, life: 9000 };
+        assert_eq!(Ticket::parse(&ticket.path()), Some(ticket));
+    }
+    for bad in ["/healthz", "/ws/1/2/3/4", "/ws/1/2/3/4/5/6", "/wss/1/2/3/4/x", "/x/1/2/3/4/5"] {
         assert_eq!(Ticket::parse(bad), None);
     }
-    assert!(matches!(backend::parse("clean 7 1 2 3"), Some(News::Clean { id: 7, .. })));
-    let Some(News::Broken { fault, .. }) = backend::parse("broken 7 1 2 3 55 doubled the 4 bytes")
+    assert!(matches!(backend::parse("clean 7 1 2 3 4"), Some(News::Clean { id: 7, .. })));
+    let Some(News::Broken { fault, .. }) =
+        backend::parse("broken 7 1 2 3 4 55 doubled the 4 bytes")
     else {
         panic!("not understood");
     };
@@ -196,117 +196,6 @@ fn the_board_tells_what_is_on_the_way() {
     assert!(!slots[0].flows(Role::Client) && !slots[0].half_closed());
 }
 
-/// A short life of tunnels through a relay with a defect, and what the tally makes of it.
-fn through(defect: Defect, to_client: bool) -> Sum {
-    let directory = tempfile::tempdir().unwrap();
-    let board = Arc::new(Board::create(&directory.path().join("board"), 64).unwrap());
-    let tally = Arc::new(Mutex::new(Tally::default()));
-    let tell = |tally: &Arc<Mutex<Tally>>| {
-        let tally = tally.clone();
-        Box::new(move |news| tally.lock().unwrap().note(news))
-    };
-    let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = server.local_addr().unwrap();
-    let (own, told) = (board.clone(), tell(&tally));
-    thread::spawn(move || backend::serve(&server, own, told));
-    let gateway = relay::start(address, defect, to_client);
-    let orders =
-        Orders { listeners: vec![gateway], tunnels: 8, slots: 64, stretch: 4, life: 1200, seed: 5 };
-    // Short where something is to be missed, long where a slow machine must not be mistaken for it.
-    let patience = Duration::from_secs(if defect == Defect::Nothing { 30 } else { 3 });
-    let control = Arc::new(Control::default());
-    let watch = Arc::new(Watch::default());
-    let watcher = {
-        let (watch, board, control) = (watch.clone(), board.clone(), control.clone());
-        thread::spawn(move || watch.run(&board, &control, patience))
-    };
-    let clients = {
-        let (control, board, told) = (control.clone(), board.clone(), tell(&tally));
-        thread::spawn(move || client::run(orders, &control, board, told))
-    };
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(2) {
-        thread::park_timeout(Duration::from_millis(50));
-    }
-    board.finish().unwrap();
-    while !clients.is_finished() {
-        assert!(begin.elapsed() < Duration::from_secs(120), "the clients never came to an end");
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    clients.join().unwrap().unwrap();
-    let begin = Instant::now();
-    // What nobody tells in this time is a loss as well.
-    while tally.lock().unwrap().waits() && begin.elapsed() < patience {
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    control.stop.store(true, Ordering::Relaxed);
-    watcher.join().unwrap();
-    let sum = tally.lock().unwrap().sum(&[]);
-    assert!(sum.opened >= 8 && sum.refused.is_empty(), "{:?}", sum.refused);
-    sum
-}
-
-#[test]
-fn a_relay_that_does_nothing_wrong_passes() {
-    let sum = through(Defect::Nothing, true);
-    assert!(sum.losses.is_empty(), "{:?}", sum.losses);
-    let [client, backend] = sum.counts;
-    assert_eq!((client.sent, backend.sent), (backend.received, client.received));
-    assert!(client.sent > 10_000 && backend.sent > 10_000, "{:?}", sum.counts);
-}
-
-/// The defect must be found in either direction, and look like one of these.
-fn is_found(defect: Defect, looks: &[Damage]) {
-    for to_client in [true, false] {
-        let sum = through(defect, to_client);
-        let first = sum.losses.first().unwrap_or_else(|| panic!("{defect:?} went unnoticed"));
-        assert!(looks.contains(&first.fault.damage), "{defect:?}: {first:?}");
-    }
-}
-
-#[test]
-fn a_relay_that_loses_a_byte_is_found() {
-    is_found(Defect::LosesByte, &[Damage::Lost]);
-}
-
-#[test]
-fn a_relay_that_doubles_a_byte_is_found() {
-    is_found(Defect::DoublesByte, &[Damage::Doubled]);
-}
-
-#[test]
-fn a_relay_that_swaps_bytes_is_found() {
-    is_found(Defect::SwapsBytes, &[Damage::Reordered]);
-}
-
-#[test]
-fn a_relay_that_flips_a_bit_is_found() {
-    is_found(Defect::FlipsBit, &[Damage::Corrupted]);
-}
-
-#[test]
-fn a_relay_that_ends_tunnels_is_found() {
-    let dropped = [Damage::EndedEarly, Damage::Reset];
-    is_found(Defect::ClosesEarly, &dropped);
-    is_found(Defect::Resets, &dropped);
-}
-
-#[test]
-fn a_relay_that_cuts_or_adds_at_the_end_is_found() {
-    is_found(Defect::CutsTail, &[Damage::EndedEarly]);
-    is_found(Defect::AddsTail, &[Damage::WentOn]);
-}
-
-#[test]
-fn a_relay_that_keeps_an_end_to_itself_is_found() {
-    is_found(Defect::KeepsEnd, &[Damage::Stuck]);
-}
-
-#[test]
-fn a_relay_that_passes_no_more_on_is_found() {
-    is_found(Defect::Stalls, &[Damage::Stuck]);
-}
-
 #[test]
 fn a_run_that_misses_its_minimum_does_not_pass() {
     let reasons = |line: &str, sum: Sum| {
@@ -314,6 +203,7 @@ fn a_run_that_misses_its_minimum_does_not_pass() {
         let (log, left_behind) = (Log::default(), Vec::new());
         let report = Report {
             options: &cli.options,
+            listeners: &[],
             seed: 1,
             seconds: 1.0,
             sum,
@@ -329,5 +219,28 @@ fn a_run_that_misses_its_minimum_does_not_pass() {
     assert_eq!(reasons("torture", Sum::default()).len(), 1);
     for minimum in ["--min-worker-kills 300", "--min-upgrades 1", "--min-in-flight-share 90"] {
         assert_eq!(reasons(&format!("torture {minimum}"), opened()).len(), 1, "{minimum}");
+    }
+}
+
+#[test]
+fn thirds_need_listeners_of_both_protocols() {
+    for (line, tls, sealed) in [
+        ("torture", Tls::Thirds, vec![false, true]),
+        ("torture --tls thirds --listeners 1", Tls::Thirds, vec![false, true]),
+        ("torture --listeners 3", Tls::Thirds, vec![false, true, false]),
+        ("torture --tls all --listeners 1", Tls::All, vec![true]),
+        ("torture --tls none", Tls::None, vec![false, false]),
+    ] {
+        let options = Cli::try_parse_from(line.split(' ')).unwrap().options;
+        assert_eq!(
+            (options.tls, options.tls.listeners(options.listeners)),
+            (tls, sealed),
+            "{line}"
+        );
+        let kinds = options.tls.legs().iter();
+        let sealed: Vec<_> = kinds.map(|legs| (legs.seal_client(), legs.seal_backend())).collect();
+        assert_eq!(sealed.contains(&(false, false)), tls != Tls::All, "{line}");
+        assert_eq!(sealed.contains(&(true, false)), tls != Tls::None, "{line}");
+        assert_eq!(sealed.contains(&(true, true)), tls != Tls::None, "{line}");
     }
 }

@@ -37,6 +37,8 @@ mod session;
 mod stalls;
 mod stream;
 mod tally;
+mod tls;
+mod wire;
 
 #[cfg(test)]
 mod relay;
@@ -47,8 +49,14 @@ use options::{Cli, Part};
 
 fn main() -> ExitCode {
     let Cli { part, options } = Cli::parse();
+    wire::hush();
     let outcome = match part {
-        Some(Part::Backend { listen, board }) => backend::run(listen, &board).map(|()| true),
+        Some(Part::Backend { listen, listen_tls, certificate, key, board }) => {
+            let certificate = certificate.zip(key);
+            let certificate =
+                certificate.map(|(chain_file, key_file)| tls::Certificate { chain_file, key_file });
+            backend::run(listen, listen_tls.zip(certificate), &board).map(|()| true)
+        }
         None if options.faults => faults::run(),
         None => session::run(&options),
     };

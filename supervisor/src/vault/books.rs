@@ -213,6 +213,18 @@ impl<D> Books<D> {
         shelves.map(|(_, shelf)| shelf.tunnels.len()).sum()
     }
 
+    /// Tunnels that no worker has who is attached: nobody but the vault holds them.
+    pub(super) fn orphans(&self) -> usize {
+        let orphans = self.shelves.iter().map(|(place, shelf)| {
+            let here = |it: &&Attached| it.name.listener == place.listener;
+            let living: Vec<u64> =
+                self.parties.values().filter(here).map(|it| it.name.generation).collect();
+            let has_one = |tunnel: &&Tunnel<D>| tunnel.by.iter().any(|it| living.contains(it));
+            shelf.tunnels.values().filter(|tunnel| !has_one(tunnel)).count()
+        });
+        orphans.sum()
+    }
+
     /// Tunnels that this worker had last.
     pub(super) fn lent_to(&self, name: Name) -> usize {
         let shelves = self.shelves.iter().filter(|(place, _)| place.listener == name.listener);

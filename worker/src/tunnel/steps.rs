@@ -8,7 +8,7 @@
 //!
 //! A record that is not whole is moved into the carry slot: left in the socket it could keep its own rest from coming.
 
-use holdfast_proto::failpoint;
+use holdfast_proto::{failpoint, planted};
 
 use super::arena::sessions::{DirectionCell, Half, Kind, Position, Step};
 use super::arena::{Towards, ends};
@@ -181,6 +181,9 @@ impl Steps {
         } else {
             io.target.put(io.out).map_err(|broken| (Part::Target, broken))?
         };
+        if planted!("send-twice") {
+            io.target.put(io.out).map_err(|broken| (Part::Target, broken))?;
+        }
         failpoint!("step.sent");
         self.has_room = sent == io.out.len();
         if self.has_room {

@@ -339,6 +339,12 @@ impl Model {
         let held: usize = 2 * self.held.len() + arenas + self.books.tallies.len();
         assert_eq!(self.living(), held, "nothing is held after its release");
         assert_eq!(self.books.held, self.held.len());
+        let has_one = |(id, by): &(&u64, &BTreeSet<u64>)| {
+            let here = |it: &&Seen| u64::from(it.place.listener.port()) == **id / 1000;
+            self.parties.values().filter(here).any(|it| by.contains(&it.generation))
+        };
+        let orphans = self.held.iter().filter(|one| !has_one(one)).count();
+        assert_eq!(self.books.orphans(), orphans, "what only the vault holds");
     }
 
     /// Everybody hears everything.

@@ -111,7 +111,7 @@ impl Direction {
     /// Whether a successor would find what is received. One that cannot move has none, and may have rustls at a leg.
     fn may_receive(&self, record: &Record) -> bool {
         let plants = [planted!("peek"), planted!("skip-discard")];
-        record.portable && !self.wary && !plants.contains(&true)
+        record.pinned.is_none() && !self.wary && !plants.contains(&true)
     }
 
     /// Receive, send: what the target has no room for goes into the carry slot.
