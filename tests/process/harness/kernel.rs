@@ -7,8 +7,8 @@ use std::process::Command;
 
 /// By the layout's documentation in `worker/src/tunnel/arena/layout.rs`.
 const PROCESSES: u64 = 4096;
-const PROCESS: u64 = 704;
-const RECORDS: u64 = 49152;
+const PROCESS: u64 = 2240;
+const RECORDS: u64 = 147_456;
 const RECORD: u64 = 576;
 
 /// What the arenas of a process hold.

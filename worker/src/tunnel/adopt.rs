@@ -154,6 +154,7 @@ impl Tunnels {
             }
             slot.free();
         }
+        self.registry.arena.tidy_intakes(generation);
         self.registry.arena.leave(generation);
     }
 
@@ -165,7 +166,7 @@ impl Tunnels {
     fn take(&self, found: Vec<Handed>, claim: Claim) -> Vec<TunnelId> {
         let mut batches: Vec<Vec<Tunnel>> = self.threads.iter().map(|_| Vec::new()).collect();
         let mut taken = Vec::new();
-        // One that lives has nothing of a tunnel that it has let go of, whatever its notes said a moment ago.
+        // A tunnel is let go of between two turns, when its thread has nothing of it, whatever a note said a moment ago.
         let left = match claim {
             Claim::LetGo => Vec::new(),
             Claim::Dead(_) => self.registry.arena.left_in_intakes(self.registry.generation),
@@ -238,7 +239,7 @@ impl Tunnels {
         failpoint!("adopt.won");
         for left in left.iter().filter(|left| left.id == record.id) {
             if let Err(error) = record.slot.salvage(left) {
-                // Should a byte of it be owed, the counters will not make sense, and say so.
+                // Should a byte of it be owed, the counters will ask for it in vain, and end the tunnel.
                 tracing::error!(tunnel = record.id, %error, "what a thread had in hand cannot be read");
             }
         }

@@ -4,7 +4,8 @@
 //! move. Nothing that stands in the arena is trusted: its writer may have died in the middle of anything.
 //!
 //! Pages of free records, and of their sessions, stay: giving one back zeroes it, and between the look that finds its four records free and
-//! the hole, another process may claim one of them, whose owner word the hole would wipe. They are 128 MiB at most.
+//! the hole, another process may claim one of them, whose owner word the hole would wipe. They are 128 MiB at most, and so are the
+//! intakes, whose pages stay for the next process.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -146,7 +147,11 @@ impl Arena {
         let processes = &self.map.processes;
         let empty = |entry: &&Process| !entry.has_notes();
         let entry = processes.iter().filter(empty).find(claim);
-        let Some(entry) = entry.or_else(|| processes.iter().find(claim)) else { return false };
+        let any = || {
+            tracing::warn!("every place in the arena's table has bytes that nobody has taken");
+            processes.iter().find(claim)
+        };
+        let Some(entry) = entry.or_else(any) else { return false };
         for hand in &entry.hands {
             hand.store(0, Relaxed);
         }

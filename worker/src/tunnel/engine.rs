@@ -320,11 +320,12 @@ impl Engine {
         let generation = self.registry.generation;
         let (owned, frozen) = (Owner::owned(generation), Owner::frozen(generation));
         for tunnel in self.frozen.take_all() {
-            if tunnel.record.cell().swap_owner(frozen, owned) {
-                self.adopt(tunnel);
+            let record = Arc::clone(&tunnel.record);
+            drop(tunnel);
+            if record.cell().swap_owner(frozen, owned) {
+                // Like a successor: another may have had it meanwhile, and be gone.
+                self.adopt(Tunnel::resumed(record));
             } else {
-                let record = Arc::clone(&tunnel.record);
-                drop(tunnel);
                 self.registry.forget(&record);
             }
         }

@@ -1,6 +1,6 @@
 //! One leg of a tunnel: a socket, and the TLS session over it if there is one.
 //!
-//! A leg says what it has (`look`, then `take`) and takes what it can (`put`); it remembers what it lacks, and only
+//! A leg gives what it has (`receive`), or shows it first (`look`, then `take`), and takes what it can (`put`); it remembers what it lacks, and only
 //! an event makes it try again. With TLS at most [`SEALED_AHEAD`] plaintext bytes are sealed ahead of the socket,
 //! and nothing is read while opened plaintext waits.
 
@@ -206,11 +206,14 @@ impl Leg {
         }
     }
 
+    /// Whether there may be something to receive.
+    pub(super) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     /// Takes the next bytes of a plain leg's peer.
     pub(super) fn receive<'a>(&mut self, into: &'a mut [u8]) -> Result<Look<'a>, Broken> {
-        if !self.readable {
-            return Ok(Look::Dry);
-        }
+        debug_assert!(self.session.is_none(), "what rustls has to open first is not received");
         match sys::receive(self.fd.as_fd(), into) {
             Ok(0) if self.reset => Err(Broken::Reset),
             Ok(0) => Ok(Look::End { truncated: false }),

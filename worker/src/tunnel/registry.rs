@@ -95,7 +95,7 @@ impl Registry {
 
     /// Takes out a tunnel that never came about, or has ended: the vault lets go of it, its cell is free.
     pub(super) fn leave(&self, record: &Record) {
-        self.take_out(record.id);
+        self.take_out(record);
         record.slot.free();
         failpoint!("end.freed");
         self.outbox.release(record);
@@ -103,13 +103,16 @@ impl Registry {
 
     /// Takes out a tunnel that is another process's now: nothing of it is touched.
     pub(super) fn forget(&self, record: &Record) {
-        self.take_out(record.id);
+        self.take_out(record);
     }
 
-    fn take_out(&self, id: TunnelId) {
+    fn take_out(&self, record: &Record) {
         let empty = {
             let mut live = self.live();
-            live.remove(&id);
+            // One that has come back meanwhile has another record here.
+            if live.get(&record.id).is_some_and(|found| std::ptr::eq(Arc::as_ptr(found), record)) {
+                live.remove(&record.id);
+            }
             live.is_empty()
         };
         if empty {

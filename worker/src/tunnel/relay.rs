@@ -8,8 +8,8 @@
 //! Each direction waits only for what it lacks. A tunnel in which nothing can move costs nothing, yet a reset of
 //! either leg ends it at once. Here no byte is looked at.
 //!
-//! Between any two calls the process may die: what a successor must know of a tunnel is in the kernel, or in its
-//! record before the call that changes it (`resume` is the successor's side).
+//! Between any two calls the process may die: what a successor must know of a tunnel is in the kernel, or in the arena
+//! before the call that changes it (`resume` is the successor's side).
 
 use std::sync::Arc;
 

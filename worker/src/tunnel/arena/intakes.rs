@@ -44,8 +44,8 @@ pub(in crate::tunnel) struct Left {
 // === impl Arena ===
 
 impl Arena {
-    /// The intake of a thread of a generation, at most `most` bytes of it. None: the generation is not in the table, or has
-    /// not so many threads.
+    /// The intake of a thread of a generation, at most `most` bytes of it, to be asked for once. None: the generation is not in
+    /// the table, which has places for so many of its threads only.
     pub(in crate::tunnel) fn intake(
         self: &Arc<Self>,
         generation: u64,
@@ -81,20 +81,44 @@ impl Arena {
     /// gone. Whoever dies in between leaves it to be done again.
     pub(in crate::tunnel) fn salvage(&self, index: u32, left: &Left) -> Result<(), ArenaError> {
         let cell = self.cell(index).ok_or(ArenaError::Foreign)?;
+        let note = note(self, left.entry, left.thread).ok_or(ArenaError::Foreign)?;
         let mut bytes = vec![0; INTAKE_EACH];
-        let count = memfd::read_at(&self.fd, &mut bytes, place_of(left.entry, left.thread))?;
-        cell.set_kept(left.towards, Some(left.from));
-        self.write_carry(index, left.towards, 0, bytes.get(..count).unwrap_or_default())?;
-        failpoint!("salvage.written");
-        if let Some(note) = note(self, left.entry, left.thread) {
-            note.forget();
+        let read = memfd::read_at(&self.fd, &mut bytes, place_of(left.entry, left.thread));
+        // Its place in the table may be another process's by now.
+        if !note.says(left) {
+            return Ok(());
         }
-        Ok(())
+        let written = read.map_err(ArenaError::from).and_then(|count| {
+            cell.set_kept(left.towards, Some(left.from));
+            self.write_carry(index, left.towards, 0, bytes.get(..count).unwrap_or_default())
+        });
+        if written.is_err() {
+            // Or a hole would be taken for bytes: without a mark, counters that ask for some are called impossible.
+            cell.set_kept(left.towards, None);
+        }
+        failpoint!("salvage.written");
+        note.forget();
+        written
+    }
+
+    /// Forgets what a generation that is gone has left of tunnels that are over.
+    pub(in crate::tunnel) fn tidy_intakes(&self, generation: u64) {
+        let Some(process) = self.entry(generation) else { return };
+        for note in process.intakes.iter().filter(|note| note.id.load(Relaxed) != 0) {
+            let id = note.id.load(Relaxed);
+            if !self.occupied().any(|(_, cell)| cell.id.load(Relaxed) == id) {
+                note.forget();
+            }
+        }
     }
 }
 
 fn place_of(entry: usize, thread: usize) -> u64 {
     INTAKES + ((entry * HANDS + thread) * INTAKE_EACH) as u64
+}
+
+fn place(towards: Towards, from: u64) -> u64 {
+    from << 1 | u64::from(towards == Towards::Backend)
 }
 
 // === impl Process ===
@@ -122,6 +146,11 @@ impl Note {
     fn forget(&self) {
         self.id.store(0, Release);
     }
+
+    fn says(&self, left: &Left) -> bool {
+        let place = place(left.towards, left.from);
+        self.place.load(Acquire) == place && self.id.load(Acquire) == left.id
+    }
 }
 
 // === impl Intake ===
@@ -135,7 +164,7 @@ impl Intake {
         from: u64,
     ) -> &mut [u8] {
         if let Some(note) = note(&self.arena, self.entry, self.thread) {
-            note.set(id, from << 1 | u64::from(towards == Towards::Backend));
+            note.set(id, place(towards, from));
         }
         &mut self.window
     }

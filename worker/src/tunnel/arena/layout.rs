@@ -7,11 +7,11 @@
 //! ```text
 //! the file
 //!       0  header        4 KiB
-//!    4096  processes     64 of 704 bytes
-//!   49152  records       131,072 of 576 bytes
-//! 75546624  sessions     131,072 of 1,024 bytes, one a record (`sessions`)
+//!    4096  processes     64 of 2,240 bytes
+//!  147456  records       131,072 of 576 bytes
+//! 75644928  sessions     131,072 of 1,024 bytes, one a record (`sessions`)
 //!     ...  overflow      1 MiB a record (sparse, never mapped): 896 KiB heap, then 128 KiB for carry slots
-//!     ...  intakes       64 KiB a thread of a process (sparse; each thread maps its own: `intakes`)
+//!     ...  intakes       64 KiB a thread of a process, from a multiple of that on (sparse; each thread maps its own: `intakes`)
 //!
 //! header                             process
 //!   0  u64  magic                      0  u64  generation (0: free)
@@ -21,8 +21,8 @@
 //!  20  u32  high-water mark           28  u32  zero
 //!  24  zero                           32  u32 x 32  hands: record + 1 that thread N has in hand, 0 none
 //!                                    160  zero
-//!                                    192  32 of 16 bytes  whose bytes the intake of thread N has: u64 tunnel's id
-//!                                         (0: nobody's), u64 where they begin << 1 | 1 if they go to the backend
+//!                                    192  32 of 64 bytes  whose bytes the intake of thread N has: u64 tunnel's id
+//!                                         (0: nobody's), u64 where they begin << 1 | 1 if they go to the backend, zero
 //! record
 //!   0  u64  owner: state << 56 | generation; 0 free     128  u32  prelude_to_client, its length
 //!   8  u64  id; 0: no tunnel, or no more               132  u32  prelude_uncounted, of it: the 101
@@ -79,10 +79,11 @@ pub(super) const RECORD_SIZE: u32 = {
     assert!(size_of::<Cell>() == 576, "the layout says so");
     576
 };
-/// Where the intakes begin.
-pub(super) const INTAKES: u64 = OVERFLOW + CAPACITY as u64 * OVERFLOW_EACH;
-/// One thread's intake.
+/// One thread's intake: whole pages, however large a kernel has them.
 pub(super) const INTAKE_EACH: usize = 64 << 10;
+/// Where the intakes begin.
+pub(super) const INTAKES: u64 =
+    (OVERFLOW + CAPACITY as u64 * OVERFLOW_EACH).next_multiple_of(INTAKE_EACH as u64);
 /// The whole file.
 pub(super) const SIZE: u64 = INTAKES + (PROCESSES * HANDS * INTAKE_EACH) as u64;
 
@@ -118,11 +119,12 @@ pub(super) struct Process {
     pub(super) intakes: [Note; HANDS],
 }
 
-/// Whose bytes an intake has.
+/// Whose bytes an intake has. A cache line: threads write theirs with every message.
 #[repr(C)]
 pub(super) struct Note {
     pub(super) id: AtomicU64,
     pub(super) place: AtomicU64,
+    zero: [AtomicU64; 6],
 }
 
 /// One tunnel's record. Only the process that its owner word names may change it, but for `stop`, `retire_ms` and
@@ -413,10 +415,10 @@ mod tests {
 
     #[test]
     fn the_layout_is_as_documented() {
-        assert_offsets!(Layout: header 0, processes 4096, records 49152, sessions 75_546_624);
+        assert_offsets!(Layout: header 0, processes 4096, records 147_456, sessions 75_644_928);
         assert_offsets!(Header: magic 0, version 8, record_size 12, capacity 16, high_water 20, zero 24);
         assert_offsets!(Process: generation 0, ready 8, start_time 16, pid 24, zero 28, hands 32, zeroes 160, intakes 192);
-        assert_offsets!(Note: id 0, place 8);
+        assert_offsets!(Note: id 0, place 8, zero 16);
         assert_offsets!(Cell:
             owner 0, id 8, ends 16, opened_unix_ms 24, opened_mono_ms 32, idle_timeout_ms 40, moved_ms 48, stop 56,
             retire_ms 64, bytes_in 72, bytes_out 80, frozen_at_us 88, client_received 96, client_accepted 104,
@@ -427,11 +429,12 @@ mod tests {
         );
         assert_eq!(
             (size_of::<Header>(), size_of::<Process>(), size_of::<Note>(), size_of::<Cell>()),
-            (4096, 704, 16, 576)
+            (4096, 2240, 64, 576)
         );
         assert_eq!((PROCESSES, HANDS, CAPACITY, INLINE), (64, 32, 131_072, 320));
-        assert_eq!(OVERFLOW, 75_546_624 + (128 << 20));
-        assert_eq!((INTAKES, SIZE), (OVERFLOW + (128 << 30), INTAKES + (128 << 20)));
+        assert_eq!(OVERFLOW, 75_644_928 + (128 << 20));
+        assert_eq!(INTAKES, (OVERFLOW + (128 << 30)).next_multiple_of(65_536));
+        assert_eq!(SIZE, INTAKES + (128 << 20));
         assert!(OVERFLOW.is_multiple_of(4096) && align_of::<Layout>() <= 4096);
         assert_eq!((VERSION, &MAGIC.to_le_bytes()), (4, b"holdfast"));
     }

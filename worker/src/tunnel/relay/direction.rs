@@ -22,7 +22,7 @@ pub(super) struct Direction {
     pub(super) prelude: Option<Box<Prelude>>,
     pub(super) source_end: Option<End>,
     pub(super) done: bool,
-    /// The target was full: until it has caught up, bytes stay in the source's queue.
+    /// The target was full, or soon may be: until it has caught up, bytes stay in the source's queue.
     wary: bool,
     /// Bytes that were taken of the source since the tunnel began.
     pub(super) taken: u64,
@@ -81,6 +81,7 @@ impl Direction {
             }
             let intake = intake.as_mut().filter(|_| self.may_receive(record));
             let moved = match intake {
+                Some(_) if !source.is_readable() => Moved::Dry,
                 Some(intake) => {
                     let moved = self.receive(source, target, record, intake, flow);
                     // Whatever came of it: a note that stays behind would be taken for bytes.
@@ -125,6 +126,7 @@ impl Direction {
     ) -> Result<Moved, Fault> {
         let from = self.taken;
         let room = intake.begin(record.id, self.towards.into(), from);
+        let most = room.len();
         failpoint!("intake.noted");
         let bytes = match source.receive(room).map_err(at_source)? {
             Look::Data(bytes) => bytes,
@@ -133,6 +135,8 @@ impl Direction {
         };
         failpoint!("intake.received");
         self.taken += bytes.len() as u64;
+        // More than an intake at once is a stream of bytes: behind it, what the target has no room for stays where it is.
+        self.wary = bytes.len() == most;
         let sent = target.put(bytes).map_err(at_target)?;
         if planted!("send-twice") {
             target.put(bytes).map_err(at_target)?;
@@ -188,6 +192,8 @@ impl Direction {
         record.cell().set_kept(towards, Some(from));
         failpoint!("intake.kept");
         if let Err(error) = record.slot.write_carry(towards, sent, rest) {
+            // Or an heir would take a hole for bytes.
+            record.cell().set_kept(towards, None);
             tracing::error!(tunnel = record.id, %error, "bytes cannot be kept");
             return Err(Broken::Ours);
         }
@@ -213,9 +219,10 @@ impl Direction {
             if !target.takes()? {
                 return Ok(false);
             }
-            let bytes = scratch.get_mut(..self.kept.len()).unwrap_or_default();
+            let most = self.kept.len().min(scratch.len());
+            let bytes = scratch.get_mut(..most).unwrap_or_default();
             let read = record.slot.read_carry(towards, self.kept.start as usize, bytes);
-            if read != self.kept.len() {
+            if read != most {
                 tracing::error!(tunnel = record.id, read, kept = ?self.kept, "kept bytes are not there");
                 return Err(Broken::Ours);
             }

@@ -1,7 +1,7 @@
 //! A successor's first look at a tunnel: how far each direction has come, by the kernel's counters.
 //!
 //! Whatever call the predecessor died between, the next byte is found: what the target has taken and the source still
-//! holds is discarded, a first byte that is still owed is sent, an end that was passed on stays passed on. Counters
+//! holds is discarded, what has left the source and not arrived comes from the carry slot, a first byte that is still owed is sent, an end that was passed on stays passed on. Counters
 //! that make no sense end the tunnel; nothing is guessed.
 
 use std::sync::atomic::Ordering;

@@ -34,13 +34,29 @@ fn what_a_thread_has_left_is_found_once() {
     assert_eq!(arena.left_in_intakes(3), left);
 
     let index = arena.claim(3).unwrap();
-    arena.salvage(index, &left[0]).unwrap();
+    // What a place in the table says by now is what counts.
+    let earlier = Left { from: 999, ..left[0] };
+    arena.salvage(index, &earlier).unwrap();
     let cell = arena.cell(index).unwrap();
+    assert!(!cell.has_kept());
+    arena.salvage(index, &left[0]).unwrap();
     assert_eq!((cell.kept(Towards::Backend), cell.kept(Towards::Client)), (Some(1000), None));
     let mut bytes = [0; 9];
     assert_eq!(arena.read_carry(index, Towards::Backend, 5, &mut bytes), 9);
     assert_eq!(&bytes, b"a message");
     assert_eq!(arena.left_in_intakes(3), []);
+}
+
+#[test]
+fn what_was_left_of_a_tunnel_that_is_over_is_forgotten() {
+    let (arena, _intake) = received(b"first", 0);
+    let index = arena.claim(1).unwrap();
+    arena.cell(index).unwrap().id.store(ID, Relaxed);
+    arena.tidy_intakes(1);
+    assert_eq!(arena.left_in_intakes(2).len(), 1, "it is not over");
+    assert!(arena.free(index));
+    arena.tidy_intakes(1);
+    assert_eq!(arena.left_in_intakes(2), []);
 }
 
 #[test]
