@@ -48,6 +48,8 @@ fn we_refuse_more(ours: &Outcome) -> bool {
         Violation::CutHeader => true,
         // RFC 8446 section 5.1, RFC 5246 section 6.2.1: nobody may send one. rustls waits for the rest.
         Violation::Empty => true,
+        // A KeyUpdate in two records: we would have to keep its beginning, and nobody splits five bytes.
+        Violation::MalformedHandshake(24) => true,
         // A HelloRequest with something in it: RFC 5246 section 7.4.1.1 knows none. rustls does not look.
         Violation::MalformedHandshake(0) => true,
         // A client that wants to shake hands anew: rustls says no, and goes on.

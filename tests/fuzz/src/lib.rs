@@ -20,6 +20,7 @@ mod allocations;
 mod book;
 mod differences;
 mod headers;
+mod messages;
 mod ours;
 mod peer;
 mod provider;

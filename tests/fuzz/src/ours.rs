@@ -4,14 +4,12 @@
 
 use crate::allocations;
 use crate::headers;
+use crate::messages::Messages;
 use crate::script::Script;
 use crate::tls::keys::{Secret, Version};
 use crate::tls::record::{
     Cipher, Framed, Kind, Message, Skip, Violation, frame, next_secret, read,
 };
-
-/// Most that a ticket can be (RFC 8446 section 4.6.1), and so most that is ever skipped.
-const MOST_SKIPPED: u32 = 4 + 4 + 1 + 255 + 2 + 65_535 + 2 + 65_534;
 
 /// What our end has made of a script's bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +39,7 @@ struct Receiver<'a> {
     generation: u32,
     seq: u64,
     skip: Skip,
+    messages: Messages,
     outcome: Outcome,
 }
 
@@ -55,6 +54,7 @@ pub(crate) fn receive(script: &Script, cuts: &[u8]) -> Outcome {
         generation: 0,
         seq: script.seq,
         skip: Skip::default(),
+        messages: Messages::new(kit.protocol, kit.role),
         outcome: Outcome {
             data: Vec::new(),
             end: End::Waiting,
@@ -119,9 +119,10 @@ impl Receiver<'_> {
             Err(violation) => return self.outcome.end = End::Refused(violation),
         };
         let message = allocations::none(|| read(kit.protocol, kit.role, &opened, &mut self.skip));
+        let expected = self.messages.read(code(opened.kind), opened.plaintext);
+        assert!(message == expected, "read as {message:?}, not as {expected:?}");
         if message.is_ok() {
-            assert!(u32::from(self.skip) <= MOST_SKIPPED);
-            assert!((opened.kind == Kind::Data) == (message == Ok(Message::Data)));
+            assert!(u32::from(self.skip) == self.messages.left, "another rest is to be skipped");
         }
         // The last number of all is never reached by a session that lives.
         self.seq = self.seq.saturating_add(1);
