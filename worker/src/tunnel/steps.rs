@@ -330,3 +330,10 @@ impl Steps {
 fn narrow(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
+
+/// The number of the record that comes so many after `first`. The last one is not used: a count that is written down could not
+/// tell that it was, and no number may come again (RFC 8446 section 5.3).
+fn number(first: u64, later: u32, part: Part) -> Result<u64, Fault> {
+    let number = first.checked_add(later.into()).filter(|number| *number < u64::MAX);
+    number.ok_or((part, Broken::Protocol))
+}

@@ -15,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 
+mod cells;
 mod ends;
 mod moves;
 mod pins;

@@ -2,7 +2,7 @@
 //!
 //! The same step gives the same bytes, whoever makes them and how often.
 
-use super::{Fault, Io, Steps, narrow};
+use super::{Fault, Io, Steps, narrow, number};
 use crate::tls::record::{self, Cipher, MOST_PLAINTEXT};
 use crate::tunnel::arena::sessions::Step;
 use crate::tunnel::ciphers::Ciphers;
@@ -58,7 +58,8 @@ impl Steps {
     ) -> Result<(), Fault> {
         self.ready_sealer(io.ciphers, io.record)?;
         let Some(cipher) = self.get_sealer(io.ciphers, io.record)? else { return Ok(()) };
-        seal(cipher, self.at.tx_seq, kind, bytes, io.out)
+        let seq = number(self.at.tx_seq, 0, Part::Target)?;
+        seal(cipher, seq, kind, bytes, io.out)
     }
 
     pub(super) fn giving(&self, io: &Io<'_>) -> Step {
@@ -101,7 +102,8 @@ pub(super) fn give(
     };
     let mut records = 0;
     for piece in bytes.chunks(MOST_PLAINTEXT) {
-        seal(cipher, seq + u64::from(records), record::Kind::Data, piece, out)?;
+        let seq = number(seq, records, Part::Target)?;
+        seal(cipher, seq, record::Kind::Data, piece, out)?;
         records += 1;
     }
     Ok(records)

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use holdfast_proto::failpoint;
 
 use super::give::give;
-use super::{Fault, Io, Steps, narrow};
+use super::{Fault, Io, Steps, narrow, number};
 use crate::tls::keys::{Protocol, Role, Version};
 use crate::tls::record::{self, Cipher, Framed, MOST_PLAINTEXT, Message, Skip, Violation};
 use crate::tunnel::arena::sessions::{Half, Kind, Step};
@@ -186,7 +186,7 @@ impl Steps {
         while out.len() < chunk {
             let waiting = scratch.get_mut(from..total).unwrap_or_default();
             let mut skip = Skip::from(step.skip);
-            let seq = self.at.rx_seq + u64::from(step.in_records);
+            let seq = number(self.at.rx_seq, step.in_records, Part::Source)?;
             let One { bytes, message, len } =
                 match open_one(cipher, protocol, role, seq, waiting, &mut skip) {
                     Ok(Some(opened)) => opened,
@@ -204,7 +204,7 @@ impl Steps {
                 return self.heed(protocol, record, message, taken);
             }
             self.note_fruit(record, !bytes.is_empty())?;
-            let seq = self.at.tx_seq + u64::from(step.out_records);
+            let seq = number(self.at.tx_seq, step.out_records, Part::Target)?;
             step.out_records += give(sealer, seq, bytes, out)?;
             step.in_records += 1;
             step.in_len += narrow(len);

@@ -1,0 +1,117 @@
+//! The other end: it holds the right keys, and seals whatever it is told, right or wrong.
+//!
+//! Keys, nonces and associated data are made here from the RFCs, and not by the code that is judged.
+
+use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::hkdf;
+
+use crate::book::Honest;
+use crate::tls::keys::{Protocol, Suite, Version};
+
+/// One direction of a session, from the peer's side.
+pub(crate) struct Peer {
+    protocol: Protocol,
+    secret: Vec<u8>,
+    key: LessSafeKey,
+    iv: [u8; 12],
+    pub(crate) generation: u32,
+    /// Of the next record.
+    pub(crate) seq: u64,
+}
+
+/// A header's first three bytes, as they are authenticated.
+pub(crate) type Outer = [u8; 3];
+
+struct Len(usize);
+
+impl hkdf::KeyType for Len {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    pub(crate) fn new(protocol: Protocol, secret: &[u8], seq: u64) -> Self {
+        let (key, iv) = keys(protocol, secret);
+        Self { protocol, secret: secret.to_vec(), key, iv, generation: 0, seq }
+    }
+
+    /// Goes on under the next secret (RFC 8446 section 7.2). TLS 1.2 has none.
+    pub(crate) fn turn(&mut self) {
+        if self.protocol.version == Version::Tls13 {
+            self.secret = expand(self.protocol, &self.secret, b"traffic upd", self.secret.len());
+            (self.key, self.iv) = keys(self.protocol, &self.secret);
+            self.generation += 1;
+            self.seq = 0;
+        }
+    }
+
+    /// The next record. `explicit` is the part of a nonce that TLS 1.2 lets a sender choose, where it has one.
+    pub(crate) fn seal(&self, outer: Outer, explicit: Option<[u8; 8]>, inner: &[u8]) -> Honest {
+        let mut nonce = self.iv;
+        for (byte, of_seq) in nonce[4..].iter_mut().zip(self.seq.to_be_bytes()) {
+            *byte ^= of_seq;
+        }
+        let mut fragment = Vec::new();
+        let gcm12 = self.protocol.version == Version::Tls12
+            && self.protocol.suite != Suite::Chacha20Poly1305;
+        if gcm12 {
+            if let Some(explicit) = explicit {
+                nonce[4..].copy_from_slice(&explicit);
+            }
+            fragment.extend_from_slice(&nonce[4..]);
+        }
+        let length = u16::try_from(fragment.len() + inner.len() + 16).unwrap().to_be_bytes();
+        let header = [outer[0], outer[1], outer[2], length[0], length[1]];
+        let mut aad = Vec::new();
+        match self.protocol.version {
+            Version::Tls13 => aad.extend_from_slice(&header),
+            Version::Tls12 => {
+                aad.extend_from_slice(&self.seq.to_be_bytes());
+                aad.extend_from_slice(&outer);
+                aad.extend_from_slice(&u16::try_from(inner.len()).unwrap().to_be_bytes());
+            }
+        }
+        let mut sealed = inner.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed).unwrap();
+        fragment.append(&mut sealed);
+        Honest { record: [header.as_slice(), &fragment].concat(), inner: inner.to_vec() }
+    }
+}
+
+fn keys(protocol: Protocol, secret: &[u8]) -> (LessSafeKey, [u8; 12]) {
+    let (algorithm, key_len) = match protocol.suite {
+        Suite::Aes128Gcm => (&aead::AES_128_GCM, 16),
+        Suite::Aes256Gcm => (&aead::AES_256_GCM, 32),
+        Suite::Chacha20Poly1305 => (&aead::CHACHA20_POLY1305, 32),
+    };
+    let (key, iv) = match protocol.version {
+        Version::Tls12 => (secret[..key_len].to_vec(), secret[key_len..].to_vec()),
+        Version::Tls13 => {
+            (expand(protocol, secret, b"key", key_len), expand(protocol, secret, b"iv", 12))
+        }
+    };
+    let key = LessSafeKey::new(UnboundKey::new(algorithm, &key).unwrap());
+    (key, iv.try_into().unwrap())
+}
+
+/// RFC 8446 section 7.1.
+fn expand(protocol: Protocol, secret: &[u8], label: &[u8], length: usize) -> Vec<u8> {
+    let hash = match protocol.suite {
+        Suite::Aes256Gcm => hkdf::HKDF_SHA384,
+        Suite::Aes128Gcm | Suite::Chacha20Poly1305 => hkdf::HKDF_SHA256,
+    };
+    let mut info = u16::try_from(length).unwrap().to_be_bytes().to_vec();
+    info.push(u8::try_from(6 + label.len()).unwrap());
+    info.extend_from_slice(b"tls13 ");
+    info.extend_from_slice(label);
+    info.push(0);
+    let mut out = vec![0; length];
+    let info = [info.as_slice()];
+    let prk = hkdf::Prk::new_less_safe(hash, secret);
+    prk.expand(&info, Len(length)).unwrap().fill(&mut out).unwrap();
+    out
+}
