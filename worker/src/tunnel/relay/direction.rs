@@ -111,8 +111,9 @@ impl Direction {
 
     /// Whether a successor would find what is received. One that cannot move has none, and may have rustls at a leg.
     fn may_receive(&self, record: &Record) -> bool {
-        let plants = [planted!("peek"), planted!("skip-discard")];
-        record.pinned.is_none() && !self.wary && !plants.contains(&true)
+        let peeks = [planted!("peek"), planted!("skip-discard")];
+        let receives = [!self.wary, planted!("receive")];
+        record.is_portable() && receives.contains(&true) && !peeks.contains(&true)
     }
 
     /// Receive, send: what the target has no room for goes into the carry slot.
