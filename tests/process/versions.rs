@@ -120,7 +120,14 @@ fn tunnels_in_an_arena_of_another_layout_stay_with_their_worker_and_end_with_it(
             .any(|row| row["pid"] == old && row["state"] == "draining")
             .then_some(())
     });
-    tunnels.push(wires.open(port));
+    // The old one may take a last connection or two while the new one takes others already.
+    tunnels.push(eventually(Patience::USUAL, "a tunnel of the new one", || {
+        let wire = wires.open(port);
+        let client = wire.client.local_addr().unwrap().port();
+        let row = gateway.tunnel_of(client)?;
+        let id = u64::from_str_radix(row["id"].as_str().unwrap(), 16).unwrap();
+        (id >> 40 > 1).then_some(wire)
+    }));
     all_carry(&mut tunnels, "still here");
     traffic.moves(100_000);
     assert!(alive(old));
