@@ -1,8 +1,8 @@
 //! Both ends of the traffic for `tests/bench/relay_cpu`, in one thread, so that it costs as little as the gateways.
 //!
 //! `echoes BACKEND_PORT` is a backend there: it answers 200, or switches protocols and returns every byte. Each line on
-//! standard input, `NAME PID PORT BYTES RATE SECONDS CONNECTIONS`, opens `WebSockets` to PORT and sends messages of so many
-//! bytes, RATE a second in all (0: each connection its next one as soon as the last is back). It prints `NAME BYTES RATE`,
+//! standard input, `NAME PID PORT BYTES RATE SECONDS CONNECTIONS [CA]`, opens `WebSockets` to PORT (with CA, a PEM file, by
+//! TLS 1.3; the backend's end is plain) and sends messages of so many bytes, RATE a second in all (0: each connection its next one as soon as the last is back). It prints `NAME BYTES RATE`,
 //! then messages a second, the process PID's CPU in µs a message, its share of a core, and its threads' waits a message.
 //! CPU is the scheduler's count in nanoseconds, over all threads.
 #![allow(
@@ -19,6 +19,7 @@ use std::fs;
 use std::io::{self, BufRead};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -28,7 +29,11 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
+use rustls::ClientConfig;
+use sealed::Sealed;
 use slab::Slab;
+
+mod sealed;
 
 /// Buffers have grown and code is loaded after that.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -48,6 +53,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
 
 struct Connection {
     socket: TcpStream,
+    tls: Option<Box<Sealed>>,
     role: Role,
     /// Of a head, until it is whole.
     head: Vec<u8>,
@@ -110,7 +116,8 @@ fn main() {
             let seconds = Duration::from_secs_f64(words[5].parse().unwrap());
             println!("{} {} {} {}", words[0], words[3], words[4], {
                 let port = u16::try_from(number(2)).unwrap();
-                world.begin(port, number(3), number(6));
+                let tls = words.get(7).map(|file| sealed::trusting(file));
+                world.begin(port, number(3), number(6), tls.as_ref());
                 let figures = world.measure(&listener, number(1), number(4), seconds);
                 world.end(&listener);
                 figures
@@ -121,13 +128,16 @@ fn main() {
 
 impl World {
     /// Opens connections; they are open when their heads are back.
-    fn begin(&mut self, port: u16, bytes: u32, connections: u32) {
+    fn begin(&mut self, port: u16, bytes: u32, connections: u32, tls: Option<&Arc<ClientConfig>>) {
         self.message = frame(bytes);
         (self.opened, self.done) = (0, 0);
         for _ in 0..connections {
             let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-            send(&socket, REQUEST, SendFlags::NOSIGNAL).unwrap();
-            self.add(socket, Role::Client { unsent: 0, due: 0 });
+            let tls = tls.map(|config| Box::new(Sealed::begin(config, &socket, REQUEST)));
+            if tls.is_none() {
+                send(&socket, REQUEST, SendFlags::NOSIGNAL).unwrap();
+            }
+            self.add(socket, tls, Role::Client { unsent: 0, due: 0 });
         }
     }
 
@@ -207,7 +217,12 @@ impl World {
 
     /// Closes the clients' ends, and waits until the gateway has closed the others.
     fn end(&mut self, listener: &TcpListener) {
-        self.connections.retain(|_, one| !one.is_client());
+        self.connections.retain(|_, one| {
+            if let Some(tls) = &mut one.tls {
+                tls.end(&one.socket);
+            }
+            !one.is_client()
+        });
         self.idle.clear();
         let patience = Instant::now() + PATIENCE;
         while self.connections.iter().any(|(_, one)| one.open) {
@@ -216,10 +231,10 @@ impl World {
         }
     }
 
-    fn add(&mut self, socket: TcpStream, role: Role) {
+    fn add(&mut self, socket: TcpStream, tls: Option<Box<Sealed>>, role: Role) {
         socket.set_nodelay(true).unwrap();
         let (head, pending, watched) = (Vec::new(), Vec::new(), EventFlags::IN);
-        let connection = Connection { socket, role, head, open: false, pending, watched };
+        let connection = Connection { socket, tls, role, head, open: false, pending, watched };
         let key = self.connections.insert(connection);
         let data = EventData::new_u64(key as u64);
         epoll::add(&self.poll, &self.connections[key].socket, data, EventFlags::IN).unwrap();
@@ -238,7 +253,7 @@ impl World {
         for event in &events {
             let flags = event.flags;
             match event.data.u64() {
-                LISTENER => self.add(listener.accept().unwrap().0, Role::Backend),
+                LISTENER => self.add(listener.accept().unwrap().0, None, Role::Backend),
                 ORDERS => order = true,
                 TICK => {}
                 token => {
@@ -260,8 +275,8 @@ impl World {
         let Some(one) = self.connections.get_mut(key).filter(|one| one.pending.is_empty()) else {
             return;
         };
-        let count = match recv(&one.socket, &mut self.scratch, RecvFlags::DONTWAIT) {
-            Ok((count, _)) if count > 0 => count,
+        let count = match one.receive(&mut self.scratch) {
+            Ok(count) if count > 0 => count,
             Err(Errno::AGAIN) => return,
             _ if one.is_client() => panic!("a connection was ended"),
             _ => {
@@ -269,9 +284,7 @@ impl World {
                 return;
             }
         };
-        let bytes = &self.scratch[..count];
         if !one.open {
-            one.head.extend_from_slice(bytes);
             if one.head.ends_with(b"\r\n\r\n") && one.pass_head() {
                 self.opened += 1;
                 self.idle.push_back(key);
@@ -286,6 +299,7 @@ impl World {
             }
             return;
         }
+        let bytes = &self.scratch[..count];
         let Some(sent) = sent(&one.socket, bytes) else {
             self.connections.remove(key);
             return;
@@ -301,7 +315,10 @@ impl World {
         let Some(one) = self.connections.get_mut(key) else { return };
         if let Role::Client { unsent, .. } = &mut one.role {
             let from = self.message.len() - *unsent;
-            *unsent -= sent(&one.socket, &self.message[from..]).expect("a connection was ended");
+            *unsent -= match &mut one.tls {
+                None => sent(&one.socket, &self.message[from..]).expect("a connection was ended"),
+                Some(tls) => tls.send(&one.socket, &self.message[from..]),
+            };
         } else if let Some(sent) = sent(&one.socket, &one.pending) {
             one.pending.drain(..sent);
         } else {
@@ -315,6 +332,9 @@ impl World {
         let one = &mut self.connections[key];
         let interest = match &one.role {
             Role::Client { unsent: 1.., .. } => EventFlags::IN | EventFlags::OUT,
+            _ if one.tls.as_ref().is_some_and(|tls| tls.is_pending()) => {
+                EventFlags::IN | EventFlags::OUT
+            }
             Role::Backend if !one.pending.is_empty() => EventFlags::OUT,
             _ => EventFlags::IN,
         };
@@ -329,6 +349,26 @@ impl World {
 impl Connection {
     fn is_client(&self) -> bool {
         matches!(self.role, Role::Client { .. })
+    }
+
+    /// How many bytes came; 0 are the end. Until it is open, they are kept as its head.
+    fn receive(&mut self, scratch: &mut [u8]) -> Result<usize, Errno> {
+        let Some(tls) = &mut self.tls else {
+            let (count, _) = recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT)?;
+            if !self.open {
+                self.head.extend_from_slice(&scratch[..count]);
+            }
+            return Ok(count);
+        };
+        let mut opened = 0;
+        let raw = tls.receive(&self.socket, scratch, |bytes| {
+            opened += bytes.len();
+            if !self.open {
+                self.head.extend_from_slice(bytes);
+            }
+        })?;
+        // A part of a record, or the session's own.
+        if raw > 0 && opened == 0 { Err(Errno::AGAIN) } else { Ok(opened) }
     }
 
     /// Its head is whole. True: a client's end may send.

@@ -1,14 +1,18 @@
-# nginx and HAProxy as peers of the measurements: plain tunnels and TLS, one thread each, on one core; sourced after setup.sh.
+# nginx, HAProxy and Sozu as peers of the measurements: plain tunnels and TLS, one thread each, on one core; sourced after setup.sh.
 # A session of its own each, as Holdfast's worker has: the kernel shares cores among sessions (autogroup).
 PATH=$PATH:/usr/sbin
+sozu=${SOZU:-sozu} # no package of Debian's, so it may be anywhere
 
 # have_peer PROGRAM: says which version there is, or that it is left out.
 have_peer() {
-  if ! command -v "$1" >/dev/null; then
-    echo "LEFT OUT: $1 is not installed"
+  local program=$1 version=-v
+  [[ $1 != sozu ]] || program=$sozu version=--version
+  if ! command -v "$program" >/dev/null; then
+    echo "LEFT OUT: $program is not installed"
+    [[ $1 != sozu ]] || echo "  cargo install --locked sozu (it needs protoc and some minutes), or SOZU=/path/to/sozu"
     return 1
   fi
-  "$1" -v 2>&1 | sed -n 1p
+  "$program" $version 2>&1 | sed -n 1p
 }
 
 # start_nginx CORE [BUFFER_KIB]: sets nginx_pid, nginx_port, nginx_tls_port. It sizes a tunnel's two buffers by proxy_buffer_size.
@@ -25,7 +29,7 @@ http {
   uwsgi_temp_path $own.n4; scgi_temp_path $own.n5;
   server {
     listen 127.0.0.1:$nginx_port;
-    listen 127.0.0.1:$nginx_tls_port ssl; ssl_certificate $certificate; ssl_certificate_key $work/site.key;
+    listen 127.0.0.1:$nginx_tls_port ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate $certificate; ssl_certificate_key $work/site.key;
     location / {
       $buffer
       proxy_pass http://127.0.0.1:$backend_port; proxy_http_version 1.1; proxy_read_timeout 1h;
@@ -65,4 +69,41 @@ CONF
   haproxy_pid=$!
   started+=("$haproxy_pid")
   wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$haproxy_port/healthz"
+}
+
+# start_sozu CORE [BUFFER_KIB]: sets sozu_pid (its one worker, not the process that keeps it), sozu_port, sozu_tls_port.
+start_sozu() {
+  sozu_port=$(free_port)
+  sozu_tls_port=$(free_port)
+  local own=$work/sozu.$sozu_port buffer=
+  [[ -z ${2:-} ]] || buffer="buffer_size = $(($2 * 1024))"
+  cat >"$own.toml" <<CONF
+command_socket = "$own.sock"
+log_level = "error"
+log_target = "stdout"
+worker_count = 1
+worker_automatic_restart = false
+front_timeout = 3600
+back_timeout = 3600
+$buffer
+[[listeners]]
+protocol = "http"
+address = "127.0.0.1:$sozu_port"
+[[listeners]]
+protocol = "https"
+address = "127.0.0.1:$sozu_tls_port"
+[clusters.bench]
+protocol = "http"
+frontends = [
+  { address = "127.0.0.1:$sozu_port", hostname = "localhost" },
+  { address = "127.0.0.1:$sozu_tls_port", hostname = "localhost", certificate = "$certificate", key = "$work/site.key", certificate_chain = "$certificate" },
+]
+backends = [{ address = "127.0.0.1:$backend_port" }]
+CONF
+  setsid taskset -c "$1" "$sozu" -c "$own.toml" start >"$own.log" 2>&1 &
+  local keeper=$!
+  started+=("$keeper")
+  wait_for curl -sf -o "$work/ready" "http://localhost:$sozu_port/healthz"
+  sozu_pid=$(pgrep -P "$keeper")
+  started+=("$sozu_pid")
 }
