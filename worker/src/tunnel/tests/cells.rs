@@ -26,7 +26,7 @@ use crate::tunnel::slot::Slot;
 use crate::tunnel::steps::{Io, Steps};
 
 /// Where the arena's sessions begin, and how long each is (`arena/layout.rs`).
-const SESSIONS: (u64, u64) = (75_513_856, 1024);
+const SESSIONS: (u64, u64) = (75_644_928, 1024);
 /// `include/net/tcp_states.h`.
 const ESTABLISHED: u8 = 1;
 /// Turns that a direction gets.
