@@ -1,9 +1,9 @@
 //! One direction of a tunnel whose bytes pass as they are.
 //!
 //! They are received into the thread's intake and sent on; a death in between leaves them where a successor finds them. What
-//! the target has no room for goes into the carry slot, once: from then on, until the target has caught up, bytes are peeked
-//! at and leave the source's queue only when the target has them. So it is always for a tunnel that cannot move, in which
-//! rustls may stand behind a leg.
+//! the target has no room for goes into the carry slot: from then on, until the target has caught up, bytes are peeked
+//! at and leave the source's queue only when the target has them. So it is behind the first bytes of a stream that fills
+//! the intake, and always for a tunnel that cannot move, in which rustls may stand behind a leg.
 
 use std::ops::Range;
 
