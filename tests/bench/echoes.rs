@@ -22,6 +22,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
@@ -70,6 +72,18 @@ enum Role {
         unsent: usize,
         due: usize,
     },
+}
+
+/// When messages are due: each at some moment of an interval of its own. At even times they would go in step with the answers
+/// to those before, and how many of both meet at a gateway would be the luck of its latency. The moments are the same
+/// in every run.
+struct Pace {
+    timer: OwnedFd,
+    moments: StdRng,
+    /// When the interval of the next message begins.
+    begin: Instant,
+    interval: Duration,
+    due: Instant,
 }
 
 struct World {
@@ -126,6 +140,39 @@ fn main() {
     }
 }
 
+impl Pace {
+    fn new(poll: &OwnedFd, begin: Instant, interval: Duration) -> Self {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        // epoll's own limit knows whole milliseconds, and would make bursts.
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).unwrap();
+        epoll::add(poll, &timer, EventData::new_u64(TICK), EventFlags::IN | EventFlags::ET).unwrap();
+        let mut pace =
+            Self { timer, moments: StdRng::seed_from_u64(1), begin, interval, due: begin };
+        pace.next(begin);
+        pace
+    }
+
+    /// Whether one is due; then another one comes next.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.due <= now;
+        if due {
+            self.next(now);
+        }
+        due
+    }
+
+    fn next(&mut self, now: Instant) {
+        self.due = self.begin + self.interval.mul_f64(self.moments.random());
+        self.begin += self.interval;
+        if let Some(left) = self.due.checked_duration_since(now).filter(|left| !left.is_zero()) {
+            let once = Timespec::try_from(left).unwrap();
+            let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let times = Itimerspec { it_interval: never, it_value: once };
+            timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times).unwrap();
+        }
+    }
+}
+
 impl World {
     /// Opens connections; they are open when their heads are back.
     fn begin(&mut self, port: u16, bytes: u32, connections: u32, tls: Option<&Arc<ClientConfig>>) {
@@ -173,19 +220,17 @@ impl World {
         end: Instant,
         interval: Option<Duration>,
     ) {
-        let mut due = begin;
-        let timer = interval.map(|interval| self.tick(interval));
+        let mut pace = interval.map(|interval| Pace::new(&self.poll, begin, interval));
         loop {
             let now = Instant::now();
             if now >= end {
                 return;
             }
             while let Some(key) = self.idle.front().copied() {
-                if let Some(interval) = interval {
-                    if due > now {
-                        break;
-                    }
-                    due += interval;
+                if let Some(pace) = &mut pace
+                    && !pace.is_due(now)
+                {
+                    break;
                 }
                 self.idle.pop_front();
                 let length = self.message.len();
@@ -193,26 +238,7 @@ impl World {
                 self.write(key);
             }
             self.step(listener, Some(end - now));
-            if let Some(timer) = &timer {
-                // Reading is what starts its next interval.
-                rustix::io::read(timer, &mut [0; 8]).ok();
-            }
         }
-    }
-
-    /// A timer that wakes this thread, until it is dropped. epoll's own limit knows whole milliseconds, and would make
-    /// bursts.
-    fn tick(&self, interval: Duration) -> OwnedFd {
-        let every = Timespec::try_from(interval).unwrap();
-        let times = Itimerspec { it_interval: every, it_value: every };
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )
-        .unwrap();
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times).unwrap();
-        epoll::add(&self.poll, &timer, EventData::new_u64(TICK), EventFlags::IN).unwrap();
-        timer
     }
 
     /// Closes the clients' ends, and waits until the gateway has closed the others.
