@@ -54,7 +54,12 @@ impl Brought {
                 () = gone => {}
             }
         });
-        drop(tokio::time::timeout(patience, join_all(each)).await);
+        if tokio::time::timeout(patience, join_all(each)).await.is_err() {
+            tracing::warn!(
+                ?patience,
+                "a worker of an earlier supervisor lives and has not come; going on"
+            );
+        }
         self.lock().take().unwrap_or_default()
     }
 

@@ -145,7 +145,8 @@ impl Pace {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         // epoll's own limit knows whole milliseconds, and would make bursts.
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).unwrap();
-        epoll::add(poll, &timer, EventData::new_u64(TICK), EventFlags::IN | EventFlags::ET).unwrap();
+        epoll::add(poll, &timer, EventData::new_u64(TICK), EventFlags::IN | EventFlags::ET)
+            .unwrap();
         let mut pace =
             Self { timer, moments: StdRng::seed_from_u64(1), begin, interval, due: begin };
         pace.next(begin);

@@ -36,9 +36,8 @@ fn everything_is_protected_again_soon_after_the_supervisor_is_back() {
     for _ in 0..3 {
         kill9(gateway.supervisor_pid());
         // One that opens meanwhile is not protected, and does not wait for it.
-        let begun = Instant::now();
         sockets[0] = WebSocket::open(port, "/echo");
-        assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+        assert_eq!(gateway.has_said("the vault does not answer"), 0, "it has waited");
         let begun = Instant::now();
         gateway.start_again();
         let ready = Instant::now();
@@ -100,9 +99,8 @@ fn a_start_waits_for_no_worker_longer_than_it_takes_to_come() {
     // Its worker drains from now on: it has no listening socket to bring.
     gateway.apply(&one);
     kill9(gateway.supervisor_pid());
-    let begun = Instant::now();
     gateway.start_again();
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(gateway.has_said("has not come; going on"), 0, "it has waited");
     assert!(sockets.iter_mut().all(|socket| socket.echoes("still here")));
 }
 
@@ -186,9 +184,7 @@ fn status_tells_the_figures_of_this_moment() {
     // A worker that says nothing is shown as it was last heard, and holds nobody up.
     let worker = gateway.worker_pid();
     pause(worker);
-    let begun = Instant::now();
     assert_eq!(tunnels_and_protected(&gateway), (20, 20));
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     resume(worker);
 }
 

@@ -255,8 +255,9 @@ fn silence_is_counted_through_restarts() {
     );
     let gateway = Gateway::start(&timeout);
     let [mut quiet, mut busy] = [(); 2].map(|()| wires.open(port));
-    quiet.carries("last").unwrap();
+    // Before its last byte: the gateway counts from there.
     let begin = Instant::now();
+    quiet.carries("last").unwrap();
     let waiting = std::thread::spawn(move || (rest(&mut quiet.client).1, begin.elapsed()));
     let mut by_force = false;
     while !waiting.is_finished() {
@@ -339,7 +340,8 @@ fn a_removed_backends_tunnels_end_in_time_whoever_serves_them() {
         gateway.replace_by_force();
     }
     assert_eq!(rest(&mut tunnel.client), (vec![], false));
-    assert!((3..6).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    let most = 6 * scale("HOLDFAST_TEST_PATIENCE", 1);
+    assert!((3..u64::from(most)).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
 }
 
 #[test]

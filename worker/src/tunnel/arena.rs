@@ -33,7 +33,7 @@ pub(super) mod sessions;
 mod tests;
 
 pub(super) use heap::{CARRY, Texts};
-pub(super) use intakes::{Intake, Left};
+pub(super) use intakes::{Intake, Left, Seat};
 pub(super) use layout::{Cell, VERSION};
 pub(super) use owner::{Owner, State, ends};
 pub(super) use sessions::SessionCell;

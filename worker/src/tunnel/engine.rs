@@ -7,14 +7,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_proto::failpoint;
 use slab::Slab;
 
 use self::frozen::Frozen;
-use super::arena::Owner;
+use super::arena::{Owner, Seat};
 use super::leg::Side;
 use super::poll::{Change, Poll};
 use super::registry::Registry;
@@ -51,10 +50,13 @@ pub(super) enum Order {
 struct Signals {
     stop: AtomicBool,
     recheck: AtomicBool,
+    /// Given by the thread, which alone writes it.
+    turns: AtomicU64,
 }
 
 struct Engine {
-    index: usize,
+    /// None: there are more threads than places.
+    seat: Option<Seat>,
     poll: Poll,
     registry: Arc<Registry>,
     inbox: std::sync::mpsc::Receiver<Order>,
@@ -73,13 +75,21 @@ struct Engine {
     due_ms: u64,
 }
 
+// === impl Signals ===
+
+impl Signals {
+    fn count_turn(&self) {
+        self.turns.store(self.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
 // === impl Engine ===
 
 impl Engine {
     fn run(mut self) {
         let mut changes = Vec::new();
         loop {
-            let woken = match self.poll.wait(self.timeout(), &mut changes) {
+            let woken = match self.poll.wait(self.wait_until_ms(), &mut changes) {
                 Ok(woken) => woken,
                 Err(error) => {
                     tracing::error!(%error, "epoll failed; ending this thread's tunnels");
@@ -122,13 +132,12 @@ impl Engine {
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// When to go on whatever happens; 0: at once.
+    fn wait_until_ms(&self) -> u64 {
         if self.has_orders || !self.ready.is_empty() {
-            return Some(Duration::ZERO);
+            return 0;
         }
-        let due_ms = self.due_ms.min(self.frozen.due_ms()).min(self.buffers.ciphers.due_ms());
-        let left_ms = || due_ms.saturating_sub(self.registry.clock.now_ms());
-        (due_ms != u64::MAX).then(|| Duration::from_millis(left_ms()))
+        self.due_ms.min(self.frozen.due_ms()).min(self.buffers.ciphers.due_ms())
     }
 
     fn note(&mut self, Change { token, flags }: Change) {
@@ -202,8 +211,10 @@ impl Engine {
         // A key may outlive its tunnel in the queue, and even name another one by now.
         let Some(tunnel) = self.tunnels.get_mut(key).filter(|tunnel| tunnel.queued) else { return };
         tunnel.queued = false;
-        self.registry.turns.fetch_add(1, Ordering::Relaxed);
-        self.registry.take_in_hand(self.index, Some(&tunnel.record));
+        self.signals.count_turn();
+        if let Some(seat) = &self.seat {
+            seat.take_in_hand(Some(tunnel.record.slot.index()));
+        }
         failpoint!("turn.begun");
         let next = if let Err(over) = tunnel.catch_up(&mut self.buffers) {
             Next::End(over)
@@ -222,7 +233,9 @@ impl Engine {
             }
             Next::End(over) => self.end(key, over),
         }
-        self.registry.take_in_hand(self.index, None);
+        if let Some(seat) = &self.seat {
+            seat.take_in_hand(None);
+        }
     }
 
     fn end_due(&mut self) {

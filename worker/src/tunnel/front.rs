@@ -330,7 +330,7 @@ impl Tunnels {
 
     /// Turns given to tunnels so far: what the engine has worked, to tell a tunnel that waits from one that spins.
     pub fn turns(&self) -> u64 {
-        self.registry.turns.load(Ordering::Relaxed)
+        self.threads.iter().map(Thread::turns).sum()
     }
 
     pub(super) fn recheck(&self) {

@@ -1,23 +1,30 @@
-//! One epoll instance and the eventfd that wakes it.
+//! One epoll instance, the eventfd that wakes it, and the timer that does when a deadline comes.
 //!
 //! Legs are watched edge-triggered for as long as they live; whoever waits remembers what it lacks. Room to write is
 //! watched for from the first time that a leg had none: most never lack it, and each would say so when it is added. A
 //! leg is taken out explicitly: a duplicate elsewhere would keep a closed one firing.
+//!
+//! Deadlines are far away and put off all the time, so the timer is set when one comes nearer, or when it has fired; a limit of
+//! epoll's own would be set up and taken down with every wait.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 /// Events taken at once: enough to spread the cost of the call, few enough to answer a wake-up soon.
 const BATCH: usize = 256;
 /// The token of the eventfd; no slab has this key.
 const WAKE: u64 = u64::MAX;
+/// The token of the timer.
+const ALARM: u64 = u64::MAX - 1;
 
 /// Wakes a [`Poll`] from another thread.
 #[derive(Debug, Clone)]
@@ -28,6 +35,9 @@ pub(super) struct Waker(Arc<OwnedFd>);
 pub(super) struct Poll {
     epoll: OwnedFd,
     waker: Waker,
+    alarm: OwnedFd,
+    /// When it fires, on the monotonic clock; `u64::MAX`: not.
+    alarm_ms: u64,
 }
 
 /// What has changed on a leg.
@@ -42,7 +52,12 @@ impl Poll {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Self { epoll, waker: Waker(Arc::new(wake)) })
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        // Nobody reads it: each time it fires is an edge.
+        let edges = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), edges)?;
+        Ok(Self { epoll, waker: Waker(Arc::new(wake)), alarm, alarm_ms: u64::MAX })
     }
 
     pub(super) fn waker(&self) -> Waker {
@@ -65,16 +80,30 @@ impl Poll {
         }
     }
 
-    /// Waits and collects what has changed. True: somebody has called [`Waker::wake`].
-    pub(super) fn wait(
-        &self,
-        timeout: Option<Duration>,
-        changes: &mut Vec<Change>,
-    ) -> io::Result<bool> {
-        let timeout = timeout.map(|limit| Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(limit.subsec_nanos()),
-        });
+    /// Has a wait end at that time, on the monotonic clock, or earlier.
+    fn wake_at(&mut self, due_ms: u64) -> io::Result<()> {
+        if due_ms >= self.alarm_ms {
+            return Ok(());
+        }
+        // What is past fires at once.
+        let (seconds, millis) = (due_ms / 1000, due_ms % 1000);
+        let it_value = Timespec {
+            tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(millis).unwrap_or(0) * 1_000_000,
+        };
+        let times = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::ABSTIME, &times)?;
+        self.alarm_ms = due_ms;
+        Ok(())
+    }
+
+    /// Waits until something has changed or that time has come, on the monotonic clock (0: not at all), and collects what has
+    /// changed. May end earlier, with nothing. True: somebody has called [`Waker::wake`].
+    pub(super) fn wait(&mut self, due_ms: u64, changes: &mut Vec<Change>) -> io::Result<bool> {
+        let timeout = (due_ms == 0).then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        if timeout.is_none() {
+            self.wake_at(due_ms)?;
+        }
         let mut buffer = [const { MaybeUninit::<Event>::uninit() }; BATCH];
         let events: &[Event] = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
             Ok((events, _)) => events,
@@ -84,10 +113,10 @@ impl Poll {
         let mut woken = false;
         for event in events {
             let (token, flags) = (event.data.u64(), event.flags);
-            if token == WAKE {
-                woken = true;
-            } else {
-                changes.push(Change { token, flags });
+            match token {
+                WAKE => woken = true,
+                ALARM => self.alarm_ms = u64::MAX,
+                token => changes.push(Change { token, flags }),
             }
         }
         if woken {
@@ -108,5 +137,61 @@ impl Waker {
     pub(super) fn wake(&self) {
         // Can only fail when the counter is full, and then the wake-up is due already.
         rustix::io::write(&*self.0, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::tunnel::record::Clock;
+
+    /// Waits until that time has come, and no longer.
+    fn sleep_until(poll: &mut Poll, due_ms: u64) {
+        let mut changes = Vec::new();
+        while Clock.now_ms() < due_ms {
+            assert!(!poll.wait(due_ms, &mut changes).unwrap() && changes.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_when_its_time_comes() {
+        let mut poll = Poll::new().unwrap();
+        for delay_ms in [0, 1, 20, 3, 20] {
+            sleep_until(&mut poll, Clock.now_ms() + delay_ms);
+        }
+        sleep_until(&mut poll, 1);
+    }
+
+    #[test]
+    fn a_nearer_time_comes_first_and_a_later_one_is_not_forgotten() {
+        let mut poll = Poll::new().unwrap();
+        let (near_ms, far_ms) = (Clock.now_ms() + 30, Clock.now_ms() + 60);
+        poll.wake_at(far_ms).unwrap();
+        sleep_until(&mut poll, near_ms);
+        sleep_until(&mut poll, far_ms);
+    }
+
+    #[test]
+    fn a_time_that_was_put_off_ends_one_wait_at_most() {
+        let mut poll = Poll::new().unwrap();
+        poll.wake_at(Clock.now_ms() + 5).unwrap();
+        let due_ms = Clock.now_ms() + 100;
+        let mut waits = 0;
+        while Clock.now_ms() < due_ms {
+            poll.wait(due_ms, &mut Vec::new()).unwrap();
+            waits += 1;
+        }
+        assert!(waits <= 2, "{waits}");
+    }
+
+    #[test]
+    fn no_time_at_all_waits_for_the_waker() {
+        let mut poll = Poll::new().unwrap();
+        let waker = poll.waker();
+        let waking = std::thread::spawn(move || waker.wake());
+        assert!(poll.wait(u64::MAX, &mut Vec::new()).unwrap());
+        waking.join().unwrap();
+        assert!(!poll.wait(0, &mut Vec::new()).unwrap(), "woken once");
     }
 }

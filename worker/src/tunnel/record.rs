@@ -20,6 +20,9 @@ use super::{Cause, TunnelFacts, TunnelId};
 /// No deadline. Later than any other.
 pub(super) const NEVER: u64 = u64::MAX;
 
+/// A peer counts silence from when it has the last byte, which is later than we count from: an end is never early for it.
+const IDLE_SLACK_MS: u64 = 50;
+
 /// The kernel's monotonic clock: the same for every process, so that deadlines outlive the one that set them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Clock;
@@ -192,7 +195,7 @@ impl Record {
         let retire = cell.retire_ms.load(Ordering::Relaxed);
         let idle = match cell.idle_timeout_ms.load(Ordering::Relaxed) {
             0 => NEVER,
-            limit => cell.moved_ms.load(Ordering::Relaxed).saturating_add(limit),
+            limit => cell.moved_ms.load(Ordering::Relaxed).saturating_add(limit + IDLE_SLACK_MS),
         };
         let mut due = (stop, cause);
         for other in [(retire, Cause::BackendRemoved), (idle, Cause::Idle)] {

@@ -3,7 +3,6 @@
 //! Nothing here waits; no code that can panic runs under a lock.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_proto::failpoint;
@@ -27,7 +26,6 @@ pub(super) struct Registry {
     live: Mutex<HashMap<TunnelId, Arc<Record>>>,
     /// Notified when the last live tunnel has ended.
     pub(super) emptied: Notify,
-    pub(super) turns: AtomicU64,
 }
 
 // === impl Registry ===
@@ -42,15 +40,6 @@ impl Registry {
             outbox: Outbox::default(),
             live: Mutex::default(),
             emptied: Notify::new(),
-            turns: AtomicU64::new(0),
-        }
-    }
-
-    /// Says which tunnel a thread has in hand: should the process die of it, its successor knows which it was.
-    pub(super) fn take_in_hand(&self, thread: usize, record: Option<&Record>) {
-        if let Some(hand) = self.arena.hand(self.generation, thread) {
-            let index = record.map_or(0, |record| record.slot.index() + 1);
-            hand.store(index, Ordering::Relaxed);
         }
     }
 

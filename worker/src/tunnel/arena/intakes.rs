@@ -23,11 +23,17 @@ use crate::tunnel::memfd;
 #[cfg(test)]
 mod tests;
 
-/// One thread's intake.
-pub(in crate::tunnel) struct Intake {
+/// A thread's place in the process table: found once, and no other's until its process has left.
+#[derive(Clone)]
+pub(in crate::tunnel) struct Seat {
     arena: Arc<Arena>,
     entry: usize,
     thread: usize,
+}
+
+/// One thread's intake.
+pub(in crate::tunnel) struct Intake {
+    seat: Seat,
     window: Window,
 }
 
@@ -44,20 +50,16 @@ pub(in crate::tunnel) struct Left {
 // === impl Arena ===
 
 impl Arena {
-    /// The intake of a thread of a generation, at most `most` bytes of it, to be asked for once. None: the generation is not in
-    /// the table, which has places for so many of its threads only.
-    pub(in crate::tunnel) fn intake(
+    /// The place of a thread of a generation. None: the generation is not in the table, which has places for so many of its
+    /// threads only.
+    pub(in crate::tunnel) fn seat(
         self: &Arc<Self>,
         generation: u64,
         thread: usize,
-        most: usize,
-    ) -> io::Result<Option<Intake>> {
+    ) -> Option<Seat> {
         let same = |entry: &Process| entry.generation.load(Acquire) == generation;
-        let entry = self.map.processes.iter().position(same).filter(|_| generation != 0);
-        let Some(entry) = entry.filter(|_| thread < HANDS) else { return Ok(None) };
-        let length = most.min(INTAKE_EACH);
-        let window = Window::new(self.fd.as_fd(), place_of(entry, thread), length)?;
-        Ok(Some(Intake { arena: Arc::clone(self), entry, thread, window }))
+        let entry = self.map.processes.iter().position(same).filter(|_| generation != 0)?;
+        (thread < HANDS).then(|| Seat { arena: Arc::clone(self), entry, thread })
     }
 
     /// What the intakes of other generations say that they have; what was received later comes later.
@@ -153,6 +155,30 @@ impl Note {
     }
 }
 
+// === impl Seat ===
+
+impl Seat {
+    /// The thread's intake, at most `most` bytes of it; to be asked for once.
+    pub(in crate::tunnel) fn intake(self, most: usize) -> io::Result<Intake> {
+        let length = most.min(INTAKE_EACH);
+        let place = place_of(self.entry, self.thread);
+        let window = Window::new(self.arena.fd.as_fd(), place, length)?;
+        Ok(Intake { seat: self, window })
+    }
+
+    /// Notes the index of the record that the thread has in hand: should the process die of it, its successor knows which it was.
+    pub(in crate::tunnel) fn take_in_hand(&self, record: Option<u32>) {
+        let process = self.arena.map.processes.get(self.entry);
+        if let Some(hand) = process.and_then(|process| process.hands.get(self.thread)) {
+            hand.store(record.map_or(0, |index| index + 1), Relaxed);
+        }
+    }
+
+    fn note(&self) -> Option<&Note> {
+        note(&self.arena, self.entry, self.thread)
+    }
+}
+
 // === impl Intake ===
 
 impl Intake {
@@ -163,7 +189,7 @@ impl Intake {
         towards: Towards,
         from: u64,
     ) -> &mut [u8] {
-        if let Some(note) = note(&self.arena, self.entry, self.thread) {
+        if let Some(note) = self.seat.note() {
             note.set(id, place(towards, from));
         }
         &mut self.window
@@ -171,7 +197,7 @@ impl Intake {
 
     /// All that was received is with the target, or in the carry slot.
     pub(in crate::tunnel) fn end(&self) {
-        if let Some(note) = note(&self.arena, self.entry, self.thread) {
+        if let Some(note) = self.seat.note() {
             note.forget();
         }
     }
@@ -184,6 +210,6 @@ fn note(arena: &Arena, entry: usize, thread: usize) -> Option<&Note> {
 impl fmt::Debug for Intake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the bytes.
-        f.debug_struct("Intake").field("entry", &self.entry).finish_non_exhaustive()
+        f.debug_struct("Intake").field("entry", &self.seat.entry).finish_non_exhaustive()
     }
 }

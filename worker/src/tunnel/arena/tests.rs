@@ -1,6 +1,7 @@
 //! Arenas that several processes share, and arenas in which anything may stand.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
@@ -121,8 +122,13 @@ fn an_enrolled_process_is_known_until_it_leaves() {
         assert!(!other.enrol(generation, process(8)), "it cannot become another");
     }
     assert!(!arena.enrol(65, process(9)), "the table is full");
-    arena.hand(5, 31).unwrap().store(42, Relaxed);
+    let arena = Arc::new(arena);
+    let seat = arena.seat(5, 31).unwrap();
+    seat.take_in_hand(Some(41));
     assert_eq!(other.hand(5, 31).unwrap().load(Relaxed), 42);
+    seat.take_in_hand(None);
+    assert_eq!(other.hand(5, 31).unwrap().load(Relaxed), 0);
+    seat.take_in_hand(Some(41));
     assert!(arena.hand(5, 32).is_none() && arena.hand(65, 0).is_none());
     other.leave(5);
     other.leave(5);

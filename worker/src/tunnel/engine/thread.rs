@@ -36,16 +36,19 @@ struct Sentinel;
 impl Thread {
     pub(in crate::tunnel) fn spawn(index: usize, registry: &Arc<Registry>) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let intake = registry.arena.intake(registry.generation, index, SCRATCH);
-        let intake = intake.unwrap_or_else(|error| {
-            tracing::warn!(%error, thread = index, "no intake: this thread's relaying costs more");
-            None
+        let seat = registry.arena.seat(registry.generation, index);
+        let intake = seat.clone().and_then(|seat| {
+            let intake = seat.intake(SCRATCH);
+            let complain = |error: &io::Error| {
+                tracing::warn!(%error, thread = index, "no intake: this thread's relaying costs more");
+            };
+            intake.inspect_err(complain).ok()
         });
         let waker = poll.waker();
         let signals = Arc::new(Signals::default());
         let (sender, inbox) = sync_channel(INBOX);
         let engine = Engine {
-            index,
+            seat,
             poll,
             registry: Arc::clone(registry),
             inbox,
@@ -79,6 +82,11 @@ impl Thread {
     pub(in crate::tunnel) fn recheck(&self) {
         self.signals.recheck.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Turns that it has given so far.
+    pub(in crate::tunnel) fn turns(&self) -> u64 {
+        self.signals.turns.load(Ordering::Relaxed)
     }
 
     pub(in crate::tunnel) fn stop(&self) {

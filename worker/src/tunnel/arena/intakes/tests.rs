@@ -15,7 +15,7 @@ fn process(pid: u32) -> ProcessId {
 fn received(bytes: &[u8], from: u64) -> (Arc<Arena>, Intake) {
     let arena = Arc::new(Arena::create().unwrap());
     assert!(arena.enrol(1, process(1)));
-    let mut intake = arena.intake(1, 2, 1 << 20).unwrap().unwrap();
+    let mut intake = arena.seat(1, 2).unwrap().intake(1 << 20).unwrap();
     let room = intake.begin(ID, Towards::Backend, from);
     room.get_mut(..bytes.len()).unwrap().copy_from_slice(bytes);
     (arena, intake)
@@ -86,7 +86,7 @@ fn an_intake_is_as_large_as_its_carry_slot_and_every_thread_has_its_own() {
     assert!(arena.enrol(1, process(1)) && arena.enrol(2, process(2)));
     let mut intakes: Vec<Intake> = Vec::new();
     for (generation, thread) in [(1, 0), (1, 31), (2, 0), (2, 31)] {
-        intakes.push(arena.intake(generation, thread, usize::MAX).unwrap().unwrap());
+        intakes.push(arena.seat(generation, thread).unwrap().intake(usize::MAX).unwrap());
     }
     for (mark, intake) in (1..).zip(&mut intakes) {
         let room = intake.begin(ID, Towards::Client, 0);
@@ -96,5 +96,7 @@ fn an_intake_is_as_large_as_its_carry_slot_and_every_thread_has_its_own() {
     for (mark, intake) in (1..).zip(&mut intakes) {
         assert!(intake.begin(ID, Towards::Client, 0).iter().all(|byte| *byte == mark));
     }
-    assert!(arena.intake(1, 32, 1).unwrap().is_none() && arena.intake(3, 0, 1).unwrap().is_none());
+    assert!(
+        arena.seat(1, 32).is_none() && arena.seat(3, 0).is_none() && arena.seat(0, 0).is_none()
+    );
 }
