@@ -144,6 +144,7 @@ impl<'a> Snapshot<'a> {
             certificates: self.certificates,
             limits: Some(limits(self.gateway)),
             hide_server_header: self.gateway.global.hide_server_header,
+            http2: http2(self.gateway),
         }
     }
 
@@ -255,6 +256,11 @@ fn backend_tls(settings: &Settings) -> control::BackendTls {
         validate_name: settings.validate_name,
         sni_name: settings.sni_name.clone(),
     }
+}
+
+fn http2(gateway: &Gateway) -> Option<control::Http2> {
+    let global = &gateway.global;
+    global.http2.then_some(control::Http2 { websockets: global.websockets_over_http2 })
 }
 
 fn limits(gateway: &Gateway) -> control::Limits {

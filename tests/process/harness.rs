@@ -13,6 +13,7 @@ mod document;
 mod eventually;
 mod gateway;
 mod http;
+mod http2;
 mod kernel;
 mod loss;
 mod ports;
@@ -35,6 +36,7 @@ pub(crate) use document::Document;
 pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
 pub(crate) use http::{Connection, get, get_host};
+pub(crate) use http2::{Frames, Http2};
 #[cfg(feature = "failpoints")]
 pub(crate) use kernel::stamp_arenas;
 pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};

@@ -129,6 +129,9 @@ async fn connection(
     let tls = shared.is_tls();
     match tls::open(stream, tls.then_some(&acceptor), &shared).await {
         // Boxed, as the handshake is: thousands may wait before either, and their tasks have no room for it until then.
+        Ok(io) if tls::speaks_http2(&io) => {
+            Box::pin(http::h2::serve(io, Peer { client, local, tls }, shared)).await;
+        }
         Ok(io) => Box::pin(http::serve(io, Peer { client, local, tls }, shared)).await,
         Err(error) => {
             let error: &dyn std::error::Error = &error;

@@ -42,6 +42,8 @@ pub struct GateHandle(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     closed: AtomicBool,
+    /// Nothing is ever kept back.
+    free: bool,
     /// Answers that the service owes, or whose body hyper still has.
     answers: AtomicUsize,
     /// Whether bytes of an answer may still come.
@@ -61,13 +63,21 @@ impl Gate {
         (Self { io, state: Arc::clone(&state), captured: Vec::new() }, GateHandle(state))
     }
 
+    /// Around a stream of which nothing is kept back: it only counts.
+    pub fn open_to_all(io: Link) -> (Self, GateHandle) {
+        let state = Arc::new(State { free: true, ..State::default() });
+        (Self { io, state: Arc::clone(&state), captured: Vec::new() }, GateHandle(state))
+    }
+
     /// The stream, and what was kept back: the 101 after the gate closed, or hyper's own refusal.
     pub fn into_parts(self) -> (Link, Vec<u8>) {
         (self.io, self.captured)
     }
 
     fn keeps_back(&self) -> bool {
-        self.state.closed.load(Ordering::Acquire) || !self.state.due.load(Ordering::Relaxed)
+        let is_kept =
+            || self.state.closed.load(Ordering::Acquire) || !self.state.due.load(Ordering::Relaxed);
+        !self.state.free && is_kept()
     }
 
     fn count_written(&self, outcome: &Poll<io::Result<usize>>) {
@@ -154,6 +164,11 @@ impl AsyncWrite for Gate {
 // === impl GateHandle ===
 
 impl GateHandle {
+    /// Of no stream at all.
+    pub fn detached() -> Self {
+        Self(Arc::default())
+    }
+
     /// Closes the gate for good: what hyper writes from now on is captured and does not reach the client.
     pub fn capture(&self) {
         self.0.closed.store(true, Ordering::Release);

@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -40,6 +40,7 @@ use crate::tunnel::Tunnels;
 mod body;
 mod clock;
 mod forward;
+pub(crate) mod h2;
 pub(crate) mod linger;
 mod opening;
 mod service;
@@ -89,6 +90,8 @@ pub(crate) struct Conversation {
     shared: Arc<Shared>,
     peer: Peer,
     gate: GateHandle,
+    /// Bytes of uploads, and over HTTP/2 of all that requests are about.
+    carried: Arc<AtomicU64>,
     broken: AtomicBool,
     /// The connection itself, from the last request that wanted it upgraded.
     upgrade: Mutex<Option<OnUpgrade>>,
@@ -120,6 +123,7 @@ impl Conversation {
             shared,
             peer,
             gate,
+            carried: Arc::default(),
             broken: AtomicBool::new(false),
             upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),

@@ -17,6 +17,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(crate) struct Metrics {
     requests: [AtomicU64; CLASSES.len()],
     connections_active: AtomicU64,
+    overdrawn: AtomicU64,
     pools: Mutex<BTreeMap<String, PoolCounters>>,
 }
 
@@ -47,6 +48,11 @@ impl Metrics {
         ActiveConnection(self.clone())
     }
 
+    /// Counts a connection that was cut off because its client overdrew a budget of HTTP/2.
+    pub(crate) fn count_overdrawn(&self) {
+        self.overdrawn.fetch_add(1, Relaxed);
+    }
+
     /// Client connections that speak HTTP now.
     pub(crate) fn connections_active(&self) -> u64 {
         self.connections_active.load(Relaxed)
@@ -69,6 +75,8 @@ impl Metrics {
         });
         let mut samples: Vec<_> = classes.collect();
         samples.push(gauge("holdfast_connections_active", &[], self.connections_active()));
+        let overdrawn = self.overdrawn.load(Relaxed);
+        samples.push(counter("holdfast_http2_connections_cut_off_total", &[], overdrawn));
         for (pool, counters) in self.pools().iter() {
             let labels = [("pool", pool.as_str())];
             let failures = counters.connect_failures;

@@ -103,6 +103,10 @@ pub struct Table {
     pub limits: Limits,
     /// Whether `Server` is left out of answers.
     pub hide_server_header: bool,
+    /// Whether clients that speak TLS are offered HTTP/2.
+    pub http2: bool,
+    /// And may open `WebSockets` over it.
+    pub websockets_over_http2: bool,
     /// Certificates; the router refers to them by index.
     pub certificates: Vec<Arc<CertifiedKey>>,
 }
@@ -137,6 +141,8 @@ impl Table {
             bindings,
             limits: Limits::compile(&snapshot.limits.ok_or(SnapshotRefusal::NoLimits)?),
             hide_server_header: snapshot.hide_server_header,
+            http2: snapshot.http2.is_some(),
+            websockets_over_http2: snapshot.http2.is_some_and(|http2| http2.websockets),
             certificates,
         })
     }
@@ -150,6 +156,8 @@ impl Table {
             bindings: Vec::new(),
             limits: Limits::compile(&wire::Limits::default()),
             hide_server_header: false,
+            http2: false,
+            websockets_over_http2: false,
             certificates: Vec::new(),
         }
     }

@@ -18,7 +18,7 @@ mod begin;
 #[cfg(test)]
 mod tests;
 
-pub use begin::{BeginError, begin};
+pub use begin::{BeginError, begin, begin_behind};
 
 /// RFC 6455, section 1.3: what both ends append to the key.
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -25,6 +25,7 @@ pub fn effective(gateway: &Gateway) -> Value {
         "maxConnections": global.max_connections,
         "maxHeaderBytes": global.max_header_bytes,
         "maxBodyBytes": global.max_body_bytes,
+        "webSocketsOverHttp2": global.websockets_over_http2,
     });
     put(&mut holdfast, "threads", global.threads.map(|threads| json!(threads)));
     json!({
@@ -49,6 +50,7 @@ pub fn effective(gateway: &Gateway) -> Value {
             "redirectConfigurations": list(&gateway.redirects, redirect),
             "urlPathMaps": list(&gateway.path_maps, path_map),
             "requestRoutingRules": list(&gateway.rules, rule),
+            "enableHttp2": global.http2,
             "globalConfiguration": {
                 "disableDefaultServerHeaderInResponse": global.hide_server_header,
             },

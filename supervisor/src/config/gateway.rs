@@ -332,6 +332,10 @@ pub struct Global {
     pub max_body_bytes: u64,
     /// No Server header of the gateway's own.
     pub hide_server_header: bool,
+    /// Clients that speak TLS are offered HTTP/2.
+    pub http2: bool,
+    /// And may open `WebSockets` over it, which are pinned.
+    pub websockets_over_http2: bool,
 }
 
 // === impl Global ===
@@ -350,6 +354,8 @@ impl Default for Global {
             max_header_bytes: 32 * 1024,
             max_body_bytes: 4 * 1024 * 1024 * 1024,
             hide_server_header: false,
+            http2: false,
+            websockets_over_http2: false,
         }
     }
 }

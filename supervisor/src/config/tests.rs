@@ -283,13 +283,12 @@ fn an_endless_list_of_findings_is_cut() {
 fn what_has_no_effect_is_said() {
     let text = fixture("article-snippets.jsonc").replacen(
         "\"properties\": {",
-        "\"properties\": { \"enableHttp2\": \"true\", \"httpListner\": [], \
+        "\"properties\": { \"httpListner\": [], \
          \"webApplicationFirewallConfiguration\": { \"enabled\": true, \"firewallMode\": \"prevention\" },",
         1,
     );
     let warnings = load(&text, &fixtures()).unwrap().warnings;
     for (path, reason) in [
-        ("properties.enableHttp2", "no effect yet"),
         ("properties.httpListner", "not known here"),
         ("properties.webApplicationFirewallConfiguration", "NOTHING IS BLOCKED"),
     ] {

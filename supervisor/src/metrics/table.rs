@@ -81,6 +81,11 @@ pub(super) static TABLE: &[Definition] = &[
         help: "How long a tunnel stood still while it changed hands.",
     },
     counter(
+        "holdfast_http2_connections_cut_off_total",
+        &[],
+        "HTTP/2 connections that were cut off because their clients misbehaved.",
+    ),
+    counter(
         "holdfast_backend_connect_failures_total",
         &["pool"],
         "Attempts to connect to a backend that failed.",

@@ -26,6 +26,8 @@ use crate::tls::capture::Captured;
 
 /// First byte of a TLS record that can open a session (RFC 8446 section 5.1, `handshake`).
 const HANDSHAKE_RECORD: u8 = 22;
+/// HTTP/2 as ALPN calls it (RFC 9113, section 3.1).
+const HTTP2: &[u8] = b"h2";
 
 /// Opens TLS sessions for this listener; clones and connections share the ticket keys, and the places for handshakes.
 #[derive(Clone)]
@@ -91,6 +93,14 @@ impl ResolvesServerCert for ServedCertificates {
     }
 }
 
+/// Whether the client has chosen HTTP/2.
+pub(crate) fn speaks_http2(io: &Link) -> bool {
+    match io {
+        Link::Plain(_) => false,
+        Link::Tls(secured) => secured.stream.get_ref().1.alpn_protocol() == Some(HTTP2),
+    }
+}
+
 /// The client's byte stream: as it came on a plain listener, else after the handshake.
 pub(crate) async fn open(
     stream: TcpStream,
@@ -109,7 +119,8 @@ pub(crate) async fn open(
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));
     }
     let place = acceptor.admission.enter(deadline, patience).await?;
-    timeout_at(place.deadline, Box::pin(handshake(stream, &acceptor.config)))
+    let preferred = shared.current.load().table.http2.then_some(HTTP2);
+    timeout_at(place.deadline, Box::pin(handshake(stream, &acceptor.config, preferred)))
         .await
         .map_err(|_| HandshakeError::TimedOut)?
 }
@@ -124,8 +135,12 @@ async fn first_word(stream: &TcpStream) -> Result<First, HandshakeError> {
     }
 }
 
-async fn handshake(stream: TcpStream, config: &Arc<ServerConfig>) -> Result<Link, HandshakeError> {
-    let (config, captured) = Captured::server(config);
+async fn handshake(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    preferred: Option<&'static [u8]>,
+) -> Result<Link, HandshakeError> {
+    let (config, captured) = Captured::server(config, preferred);
     let session = TlsAcceptor::from(config).accept(Bounded::new(stream)).await;
     Ok(Link::tls(session.map_err(HandshakeError::Failed)?, captured))
 }

@@ -3,6 +3,7 @@
 //! A body that breaks ends in an error, and so in an aborted message: a message cut short must never look complete.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(crate) struct RequestBody {
     inner: Incoming,
     upload: Upload,
     left: u64,
+    carried: Arc<AtomicU64>,
     silence: Option<Pin<Box<Sleep>>>,
 }
 
@@ -108,10 +110,10 @@ impl Upload {
 // === impl RequestBody ===
 
 impl RequestBody {
-    /// Lets at most `left` bytes through.
-    pub(crate) fn new(inner: Incoming, left: u64) -> (Self, Upload) {
+    /// Lets at most `left` bytes through, and counts them in `carried`.
+    pub(crate) fn new(inner: Incoming, left: u64, carried: Arc<AtomicU64>) -> (Self, Upload) {
         let upload = Upload::new(inner.is_end_stream());
-        (Self { inner, upload: upload.clone(), left, silence: None }, upload)
+        (Self { inner, upload: upload.clone(), left, carried, silence: None }, upload)
     }
 
     fn poll_silence(
@@ -146,6 +148,7 @@ impl Body for RequestBody {
         match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.carried.fetch_add(length, Ordering::Relaxed);
                 match self.left.checked_sub(length) {
                     Some(left) => self.left = left,
                     None => {

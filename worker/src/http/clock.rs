@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::snapshot::Limits;
 
 /// Longest time that a client may take nothing of an answer (nginx's `send_timeout`).
-const STALL: Duration = Duration::from_secs(60);
+pub(super) const STALL: Duration = Duration::from_secs(60);
 
 /// What can be seen of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

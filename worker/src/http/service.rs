@@ -18,7 +18,7 @@ use crate::headers::{self, Forwarded};
 use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand};
 use crate::http::opening::PendingTunnel;
-use crate::http::{Conversation, RequestInFlight};
+use crate::http::{Conversation, RequestInFlight, h2};
 use crate::pool::Binding;
 use crate::respond;
 use crate::route::{Action, MatchedPrefix, Redirect, Routed};
@@ -47,19 +47,24 @@ pub(super) async fn answer(
 ) -> Response<Reply> {
     let serving = conversation.shared.current.load();
     let (method, target) = (request.method().clone(), request.uri().clone());
-    let old_client = request.version() == Version::HTTP_10;
+    let (old_client, multiplexed) =
+        (request.version() == Version::HTTP_10, request.version() == Version::HTTP_2);
     if request.extensions().get::<OnUpgrade>().is_some() {
         *conversation.upgrade() = Some(hyper::upgrade::on(&mut request));
     }
     let (parts, body) = request.into_parts();
-    let (body, upload) = RequestBody::new(body, serving.table.limits.max_body_bytes);
+    let (body, upload) =
+        RequestBody::new(body, serving.table.limits.max_body_bytes, conversation.carried.clone());
     let acted = act(parts, body, &upload, conversation, &serving).await;
     let mut response = acted.unwrap_or_else(|fault| refuse(&fault, &serving, conversation));
     let status = response.status();
     // Looked at as late as possible: an answer that leaves after the drain began must be the last one. So must one
     // that comes before the client's body is read: if nobody reads the rest, hyper ends the connection over it.
     let is_last = conversation.shared.drain.is_begun() || !upload.is_whole();
-    if is_last && status != StatusCode::SWITCHING_PROTOCOLS {
+    if multiplexed {
+        // Its connection's end is told by a GOAWAY, and no answer speaks of it (RFC 9113, section 8.2.2).
+        headers::remove_hop_by_hop(response.headers_mut());
+    } else if is_last && status != StatusCode::SWITCHING_PROTOCOLS {
         headers::end_connection(response.headers_mut());
     }
     in_flight.ends_by_close = old_client
@@ -94,6 +99,7 @@ async fn act(
     conversation: &Conversation,
     serving: &Serving,
 ) -> Result<Response<Reply>, Fault> {
+    let parts = h2::as_http1(parts)?;
     headers::check_size(&parts, serving.table.limits.max_header_bytes)?;
     let host = headers::check_request(&parts)?.to_owned();
     let named = (!host.is_empty()).then_some(host.as_str());

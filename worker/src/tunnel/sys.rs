@@ -8,15 +8,18 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 
 /// Keep-alive: a vanished peer is noticed after 60 + 4 * 15 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// Sets what every leg has from its first relayed byte. Urgent bytes stay in line, where they were sent.
+/// Sets what every leg over TCP has from its first relayed byte. Urgent bytes stay in line, where they were sent.
 pub(super) fn prepare(fd: BorrowedFd<'_>) -> io::Result<()> {
+    if sockopt::socket_domain(fd)? == AddressFamily::UNIX {
+        return Ok(());
+    }
     sockopt::set_socket_oobinline(fd, true)?;
     sockopt::set_tcp_nodelay(fd, true)?;
     sockopt::set_socket_keepalive(fd, true)?;

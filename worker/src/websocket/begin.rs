@@ -4,6 +4,7 @@
 //! ahead. The client's 101, captured by the gate, becomes the first bytes of the tunnel towards it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -71,6 +72,20 @@ pub async fn begin(
     let ((client, head, from_client), (backend, from_backend)) = both?;
     let preludes = Preludes { head, to_client: from_backend, to_backend: from_client };
     tunnels.open(client, backend, preludes, facts).await.map_err(BeginError::Open)
+}
+
+/// The same for a client that has no socket of its own, but one end of a pair. It hears of the 101 by other means.
+pub async fn begin_behind(
+    client: OwnedFd,
+    backend: OnUpgrade,
+    facts: TunnelFacts,
+    tunnels: &Tunnels,
+) -> Result<TunnelId, BeginError> {
+    let backend = async { take_backend(backend.await.map_err(BeginError::Upgrade)?).await };
+    let (backend, from_backend) =
+        tokio::time::timeout(LEAVING, backend).await.map_err(|_| BeginError::Slow(LEAVING))??;
+    let preludes = Preludes { to_client: from_backend, ..Preludes::default() };
+    tunnels.open(Leg::plain(client), backend, preludes, facts).await.map_err(BeginError::Open)
 }
 
 async fn take_client(upgraded: Upgraded) -> Result<(Leg, Vec<u8>, Vec<u8>), BeginError> {

@@ -105,6 +105,9 @@ fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<St
     if before.hide_server_header != after.hide_server_header {
         parts.push("server header".to_owned());
     }
+    if before.http2 != after.http2 {
+        parts.push("HTTP/2".to_owned());
+    }
     parts
 }
 

@@ -12,7 +12,7 @@ use crate::config::shape::Shape;
 const SECONDS: RangeInclusive<u64> = 1..=86_400;
 
 pub(super) fn read(root: &Shape<'_>, report: &mut Report) -> Global {
-    let mut global = Global::default();
+    let mut global = Global { http2: root.flag("enableHttp2", false, report), ..Global::default() };
     if let Some(azure) = root.inner("globalConfiguration", report) {
         azure.pass_over(&["enableRequestBuffering", "enableResponseBuffering"]);
         global.hide_server_header =
@@ -53,6 +53,7 @@ pub(super) fn read(root: &Shape<'_>, report: &mut Report) -> Global {
     if let Ok(Some(value)) = own.number("maxBodyBytes", 0..=u64::MAX / 2, report) {
         global.max_body_bytes = value;
     }
+    global.websockets_over_http2 = own.flag("webSocketsOverHttp2", false, report);
     own.finish(report);
     global
 }
@@ -76,7 +77,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
     for name in ["backendSettingsCollection", "listeners", "routingRules"] {
         root.no_effect(name, "TCP and TLS proxying is not offered; use httpListeners", report);
     }
-    root.no_effect("enableHttp2", "clients are served HTTP/1.1", report);
     root.no_effect("customErrorConfigurations", "the built-in error pages are sent", report);
     root.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
     root.no_effect(

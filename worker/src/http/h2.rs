@@ -1,0 +1,174 @@
+//! One client connection over HTTP/2 (RFC 9113): the streams by hyper, the budgets and deadlines that it does not know,
+//! and a proper end.
+//!
+//! ```text
+//! idle ──request──> busy ──last answer taken──> idle        busy: a stream whose client takes nothing is reset
+//!   idle too long, a drain, enough requests: GOAWAY, and the end when the streams that there are have ended
+//!   a budget overdrawn (resets, frames that carry nothing): the connection is dropped
+//! ```
+//!
+//! Requests are answered by `service`, as those of HTTP/1.1 are: nothing is decided here that depends on what a request says.
+//! A client that misbehaves costs its own connection, and nobody else's.
+
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep_until};
+
+use crate::gate::Gate;
+use crate::http::{Conversation, Peer, Shared, service};
+use crate::link::Link;
+
+mod clock;
+mod connect;
+mod request;
+mod streams;
+
+pub(super) use request::as_http1;
+
+use clock::{Clock, Expiry};
+use connect::Bootstrap;
+use streams::Streams;
+
+/// Streams at once of one connection: what browsers were tuned to, and nginx's bound is near.
+const MOST_STREAMS: u32 = 128;
+/// Requests of one connection, as Azure has it; then it is closed, and the client opens another.
+const MOST_REQUESTS: u64 = 1000;
+/// All fields of a request (Azure: 16 KB), counted as RFC 9113 section 6.5.2 does. hyper answers more with 431.
+const MOST_FIELDS: u32 = 16 * 1024;
+/// What a client may send of one body before the backend has taken it.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// And of all bodies of a connection.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// What waits of one answer for a client with room for it.
+const SEND_BUFFER: usize = 64 * 1024;
+/// After a GOAWAY, how long a client without a stream may stay.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// How the connection came to its end.
+enum End {
+    Hyper(hyper::Result<()>),
+    Stalled,
+    Overdrawn(&'static str),
+    /// It did not leave when it was told to.
+    Lingers,
+}
+
+/// Serves one client until it leaves or is told to.
+pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
+    let (limits, websockets) = {
+        let serving = shared.current.load();
+        (serving.table.limits.clone(), serving.table.websockets_over_http2)
+    };
+    let (gate, handle) = Gate::open_to_all(io);
+    let conversation = Arc::new(Conversation::new(shared, peer, handle));
+    let streams = Streams::new(conversation.carried.clone());
+    let service = service_fn({
+        let (conversation, streams) = (conversation.clone(), streams.clone());
+        move |mut request: http::Request<Incoming>| {
+            // Counted here and not in the future: it may be polled for the first time much later.
+            let in_flight = conversation.begin_request();
+            let begun = streams.begin(request.headers());
+            let bootstrap = Bootstrap::of(&mut request, websockets);
+            let conversation = conversation.clone();
+            async move {
+                let response = match bootstrap {
+                    Some(bootstrap) => bootstrap.answer(request, &conversation, in_flight).await,
+                    None => service::answer(request, &conversation, in_flight).await,
+                };
+                Ok::<_, Infallible>(response.map(|reply| begun.answer(reply)))
+            }
+        }
+    });
+    let connection = builder(&streams, websockets).serve_connection(TokioIo::new(gate), service);
+
+    let mut connection = pin!(connection);
+    let mut drain = pin!(conversation.shared.drain.begun());
+    let mut alarm = pin!(streams.alarm());
+    let mut clock = Clock::new(&limits, Instant::now());
+    let mut sleep = pin!(sleep_until(Instant::now()));
+    let mut leaving = false;
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(End::Hyper(ended));
+        }
+        if alarm.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Overdrawn("more requests are reset than answered"));
+        }
+        if streams.carries_nothing(conversation.gate.read()) {
+            return Poll::Ready(End::Overdrawn("frames carry nothing"));
+        }
+        let told =
+            !leaving && (streams.begun() >= MOST_REQUESTS || drain.as_mut().poll(cx).is_ready());
+        if told {
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+            // It may have nothing left to do.
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(End::Hyper(ended));
+            }
+        }
+        loop {
+            let seen = conversation.observe();
+            let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now()) else {
+                return Poll::Pending;
+            };
+            if sleep.deadline() != at {
+                sleep.as_mut().reset(at);
+            }
+            ready!(sleep.as_mut().poll(cx));
+            match expiry {
+                Expiry::Stalled => return Poll::Ready(End::Stalled),
+                Expiry::Left => return Poll::Ready(End::Lingers),
+                Expiry::Idle => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                        return Poll::Ready(End::Hyper(ended));
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    note(&end, peer, &conversation);
+}
+
+fn builder(streams: &Streams, websockets: bool) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams.clone());
+    builder
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(MOST_FIELDS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    if websockets {
+        builder.enable_connect_protocol();
+    }
+    builder
+}
+
+fn note(end: &End, peer: Peer, conversation: &Conversation) {
+    let client = peer.client;
+    match end {
+        End::Hyper(Ok(())) => {}
+        End::Hyper(Err(error)) => {
+            let error: &dyn std::error::Error = error;
+            tracing::debug!(%client, error, "client connection ended early");
+        }
+        End::Stalled => tracing::debug!(%client, "client does not take its answers"),
+        End::Lingers => tracing::debug!(%client, "client did not leave"),
+        End::Overdrawn(why) => {
+            conversation.shared.metrics.count_overdrawn();
+            tracing::info!(%client, why, "an HTTP/2 connection is cut off");
+        }
+    }
+}

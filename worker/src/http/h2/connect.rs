@@ -1,0 +1,256 @@
+//! WebSockets over HTTP/2 (RFC 8441): a CONNECT with `:protocol` becomes the handshake that a backend of HTTP/1.1 knows,
+//! and its stream one end of a tunnel.
+//!
+//! ```text
+//! client ──stream── bridge ──socket pair── engine ──backend
+//! ```
+//! The engine has a socket for each leg, and a stream has none: so there is a pair between them, and a task that copies.
+//! Such a tunnel is pinned, since its stream ends with this process. It keeps its connection from being idle.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf};
+use tokio::net::UnixStream;
+
+use crate::fault::{Fault, FaultKind};
+use crate::gate::GateHandle;
+use crate::http::body::Reply;
+use crate::http::opening::PendingTunnel;
+use crate::http::{Conversation, RequestInFlight, service};
+use crate::respond;
+use crate::websocket;
+
+/// A WebSocket that a client of HTTP/2 asks for.
+#[derive(Debug)]
+pub(super) struct Bootstrap {
+    stream: OnUpgrade,
+}
+
+/// A client's stream, whose bytes count as carried.
+struct Counted<Io> {
+    io: Io,
+    carried: Arc<AtomicU64>,
+}
+
+// === impl Bootstrap ===
+
+impl Bootstrap {
+    /// Recognizes a CONNECT for a WebSocket, and makes it the handshake of HTTP/1.1 (RFC 8441, section 5). The stream of
+    /// any other CONNECT, which is refused, is let go of.
+    pub(super) fn of(request: &mut Request<Incoming>, offered: bool) -> Option<Self> {
+        let stream = request.extensions_mut().remove::<OnUpgrade>()?;
+        let protocol = request.extensions_mut().remove::<Protocol>();
+        let is_websocket =
+            |protocol: &Protocol| protocol.as_str().eq_ignore_ascii_case("websocket");
+        if !offered
+            || request.method() != Method::CONNECT
+            || !protocol.as_ref().is_some_and(is_websocket)
+        {
+            return None;
+        }
+        *request.method_mut() = Method::GET;
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        let key = STANDARD.encode(rand::random::<[u8; 16]>());
+        if let Ok(key) = HeaderValue::try_from(key) {
+            headers.insert(SEC_WEBSOCKET_KEY, key);
+        }
+        Some(Self { stream })
+    }
+
+    /// Asks the backend. Where it agrees, the answer is a 200, and the stream is the tunnel's.
+    pub(super) async fn answer(
+        self,
+        request: Request<Incoming>,
+        connection: &Arc<Conversation>,
+        in_flight: RequestInFlight,
+    ) -> Response<Reply> {
+        // Of its own: on a connection of HTTP/1.1 a 101 ends all other talk, here it concerns one stream.
+        let gate = GateHandle::detached();
+        let own = Conversation::new(connection.shared.clone(), connection.peer, gate);
+        let mut response = service::answer(request, &own, in_flight).await;
+        let pending = own.tunnel().take();
+        if pending.is_none() && response.status().is_success() {
+            // Not what was asked for, and here a success of any kind would be taken for it.
+            tracing::debug!(status = %response.status(), "a backend does not accept the handshake");
+            let hide_server = connection.shared.current.load().table.hide_server_header;
+            let fault = Fault::new(FaultKind::BackendProtocol);
+            return respond::fault(&fault, hide_server).map(Reply::page);
+        }
+        if let Some(pending) = pending {
+            let headers = response.headers_mut();
+            headers.remove(SEC_WEBSOCKET_ACCEPT);
+            *response.status_mut() = StatusCode::OK;
+            // Until the tunnel's end the connection is busy.
+            let busy = connection.begin_request();
+            let connection = connection.clone();
+            tokio::spawn(async move {
+                bridge(self.stream, pending, &connection).await;
+                drop(busy);
+            });
+        }
+        response
+    }
+}
+
+/// Opens the tunnel and copies between it and the stream, until both directions have ended or the stream has broken.
+async fn bridge(stream: OnUpgrade, pending: PendingTunnel, connection: &Conversation) {
+    let client = connection.peer.client;
+    let PendingTunnel { backend, facts } = pending;
+    let opened = async {
+        let (ours, engines) = UnixStream::pair()?;
+        let engines = engines.into_std()?;
+        let tunnels = &connection.shared.tunnels;
+        websocket::begin_behind(engines.into(), backend, facts, tunnels).await?;
+        let stream = stream.await.map_err(io::Error::other)?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((ours, stream))
+    };
+    match opened.await {
+        Ok((ours, stream)) => {
+            let carried = connection.carried.clone();
+            let stream = Counted { io: TokioIo::new(stream), carried };
+            // Its end, and what became of it, is the engine's to tell.
+            let ended = copy(ours, stream).await;
+            tracing::debug!(%client, ?ended, "a stream's tunnel has ended");
+        }
+        Err(error) => tracing::debug!(%client, %error, "no tunnel came about"),
+    }
+}
+
+/// Copies either way, half-closes included, until the engine has closed its end. A stream that breaks leaves the engine an
+/// end without more.
+async fn copy<Stream: AsyncRead + AsyncWrite>(ours: UnixStream, stream: Stream) -> io::Result<()> {
+    // Another descriptor, with readiness of its own: what is cleared of it is not missed by those who write.
+    let watch = StdUnixStream::from(ours.as_fd().try_clone_to_owned()?);
+    let watch = UnixStream::from_std(watch)?;
+    let (mut from_engine, mut to_engine) = ours.into_split();
+    let (mut from_client, mut to_client) = tokio::io::split(stream);
+    let mut outward = pin!(async {
+        tokio::io::copy(&mut from_engine, &mut to_client).await?;
+        to_client.shutdown().await?;
+        closed(&watch).await
+    });
+    let mut inward = pin!(async {
+        tokio::io::copy(&mut from_client, &mut to_engine).await?;
+        to_engine.shutdown().await
+    });
+    let mut finished = false;
+    loop {
+        tokio::select! {
+            ended = &mut outward => return ended,
+            ended = &mut inward, if !finished => {
+                ended?;
+                finished = true;
+            }
+        }
+    }
+}
+
+/// Waits until the other end of a pair is closed, and not only its sending half.
+async fn closed(watch: &UnixStream) -> io::Result<()> {
+    while !watch.ready(Interest::WRITABLE).await?.is_write_closed() {
+        let clear = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        drop(watch.try_io(Interest::WRITABLE, clear));
+    }
+    Ok(())
+}
+
+// === impl Counted ===
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Counted<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.io).poll_read(cx, buf);
+        let read = buf.filled().len().saturating_sub(before);
+        self.carried.fetch_add(read as u64, Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    /// The engine's end, the client's end, and what copies between them.
+    fn bridged() -> (UnixStream, tokio::io::DuplexStream, tokio::task::JoinHandle<io::Result<()>>) {
+        let (ours, engine) = UnixStream::pair().unwrap();
+        let (stream, client) = tokio::io::duplex(1000);
+        (engine, client, tokio::spawn(copy(ours, stream)))
+    }
+
+    #[tokio::test]
+    async fn bytes_go_either_way_and_a_half_close_ends_one_of_them() {
+        let (mut engine, mut client, copying) = bridged();
+        client.write_all(b"in").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        engine.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"in");
+        engine.write_all(&[7; 5000]).await.unwrap();
+        drop(engine);
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got.len(), 2 + 5000);
+        copying.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_has_ended_may_still_be_told_something() {
+        let (mut engine, mut client, copying) = bridged();
+        engine.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        client.write_all(b"late").await.unwrap();
+        let mut got = [0; 4];
+        engine.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"late");
+        assert!(!copying.is_finished());
+        drop(engine);
+        copying.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_is_ended_ends_its_stream_whatever_the_client_does() {
+        let (engine, client, copying) = bridged();
+        drop(engine);
+        copying.await.unwrap().unwrap();
+        drop(client);
+    }
+}
