@@ -2,6 +2,7 @@
 //!
 //! `load idle PORT COUNT AT_ONCE [CA]` opens them, so many at a time, and holds them; for each line on standard input it
 //! lets every one of them echo and says how many did, and at its end it leaves.
+//! `load opens PORT COUNT AT_ONCE [CA]` opens so many in all, and closes each as soon as it is open; no TLS session is resumed.
 //! `load echo PORT CONNECTIONS SECONDS [CA]` sends 128-byte messages, one at a time each, and prints how many came back.
 //! `load connects PORT RATE CLIENTS [CA]` makes RATE connections a second, one request each, until standard input ends,
 //! and prints what became of them.
@@ -49,6 +50,7 @@ fn main() {
     let target = Target { port: u16::try_from(number(1)).unwrap(), tls };
     match arguments[0].as_str() {
         "idle" => idle(&target, number(2), number(3)),
+        "opens" => opens(&target, number(2), number(3)),
         "echo" => echo(&target, number(2), Duration::from_secs(number(3))),
         "connects" => connects(&target, number(2), number(3)),
         other => panic!("unknown mode {other}"),
@@ -61,7 +63,9 @@ fn trusting(file: &str) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().unwrap();
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
 }
 
 /// Connects from a loopback address of its block, so that 28,000 ephemeral ports are no bound.
@@ -118,6 +122,19 @@ fn idle(target: &Target, count: u64, at_once: u64) {
         let echoes = open.iter_mut().filter_map(|stream| round_trip(stream, &message()).ok());
         println!("echoed {}", echoes.count());
     }
+}
+
+fn opens(target: &Target, count: u64, at_once: u64) {
+    std::thread::scope(|scope| {
+        for first in 0..at_once {
+            scope.spawn(move || {
+                for index in (first..count).step_by(usize::try_from(at_once).unwrap()) {
+                    open(target, index).unwrap();
+                }
+            });
+        }
+    });
+    println!("opened {count}");
 }
 
 fn echo(target: &Target, connections: u64, span: Duration) {

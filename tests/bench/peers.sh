@@ -1,4 +1,4 @@
-# nginx, HAProxy and Sozu as peers of the measurements: plain tunnels and TLS, one thread each, on one core; sourced after setup.sh.
+# nginx, HAProxy, Sozu and Pingora as peers of the measurements: plain tunnels and TLS, one thread each, on one core; sourced after setup.sh.
 # A session of its own each, as Holdfast's worker has: the kernel shares cores among sessions (autogroup).
 PATH=$PATH:/usr/sbin
 sozu=${SOZU:-sozu} # no package of Debian's, so it may be anywhere
@@ -7,6 +7,12 @@ sozu=${SOZU:-sozu} # no package of Debian's, so it may be anywhere
 have_peer() {
   local program=$1 version=-v
   [[ $1 != sozu ]] || program=$sozu version=--version
+  if [[ $1 == pingora ]]; then
+    pingora=$target/pingora/release/bench-pingora
+    cargo build --quiet --release --manifest-path tests/bench/pingora/Cargo.toml --target-dir "$target/pingora" || return 1
+    cargo tree --quiet --manifest-path tests/bench/pingora/Cargo.toml --depth 0 --package pingora | sed -n 1p
+    return
+  fi
   if ! command -v "$program" >/dev/null; then
     echo "LEFT OUT: $program is not installed"
     [[ $1 != sozu ]] || echo "  cargo install --locked sozu (it needs protoc and some minutes), or SOZU=/path/to/sozu"
@@ -27,13 +33,15 @@ events { worker_connections 20000; }
 http {
   access_log off; client_body_temp_path $own.n1; proxy_temp_path $own.n2; fastcgi_temp_path $own.n3;
   uwsgi_temp_path $own.n4; scgi_temp_path $own.n5;
+  upstream backend { server 127.0.0.1:$backend_port; keepalive 256; keepalive_requests 100000000; }
+  map \$http_upgrade \$connection_upgrade { default upgrade; '' ''; }
   server {
     listen 127.0.0.1:$nginx_port;
-    listen 127.0.0.1:$nginx_tls_port ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate $certificate; ssl_certificate_key $work/site.key;
+    listen 127.0.0.1:$nginx_tls_port ssl http2; keepalive_requests 100000000; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate $certificate; ssl_certificate_key $work/site.key;
     location / {
       $buffer
-      proxy_pass http://127.0.0.1:$backend_port; proxy_http_version 1.1; proxy_read_timeout 1h;
-      proxy_set_header Upgrade \$http_upgrade; proxy_set_header Connection upgrade; } }
+      proxy_pass http://backend; proxy_http_version 1.1; proxy_read_timeout 1h;
+      proxy_set_header Upgrade \$http_upgrade; proxy_set_header Connection \$connection_upgrade; } }
 }
 CONF
   setsid taskset -c "$1" nginx -e "$own.log" -c "$own.conf" >>"$own.log" 2>&1 &
@@ -62,7 +70,7 @@ defaults
   timeout tunnel 1h
 listen bench
   bind 127.0.0.1:$haproxy_port
-  bind 127.0.0.1:$haproxy_tls_port ssl crt $own.pem
+  bind 127.0.0.1:$haproxy_tls_port ssl crt $own.pem alpn h2,http/1.1
   server backend 127.0.0.1:$backend_port
 CONF
   setsid taskset -c "$1" haproxy -db -f "$own.cfg" >"$own.log" 2>&1 &
@@ -106,4 +114,15 @@ CONF
   wait_for curl -sf -o "$work/ready" "http://localhost:$sozu_port/healthz"
   sozu_pid=$(pgrep -P "$keeper")
   started+=("$sozu_pid")
+}
+
+# start_pingora CORE: sets pingora_pid, pingora_port, pingora_tls_port. Built from tests/bench/pingora by have_peer.
+start_pingora() {
+  pingora_port=$(free_port)
+  pingora_tls_port=$(free_port)
+  setsid taskset -c "$1" "$pingora" "$pingora_port" "$pingora_tls_port" "$backend_port" "$certificate" "$work/site.key" \
+    >"$work/pingora.log" 2>&1 &
+  pingora_pid=$!
+  started+=("$pingora_pid")
+  wait_for curl -sf -o "$work/ready" "http://127.0.0.1:$pingora_port/healthz"
 }

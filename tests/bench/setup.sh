@@ -72,6 +72,7 @@ start_gateway() {
   }
   cat >"$work/gateway.json" <<JSON
 {"name": "bench", "properties": {
+  "enableHttp2": true,
   "holdfast": {"threads": 1, "drainTimeoutInSec": 1},
   "frontendIPConfigurations": [{"name": "f", "holdfast": {"address": "127.0.0.1"}, "properties": {}}],
   "frontendPorts": [{"name": "plain", "properties": {"port": $gateway_port}}, {"name": "tls", "properties": {"port": $tls_port}}],
