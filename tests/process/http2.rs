@@ -1,4 +1,4 @@
-//! HTTP/2 towards clients: what differs from HTTP/1.1, what a hostile client may cost, and WebSockets over it.
+//! HTTP/2 towards clients: what differs from HTTP/1.1, what a hostile client may cost, and `WebSockets` over it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -66,10 +66,9 @@ fn telling_backend() -> (SocketAddr, Receiver<String>) {
                     }
                     let length = head
                         .lines()
-                        .filter_map(|line| {
+                        .find_map(|line| {
                             line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()
                         })
-                        .next()
                         .unwrap_or(0);
                     let mut body = vec![0; length];
                     reader.read_exact(&mut body).unwrap();

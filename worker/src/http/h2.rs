@@ -97,45 +97,35 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let mut sleep = pin!(sleep_until(Instant::now()));
     let mut leaving = false;
     let end = poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(End::Hyper(ended));
-        }
-        if alarm.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(End::Overdrawn("more requests are reset than answered"));
-        }
-        if streams.carries_nothing(conversation.gate.read()) {
-            return Poll::Ready(End::Overdrawn("frames carry nothing"));
-        }
-        let told =
-            !leaving && (streams.begun() >= MOST_REQUESTS || drain.as_mut().poll(cx).is_ready());
-        if told {
-            leaving = true;
-            connection.as_mut().graceful_shutdown();
-            // It may have nothing left to do.
+        loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(End::Hyper(ended));
             }
-        }
-        loop {
-            let seen = conversation.observe();
-            let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now()) else {
-                return Poll::Pending;
-            };
-            if sleep.deadline() != at {
-                sleep.as_mut().reset(at);
+            if alarm.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(End::Overdrawn("more requests are reset than answered"));
             }
-            ready!(sleep.as_mut().poll(cx));
-            match expiry {
-                Expiry::Stalled => return Poll::Ready(End::Stalled),
-                Expiry::Left => return Poll::Ready(End::Lingers),
-                Expiry::Idle => {
-                    leaving = true;
-                    connection.as_mut().graceful_shutdown();
-                    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                        return Poll::Ready(End::Hyper(ended));
-                    }
+            if streams.carries_nothing(conversation.gate.read()) {
+                return Poll::Ready(End::Overdrawn("frames carry nothing"));
+            }
+            let told = !leaving
+                && (streams.begun() >= MOST_REQUESTS || drain.as_mut().poll(cx).is_ready());
+            if !told {
+                let seen = conversation.observe();
+                let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now()) else {
+                    return Poll::Pending;
+                };
+                if sleep.deadline() != at {
+                    sleep.as_mut().reset(at);
+                }
+                ready!(sleep.as_mut().poll(cx));
+                match expiry {
+                    Expiry::Stalled => return Poll::Ready(End::Stalled),
+                    Expiry::Left => return Poll::Ready(End::Lingers),
+                    Expiry::Idle => {}
                 }
             }
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
         }
     })
     .await;

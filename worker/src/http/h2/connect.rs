@@ -1,4 +1,4 @@
-//! WebSockets over HTTP/2 (RFC 8441): a CONNECT with `:protocol` becomes the handshake that a backend of HTTP/1.1 knows,
+//! `WebSockets` over HTTP/2 (RFC 8441): a CONNECT with `:protocol` becomes the handshake that a backend of HTTP/1.1 knows,
 //! and its stream one end of a tunnel.
 //!
 //! ```text
