@@ -7,6 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod access_log;
+mod client_source;
+
+pub use access_log::{AccessLog, AccessLogDestination};
+pub use client_source::{ClientSource, Network};
+
+/// Of which shares are counted.
+pub const MILLION: u32 = 1_000_000;
+
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
@@ -91,6 +100,8 @@ pub struct Site {
     pub certificate: Option<Arc<Certificate>>,
     /// Kept for the effective configuration only.
     pub require_sni: bool,
+    /// Who may tell it who its clients are.
+    pub source: ClientSource,
     /// The rule that routes it; without one it is not served.
     pub rule: Option<Arc<Rule>>,
 }
@@ -332,6 +343,8 @@ pub struct Global {
     pub max_body_bytes: u64,
     /// No Server header of the gateway's own.
     pub hide_server_header: bool,
+    /// A line for each request.
+    pub access_log: AccessLog,
 }
 
 // === impl Global ===
@@ -350,6 +363,7 @@ impl Default for Global {
             max_header_bytes: 32 * 1024,
             max_body_bytes: 4 * 1024 * 1024 * 1024,
             hide_server_header: false,
+            access_log: AccessLog::default(),
         }
     }
 }

@@ -105,6 +105,12 @@ fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<St
     if before.hide_server_header != after.hide_server_header {
         parts.push("server header".to_owned());
     }
+    if before.access_log != after.access_log {
+        parts.push("access log".to_owned());
+    }
+    if before.client_source != after.client_source {
+        parts.push("who clients are (of new connections)".to_owned());
+    }
     parts
 }
 

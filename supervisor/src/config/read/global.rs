@@ -2,6 +2,7 @@
 //! that Azure has words for and this version does not do.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::gateway::Global;
@@ -11,7 +12,7 @@ use crate::config::shape::Shape;
 /// A day; no timer of a gateway needs more.
 const SECONDS: RangeInclusive<u64> = 1..=86_400;
 
-pub(super) fn read(root: &Shape<'_>, report: &mut Report) -> Global {
+pub(super) fn read(root: &Shape<'_>, base: &Path, report: &mut Report) -> Global {
     let mut global = Global::default();
     if let Some(azure) = root.inner("globalConfiguration", report) {
         azure.pass_over(&["enableRequestBuffering", "enableResponseBuffering"]);
@@ -53,6 +54,7 @@ pub(super) fn read(root: &Shape<'_>, report: &mut Report) -> Global {
     if let Ok(Some(value)) = own.number("maxBodyBytes", 0..=u64::MAX / 2, report) {
         global.max_body_bytes = value;
     }
+    global.access_log = super::logging::access_log(&own, base, report);
     own.finish(report);
     global
 }
