@@ -36,6 +36,8 @@ const ALL: u32 = 1_000_000;
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Destination {
+    /// There is no log any more.
+    Nowhere,
     Stdout,
     File(PathBuf),
 }
@@ -101,7 +103,8 @@ impl AccessLog {
         if settings.is_some() && !self.queue.has_writer() && !writer::start(&self.queue) {
             return;
         }
-        self.queue.set_destination(settings.map(|settings| settings.destination.clone()));
+        let destination = settings.map_or(Destination::Nowhere, |it| it.destination.clone());
+        self.queue.set_destination(destination);
         self.sampled.store(settings.map_or(0, |settings| settings.sampled), Relaxed);
     }
 

@@ -289,8 +289,7 @@ fn refusal(error: &hyper::Error, kept_back: &[u8]) -> Fault {
 
 fn note_unrouted(fault: &Fault, conversation: &Conversation) {
     let Conversation { shared, peer, session, .. } = conversation;
-    let tls = peer.tls.then_some(*session);
-    note::unrouted(&shared.access_log, peer.client, tls, fault);
+    note::unrouted(&shared.access_log, peer.client, peer.tls, *session, fault);
 }
 
 /// Says what hyper cannot: the page of a fault that no request stands behind.

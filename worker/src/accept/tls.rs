@@ -106,7 +106,7 @@ pub(crate) async fn open(
     let first = timeout_at(deadline, first_word(&stream)).await;
     if first.map_err(|_| HandshakeError::TimedOut)?? == First::Other {
         let fault = Fault::new(FaultKind::HttpToHttps);
-        note::unrouted(&shared.access_log, client, None, &fault);
+        note::unrouted(&shared.access_log, client, false, None, &fault);
         let answer = respond::raw_fault(&fault, shared.current.load().table.hide_server_header);
         let said = timeout_at(deadline, Box::pin(linger::say_and_close(stream, &answer))).await;
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));

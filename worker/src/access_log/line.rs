@@ -153,7 +153,7 @@ struct Properties<'a> {
     content_type: Option<Shown<'a>>,
     #[serde(rename = "error_info", skip_serializing_if = "Option::is_none")]
     error_info: Option<&'static str>,
-    /// A string, since 64 bits are more than most readers' numbers hold.
+    /// As `holdfast tunnels` shows it, and `holdfast close` takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -274,7 +274,7 @@ impl Request {
             host: shown(self.host.as_ref(), most),
             content_type: shown(self.content_type.as_ref(), most),
             error_info: Some(self.error),
-            tunnel_id: self.tunnel.map(|id| id.to_string()),
+            tunnel_id: self.tunnel.map(hex),
             ..Properties::of(self.client)
         }
     }
@@ -299,7 +299,7 @@ impl TunnelEnd {
                 time_taken: self.duration.as_secs_f64(),
                 transaction_id: &self.transaction,
                 server_routed: Some(&self.backend),
-                tunnel_id: Some(self.id.to_string()),
+                tunnel_id: Some(hex(self.id)),
                 tunnel_end_cause: Some(self.cause),
                 ..Properties::of(self.client)
             },
@@ -322,6 +322,10 @@ impl Properties<'_> {
 
 fn shown(text: Option<&Text>, most: usize) -> Option<Shown<'_>> {
     text.map(|text| text.shown(most))
+}
+
+fn hex(id: u64) -> String {
+    format!("{id:x}")
 }
 
 /// RFC 3339, to the millisecond.

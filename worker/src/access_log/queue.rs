@@ -49,7 +49,7 @@ struct State {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Orders {
     /// Go on there.
-    pub(super) destination: Option<Option<Destination>>,
+    pub(super) destination: Option<Destination>,
     /// Open the file anew.
     pub(super) reopen: bool,
 }
@@ -91,7 +91,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn set_destination(&self, destination: Option<Destination>) {
+    pub(super) fn set_destination(&self, destination: Destination) {
         self.order(|orders| orders.destination = Some(destination));
     }
 

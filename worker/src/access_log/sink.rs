@@ -19,7 +19,7 @@ use rustix::io::{Errno, write};
 
 use super::Destination;
 
-/// Longest write into a pipe that is never mixed with another process's: PIPE_BUF.
+/// Longest write into a pipe that is never mixed with another process's (`PIPE_BUF`).
 pub(super) const KEPT_TOGETHER: usize = 4096;
 /// Longest value of a client in a line that must not be longer than that.
 pub(super) const NARROW: usize = 200;
@@ -66,12 +66,14 @@ pub(super) enum Written {
 // === impl Sink ===
 
 impl Sink {
-    pub(super) fn new(destination: Destination) -> Self {
+    /// `None`: nowhere.
+    pub(super) fn new(destination: Destination) -> Option<Self> {
         let to = match destination {
+            Destination::Nowhere => return None,
             Destination::Stdout => To::Stdout,
             Destination::File(path) => To::File { path, open: None, looked: None },
         };
-        Self { to, torn: false }
+        Some(Self { to, torn: false })
     }
 
     /// The next write opens the file that the path leads to then.

@@ -47,7 +47,7 @@ impl Writer {
 
     fn obey(&mut self, Orders { destination, reopen }: Orders) {
         if let Some(destination) = destination {
-            self.sink = destination.map(Sink::new);
+            self.sink = Sink::new(destination);
         }
         if let (Some(sink), true) = (&mut self.sink, reopen) {
             sink.reopen();

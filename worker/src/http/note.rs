@@ -254,19 +254,20 @@ impl Drop for Facts {
     }
 }
 
-/// Logs what never became a request: hyper refused it, it did not come in time, it spoke no TLS. `tls`: it did, so.
+/// Logs what never became a request: hyper refused it, it did not come in time, it spoke no TLS where it had to.
 pub(crate) fn unrouted(
     log: &AccessLog,
     client: SocketAddr,
-    tls: Option<Option<[&'static str; 2]>>,
+    tls: bool,
+    session: Option<[&'static str; 2]>,
     fault: &Fault,
 ) {
     if log.takes() {
         let status = respond::status(fault.kind).as_u16();
         let error = error_info(fault.kind, &Method::GET);
         log.write(Line::Request(Box::new(access_log::Request {
-            tls: tls.is_some(),
-            session: tls.flatten(),
+            tls,
+            session,
             transaction: headers::trace_id().into(),
             ..access_log::Request::new(client, status, error)
         })));
@@ -293,20 +294,19 @@ fn version(version: Version) -> &'static str {
 
 /// Azure's word for what went wrong; two of our own where it has none.
 fn error_info(kind: FaultKind, method: &Method) -> &'static str {
+    if matches!(kind, FaultKind::BadRequest(reason) if reason.contains("Content-Length")) {
+        return "ERRORINFO_INVALID_CONTENT_LENGTH";
+    }
     match kind {
-        FaultKind::NoSite => "ERRORINFO_INVALID_HOST",
+        FaultKind::NoSite | FaultKind::BadRequest("Host is not valid") => "ERRORINFO_INVALID_HOST",
         FaultKind::NoBackend | FaultKind::ConnectFailed => "ERRORINFO_UPSTREAM_NO_LIVE",
         FaultKind::BackendClosed | FaultKind::BackendProtocol => BACKEND_CLOSED,
         FaultKind::BackendTimeout => "ERRORINFO_UPSTREAM_TIMED_OUT",
         FaultKind::BadRequest("Host is missing") => "ERRORINFO_HTTP_NO_HOST_HEADER",
-        FaultKind::BadRequest("Host is not valid") => "ERRORINFO_INVALID_HOST",
-        FaultKind::BadRequest(reason) if reason.contains("Content-Length") => {
-            "ERRORINFO_INVALID_CONTENT_LENGTH"
-        }
-        FaultKind::BodyTooLarge => "ERRORINFO_INVALID_CONTENT_LENGTH",
         FaultKind::BadRequest(_) | FaultKind::RequestTimeout | FaultKind::HeaderTooLarge => {
             "ERRORINFO_INVALID_REQUEST"
         }
+        FaultKind::BodyTooLarge => "ERRORINFO_INVALID_CONTENT_LENGTH",
         FaultKind::UriTooLong => "ERRORINFO_REQUEST_URI_INVALID",
         FaultKind::MethodNotAllowed if *method == Method::TRACE => "ERRORINFO_INVALID_METHOD_TRACE",
         FaultKind::MethodNotAllowed => "ERRORINFO_INVALID_METHOD",

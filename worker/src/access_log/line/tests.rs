@@ -107,7 +107,7 @@ fn a_tunnels_end_is_no_request() {
     assert_eq!(line["operationName"], "HoldfastTunnelEnd");
     let properties = &line["properties"];
     assert_eq!(properties["clientIP"], "192.0.2.7");
-    assert_eq!(properties["tunnelId"], u64::MAX.to_string());
+    assert_eq!(properties["tunnelId"], "ffffffffffffffff");
     assert_eq!(properties["tunnelEndCause"], "idle");
     assert_eq!(properties["transactionId"], "0af7");
     assert_eq!([&properties["receivedBytes"], &properties["sentBytes"]], [1, 2]);

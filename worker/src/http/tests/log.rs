@@ -125,3 +125,28 @@ async fn what_is_no_request_has_a_line_too() {
     assert_eq!(lines[0]["properties"]["clientPort"], client.port());
     assert!(lines[0]["properties"].get("httpMethod").is_none());
 }
+
+#[tokio::test]
+async fn refusals_have_azures_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let mut tasks = JoinSet::new();
+    let address = backend(&mut tasks, &[OK]).await;
+    let requests = [
+        ("GET / HTTP/1.1\r\n\r\n", 400, "ERRORINFO_HTTP_NO_HOST_HEADER"),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400, "ERRORINFO_INVALID_HOST"),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+            413,
+            "ERRORINFO_INVALID_CONTENT_LENGTH",
+        ),
+    ];
+    for (number, (request, status, error)) in requests.into_iter().enumerate() {
+        let limits = wire::Limits { max_body_bytes: 8, ..wire::Limits::default() };
+        let mut scene = scene(address, limits).await;
+        log_into(&scene.shared, &path);
+        ask(&mut scene.client, request, "</html>\r\n").await;
+        let lines = lines(&scene.shared, &path, number + 1).await;
+        assert_eq!(outcome(&lines[number]), (status, error));
+    }
+}
