@@ -11,6 +11,7 @@ use crate::config::gateway::{
     Action, Gateway, Listener, Protocol, Redirect, RedirectTarget, RuleTarget, Settings, Site,
 };
 
+mod client_side;
 mod probes;
 
 #[cfg(test)]
@@ -145,6 +146,8 @@ impl<'a> Snapshot<'a> {
             limits: Some(limits(self.gateway)),
             hide_server_header: self.gateway.global.hide_server_header,
             http2: http2(self.gateway),
+            access_log: client_side::access_log(&self.gateway.global.access_log),
+            client_source: client_side::client_source(self.listener),
         }
     }
 

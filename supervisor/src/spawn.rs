@@ -1,6 +1,7 @@
 //! Starting a child: from this process's own executable, by descriptor, so that a package upgrade never mixes versions.
 //!
-//! A child gets its bootstrap on standard input, shares standard error for its log, and inherits nothing else. It is
+//! A child gets its bootstrap on standard input, shares standard error for its log (a worker also standard output, for the
+//! access log), and inherits nothing else. It is
 //! never tied to this process's life (no `PR_SET_PDEATHSIG`): workers outlive a supervisor.
 
 use std::fs::File;
@@ -88,12 +89,16 @@ impl Spawner {
             Role::Worker { .. } => format!("holdfast: worker {listener} generation {generation}"),
             Role::Prober => "holdfast: prober".to_owned(),
         };
+        let output = match incarnation.role {
+            Role::Worker { .. } => Stdio::inherit(),
+            Role::Prober => Stdio::null(),
+        };
         // The path is resolved in the child, before exec closes the descriptor.
         let mut child = Command::new(format!("/proc/self/fd/{}", self.executable.as_raw_fd()))
             .arg0(title)
             .arg(subcommand)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(output)
             .spawn()
             .map_err(SpawnError::Start)?;
         let bootstrap = Bootstrap {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_proto::control::{
-    AskReport, CloseResult, CloseTunnels, ListTunnels, ListenerSnapshot, Tunnel, TunnelList,
-    WorkerDirective, WorkerState, worker_directive,
+    AskReport, CloseResult, CloseTunnels, ListTunnels, ListenerSnapshot, ReopenLogs, Tunnel,
+    TunnelList, WorkerDirective, WorkerState, worker_directive,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -191,6 +191,20 @@ impl Worker {
         };
         // One that is stopped is shown as it was last heard.
         drop(tokio::time::timeout(FRESH_PATIENCE, asking).await);
+    }
+
+    /// Has it open its access log anew; waits a moment until it has heard of it.
+    pub async fn reopen_logs(&self) {
+        if !self.view.borrow().connected {
+            return;
+        }
+        let kind = Some(worker_directive::Kind::ReopenLogs(ReopenLogs {}));
+        let telling = self.queries.send(WorkerDirective { kind });
+        // One that is stopped looks by itself when it runs again.
+        if tokio::time::timeout(FRESH_PATIENCE, telling).await.is_ok() {
+            // What it is asked behind that is answered behind that.
+            self.report_now().await;
+        }
     }
 
     /// Its live tunnels; empty when it does not answer in time.

@@ -12,8 +12,10 @@
     reason = "tests"
 )]
 
+mod access_log;
 mod admin;
 mod boot;
+mod client_source;
 mod crash;
 mod crowd;
 mod demo;

@@ -18,6 +18,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::http::{self, Peer, Shared};
 
 mod admission;
+mod source;
 mod tls;
 
 pub(crate) use tls::{Acceptor, TlsError};
@@ -109,25 +110,26 @@ fn note_end(ended: Result<(), JoinError>) {
 
 /// One client connection from its first byte to its last.
 async fn connection(
-    stream: TcpStream,
-    client: SocketAddr,
+    mut stream: TcpStream,
+    peer: SocketAddr,
     acceptor: Acceptor,
     shared: Arc<Shared>,
 ) {
     let counted = shared.metrics.connection();
     if let Err(error) = prepare(&stream) {
-        tracing::debug!(%client, %error, "client was gone at once");
+        tracing::debug!(client = %peer, %error, "client was gone at once");
         return;
     }
     let local = match stream.local_addr() {
         Ok(local) => local,
         Err(error) => {
-            tracing::debug!(%client, %error, "client was gone at once");
+            tracing::debug!(client = %peer, %error, "client was gone at once");
             return;
         }
     };
+    let Some(client) = learn_client(&mut stream, peer, &shared).await else { return };
     let tls = shared.is_tls();
-    match tls::open(stream, tls.then_some(&acceptor), &shared).await {
+    match tls::open(stream, client, tls.then_some(&acceptor), &shared).await {
         // Boxed, as the handshake is: thousands may wait before either, and their tasks have no room for it until then.
         Ok(io) if tls::speaks_http2(&io) => {
             Box::pin(http::h2::serve(io, Peer { client, local, tls }, shared)).await;
@@ -139,6 +141,29 @@ async fn connection(
         }
     }
     drop(counted);
+}
+
+/// `None`: it is to be closed.
+async fn learn_client(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    shared: &Shared,
+) -> Option<SocketAddr> {
+    let serving = shared.current.load();
+    let patience = serving.table.limits.handshake_timeout;
+    match source::learn(stream, peer, &serving.table.client_source, patience).await {
+        Ok(client) => Some(client),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            if source::is_news() {
+                tracing::warn!(%peer, error, "a connection was closed before it was served; more such within a minute \
+                    are not told");
+            } else {
+                tracing::debug!(%peer, error, "a connection was closed before it was served");
+            }
+            None
+        }
+    }
 }
 
 /// Options that hold for the connection's whole life, also once it is a tunnel.

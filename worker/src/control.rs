@@ -278,6 +278,7 @@ impl Control {
                 let tunnel_deadline = (!left.is_zero()).then(|| Instant::now() + left);
                 self.shared.drain.begin(Order { tunnel_deadline, reason: drain.reason });
             }
+            Directive::ReopenLogs(_) => self.shared.access_log.reopen(),
             Directive::ListTunnels(ask) => self.list(&ask, events).await?,
             Directive::CloseTunnels(ask) => say(events, self.close(&ask)).await?,
             Directive::AskReport(ask) => {
@@ -295,6 +296,7 @@ impl Control {
                 self.removal.note_table(&table);
                 self.shared.idle.keep_only(&table.bindings);
                 current.install_table(table);
+                self.shared.access_log.configure(current.load().table.access_log.as_ref());
                 self.retire_tunnels();
                 self.revision = Some(revision);
                 tracing::info!(revision, "serving a new revision");

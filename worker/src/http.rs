@@ -27,6 +27,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 
+use crate::access_log::AccessLog;
 use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
 use crate::gate::{Gate, GateHandle};
@@ -42,12 +43,14 @@ mod clock;
 mod forward;
 pub(crate) mod h2;
 pub(crate) mod linger;
+pub(crate) mod note;
 mod opening;
 mod service;
 #[cfg(test)]
 mod tests;
 
 use clock::{Clock, Expiry, Observation};
+use note::Note;
 use opening::PendingTunnel;
 
 /// Smallest read buffer that hyper takes.
@@ -69,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Connections to backends that wait for their next request.
     pub(crate) idle: Arc<Idle<BoxBody>>,
+    /// A line for each request.
+    pub(crate) access_log: Arc<AccessLog>,
     /// Live tunnels and their engine.
     pub(crate) tunnels: Arc<Tunnels>,
 }
@@ -89,6 +94,8 @@ pub(crate) struct Peer {
 pub(crate) struct Conversation {
     shared: Arc<Shared>,
     peer: Peer,
+    /// Protocol and cipher of the client's TLS.
+    session: Option<[&'static str; 2]>,
     gate: GateHandle,
     /// Bytes of uploads, and over HTTP/2 of all that requests are about.
     carried: Arc<AtomicU64>,
@@ -104,6 +111,8 @@ pub(crate) struct RequestInFlight {
     conversation: Arc<Conversation>,
     /// Only the connection's end tells where the answer ends (RFC 9112 section 6.3, item 8).
     ends_by_close: bool,
+    /// What the access log will say of it.
+    note: Note,
 }
 
 // === impl Shared ===
@@ -118,10 +127,16 @@ impl Shared {
 // === impl Conversation ===
 
 impl Conversation {
-    fn new(shared: Arc<Shared>, peer: Peer, gate: GateHandle) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        peer: Peer,
+        session: Option<[&'static str; 2]>,
+        gate: GateHandle,
+    ) -> Self {
         Self {
             shared,
             peer,
+            session,
             gate,
             carried: Arc::default(),
             broken: AtomicBool::new(false),
@@ -132,7 +147,7 @@ impl Conversation {
 
     fn begin_request(self: &Arc<Self>) -> RequestInFlight {
         self.gate.begin_answer();
-        RequestInFlight { conversation: self.clone(), ends_by_close: false }
+        RequestInFlight { conversation: self.clone(), ends_by_close: false, note: Note::default() }
     }
 
     fn observe(&self) -> Observation {
@@ -158,6 +173,7 @@ impl Conversation {
 impl RequestInFlight {
     /// The answer broke off: where its framing does not show it, the connection must not end as if it were whole.
     fn broke(&self) {
+        self.note.broke_off();
         self.conversation.broken.fetch_or(self.ends_by_close, Ordering::Relaxed);
     }
 }
@@ -178,8 +194,9 @@ enum End {
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
 pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let limits = shared.current.load().table.limits.clone();
+    let session = io.session_names();
     let (gate, handle) = Gate::new(io);
-    let conversation = Arc::new(Conversation::new(shared, peer, handle));
+    let conversation = Arc::new(Conversation::new(shared, peer, session, handle));
     let asked = conversation.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         // Counted here and not in the future: it may be polled for the first time much later.
@@ -254,6 +271,7 @@ async fn finish(gate: Gate, end: End, conversation: &Conversation) {
                 // hyper says nothing to HTTP/2, and where an answer may stand half said, nothing must follow it.
                 if kept_back.is_empty() && conversation.gate.written() != 0 {
                     conversation.shared.metrics.count_request(respond::status(fault.kind));
+                    note_unrouted(&fault, conversation);
                     linger::close(io).await;
                 } else {
                     refuse(io, &fault, conversation).await;
@@ -273,10 +291,16 @@ fn refusal(error: &hyper::Error, kept_back: &[u8]) -> Fault {
     }
 }
 
+fn note_unrouted(fault: &Fault, conversation: &Conversation) {
+    let Conversation { shared, peer, session, .. } = conversation;
+    note::unrouted(&shared.access_log, peer.client, peer.tls, *session, fault);
+}
+
 /// Says what hyper cannot: the page of a fault that no request stands behind.
 async fn refuse(io: Link, fault: &Fault, conversation: &Conversation) {
     let shared = &conversation.shared;
     shared.metrics.count_request(respond::status(fault.kind));
+    note_unrouted(fault, conversation);
     let page = respond::raw_fault(fault, shared.current.load().table.hide_server_header);
     linger::say_and_close(io, &page).await;
 }

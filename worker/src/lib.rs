@@ -3,14 +3,17 @@
 //! In the order in which a connection travels: [`mod@run`] wires the process and ends it; `control` is its line to
 //! the supervisor, by which [`snapshot`]s, health and orders arrive; `vault` is the other one, for descriptors. `accept` takes connections, `tls` opens their
 //! sessions, `http` serves their requests: [`route`] chooses, [`pool`] reaches a backend, [`headers`] and
-//! [`respond`] keep HTTP honest, [`fault`] says who is to blame. An opening handshake goes by [`websocket`] through
+//! [`respond`] keep HTTP honest, [`client_source`] says who the client is and [`fault`] who is to blame, `access_log` keeps
+//! a line of each request. An opening handshake goes by [`websocket`] through
 //! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `drain` the one signal to stop, `metrics`
 //! counts, `memory` says when the allocator gives back.
 //!
 //! Imports only point down this list; `tunnel` knows no HTTP and `route` no IO.
 
 mod accept;
+pub mod access_log;
 mod backoff;
+pub mod client_source;
 mod control;
 mod drain;
 pub mod fault;

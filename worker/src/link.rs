@@ -11,6 +11,7 @@ use tokio_rustls::TlsStream;
 
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
+use crate::tls::names;
 
 /// A connection's byte stream.
 #[derive(Debug)]
@@ -37,6 +38,14 @@ impl Link {
         captured: Arc<Captured>,
     ) -> Self {
         Self::Tls(Box::new(Secured { stream: stream.into(), captured }))
+    }
+
+    /// Protocol and cipher of its TLS session, as logs name them.
+    pub(crate) fn session_names(&self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secured) => Some(names::of(secured.stream.get_ref().1)),
+        }
     }
 
     /// The TCP socket beneath.

@@ -45,6 +45,8 @@ const TUNNELS_EVERY: Duration = Duration::from_millis(50);
 const SETTLED: Duration = Duration::from_secs(10);
 /// How long a new process tries to reach the vault: a supervisor that started it is there, or dies and is back soon.
 const FIRST_LINE: Duration = Duration::from_secs(10);
+/// How long the last lines of the access log may take: a pipe that nobody reads must not keep this process alive.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// What may still run when everything has ended: a blocking name look-up, nothing else.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
@@ -118,8 +120,10 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
         drain,
         metrics: Arc::new(Metrics::default()),
         idle: Arc::default(),
+        access_log: Arc::default(),
         tunnels: tunnels.clone(),
     });
+    tunnels.log_ends(&shared.access_log);
 
     let mut core = JoinSet::new();
     core.spawn(signals.obey(shared.clone()));
@@ -150,6 +154,11 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
                 ended.map_err(|died| RunError::CoreTask("control", died))?;
             }
         }
+    }
+    let log = shared.access_log.clone();
+    // Before the last report, which counts its lines.
+    if let Err(died) = tokio::task::spawn_blocking(move || log.flush(LAST_LINES)).await {
+        tracing::error!(%died, "the access log's last lines were not waited for");
     }
     duties.leaving.send_replace(true);
     match timeout(FAREWELL, line.join_next()).await {

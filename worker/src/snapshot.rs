@@ -16,6 +16,8 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 pub use self::join::{Current, Serving};
+use crate::access_log::{self, AccessLogRefusal};
+use crate::client_source::{ClientSource, NotANetwork};
 pub use crate::pool::FOREVER;
 use crate::pool::{Binding, BindingRefusal, limit, tls};
 use crate::route::{RouteRefusal, Router};
@@ -46,6 +48,12 @@ pub enum SnapshotRefusal {
         #[source]
         source: rustls::Error,
     },
+    /// Its access log cannot be had.
+    #[error("access log")]
+    AccessLog(#[from] AccessLogRefusal),
+    /// It trusts what is no address.
+    #[error("trusted proxies")]
+    ClientSource(#[from] NotANetwork),
     /// The snapshot has no limits.
     #[error("no limits")]
     NoLimits,
@@ -109,6 +117,10 @@ pub struct Table {
     pub websockets_over_http2: bool,
     /// Certificates; the router refers to them by index.
     pub certificates: Vec<Arc<CertifiedKey>>,
+    /// Where a line for each request goes.
+    pub(crate) access_log: Option<access_log::Settings>,
+    /// Who may tell who clients are.
+    pub client_source: ClientSource,
 }
 
 // === impl Table ===
@@ -144,6 +156,8 @@ impl Table {
             http2: snapshot.http2.is_some(),
             websockets_over_http2: snapshot.http2.is_some_and(|http2| http2.websockets),
             certificates,
+            access_log: snapshot.access_log.map(access_log::Settings::compile).transpose()?,
+            client_source: ClientSource::compile(snapshot.client_source)?,
         })
     }
 
@@ -159,6 +173,8 @@ impl Table {
             http2: false,
             websockets_over_http2: false,
             certificates: Vec::new(),
+            access_log: None,
+            client_source: ClientSource::default(),
         }
     }
 

@@ -10,5 +10,6 @@
 pub(crate) mod bounded;
 pub(crate) mod capture;
 pub(crate) mod keys;
+pub(crate) mod names;
 pub(crate) mod record;
 pub(crate) mod session;

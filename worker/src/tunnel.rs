@@ -79,6 +79,8 @@ pub struct TunnelFacts {
     pub client: SocketAddr,
     /// The request's trace id; may be empty.
     pub trace_id: Arc<str>,
+    /// Its opening has a line in the access log, and so its end has one.
+    pub logged: bool,
     /// How long no byte may move, either way. Zero: for ever.
     pub idle_timeout: Duration,
     /// When the handshake was accepted.
@@ -156,6 +158,20 @@ pub enum OpenError {
     /// The engine's thread takes no more: it is stopping or thousands of tunnels behind.
     #[error("the tunnel engine does not take the tunnel")]
     Refused,
+}
+
+// === impl TunnelFacts ===
+
+impl TunnelFacts {
+    /// The backend as people name it.
+    fn backend_label(&self) -> String {
+        let Self { backend, backend_port, .. } = self;
+        if backend.contains(':') {
+            format!("[{backend}]:{backend_port}")
+        } else {
+            format!("{backend}:{backend_port}")
+        }
+    }
 }
 
 // === impl Cause ===

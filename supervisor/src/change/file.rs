@@ -17,6 +17,8 @@ impl Supervisor {
     /// had asked, and they share readings, so that a flood of them holds an apply up for one reading only.
     pub async fn reload(&self, source: &str, by: String) -> Result<Outcome, Arc<ChangeError>> {
         let asked = Instant::now();
+        // Whatever comes of the file: who has moved the access log away asks for this alone.
+        self.reopen_logs().await;
         let mut last = self.reloading.lock().await;
         if let Some(reloaded) = last.as_ref().filter(|last| last.began > asked) {
             return reloaded.result.clone();
@@ -25,6 +27,13 @@ impl Supervisor {
         let result = result.map_err(Arc::new);
         *last = Some(Reloaded { began, result: result.clone() });
         result
+    }
+
+    /// Has every worker open its access log anew.
+    async fn reopen_logs(&self) {
+        let workers: Vec<_> = self.all_groups().iter().flat_map(|group| group.workers()).collect();
+        let telling = workers.iter().map(|worker| worker.reopen_logs());
+        futures_util::future::join_all(telling).await;
     }
 
     /// Reads the configuration file at a start or for [`Self::reload`]; says when the reading began. An unchanged file

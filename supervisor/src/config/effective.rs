@@ -12,6 +12,8 @@ use super::gateway::{
     ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings, Site,
 };
 
+mod client_side;
+
 /// The gateway in the resource's shape, with defaults, without secrets.
 pub fn effective(gateway: &Gateway) -> Value {
     let global = &gateway.global;
@@ -28,6 +30,7 @@ pub fn effective(gateway: &Gateway) -> Value {
         "webSocketsOverHttp2": global.websockets_over_http2,
     });
     put(&mut holdfast, "threads", global.threads.map(|threads| json!(threads)));
+    put(&mut holdfast, "accessLog", Some(client_side::access_log(&global.access_log)));
     json!({
         "name": gateway.name,
         "properties": {
@@ -102,6 +105,7 @@ fn site(site: &Site) -> Value {
     });
     let certificate = site.certificate.as_ref().map(|c| id("sslCertificates", &c.name));
     put(&mut properties, "sslCertificate", certificate);
+    put(&mut properties, "holdfast", Some(client_side::source(&site.source)));
     child(&site.name, properties)
 }
 

@@ -7,6 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod access_log;
+mod client_source;
+
+pub use access_log::{AccessLog, AccessLogDestination};
+pub use client_source::{ClientSource, Network};
+
+/// Of which shares are counted.
+pub const MILLION: u32 = 1_000_000;
+
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
@@ -91,6 +100,8 @@ pub struct Site {
     pub certificate: Option<Arc<Certificate>>,
     /// Kept for the effective configuration only.
     pub require_sni: bool,
+    /// Who may tell it who its clients are.
+    pub source: ClientSource,
     /// The rule that routes it; without one it is not served.
     pub rule: Option<Arc<Rule>>,
 }
@@ -336,6 +347,8 @@ pub struct Global {
     pub http2: bool,
     /// And may open `WebSockets` over it, which are pinned.
     pub websockets_over_http2: bool,
+    /// A line for each request.
+    pub access_log: AccessLog,
 }
 
 // === impl Global ===
@@ -356,6 +369,7 @@ impl Default for Global {
             hide_server_header: false,
             http2: false,
             websockets_over_http2: false,
+            access_log: AccessLog::default(),
         }
     }
 }

@@ -13,8 +13,10 @@ use super::shape::Shape;
 use super::validate;
 
 mod backend;
+mod client_source;
 mod global;
 mod identity;
+mod logging;
 pub(super) mod network;
 pub(super) mod routing;
 
@@ -45,7 +47,7 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
         return None;
     }
     let name = root.text("name", report).map(|name| name.value).unwrap_or_default();
-    let global = global::read(&root, report);
+    let global = global::read(&root, base_dir, report);
     let frontends = network::frontends(&root, report);
     let ports = network::ports(&root, report);
     let certificates = identity::certificates(&root, base_dir, report);

@@ -165,6 +165,17 @@ fn conflicts(address: SocketAddr, drafts: &[Arc<SiteDraft>], report: &mut Report
                 "use another frontendPort, or another holdfast.address for its frontend",
             );
         }
+        if site.source != first.site.source {
+            report.error(
+                &draft.place,
+                format!(
+                    "{:?} and {:?} share the address {address}, but do not agree on proxyProtocol, trustedProxies \
+                     and trustForwardedHeaders: who a client is must be known before its host name is",
+                    site.name, first.site.name
+                ),
+                "give both the same holdfast object, or different ports",
+            );
+        }
         let hosts: Vec<Option<&str>> = if site.hosts.is_empty() {
             vec![None]
         } else {

@@ -95,6 +95,11 @@ pub(super) static TABLE: &[Definition] = &[
         &["pool"],
         "Requests that were tried again on another connection or backend.",
     ),
+    counter(
+        "holdfast_access_log_lines_total",
+        &[LISTENER, "outcome"],
+        "Lines of the access log, written or dropped.",
+    ),
 ];
 
 pub(super) const WORKER_DEATHS: &str = "holdfast_worker_deaths_total";

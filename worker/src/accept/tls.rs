@@ -5,6 +5,7 @@
 //! needs no new acceptor. What the session carries is http's; its secrets go with it, and nobody here looks at them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -16,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::admission::{Admission, Crowded};
 use crate::fault::{Fault, FaultKind};
-use crate::http::{Shared, linger};
+use crate::http::{Shared, linger, note};
 use crate::link::Link;
 use crate::pool::tls::provider;
 use crate::respond;
@@ -104,6 +105,7 @@ pub(crate) fn speaks_http2(io: &Link) -> bool {
 /// The client's byte stream: as it came on a plain listener, else after the handshake.
 pub(crate) async fn open(
     stream: TcpStream,
+    client: SocketAddr,
     acceptor: Option<&Acceptor>,
     shared: &Shared,
 ) -> Result<Link, HandshakeError> {
@@ -114,6 +116,7 @@ pub(crate) async fn open(
     let first = timeout_at(deadline, first_word(&stream)).await;
     if first.map_err(|_| HandshakeError::TimedOut)?? == First::Other {
         let fault = Fault::new(FaultKind::HttpToHttps);
+        note::unrouted(&shared.access_log, client, false, None, &fault);
         let answer = respond::raw_fault(&fault, shared.current.load().table.hide_server_header);
         let said = timeout_at(deadline, Box::pin(linger::say_and_close(stream, &answer))).await;
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));

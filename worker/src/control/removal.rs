@@ -108,6 +108,7 @@ mod tests {
             backend_port: port,
             client: ([127, 0, 0, 1], 1).into(),
             trace_id: "".into(),
+            logged: false,
             idle_timeout: Duration::ZERO,
             opened: SystemTime::UNIX_EPOCH,
         }

@@ -12,6 +12,7 @@ pub(super) fn report(shared: &Shared, request: u64) -> WorkerReport {
     let Census { active: tunnels_active, protected: tunnels_protected, pinned } =
         shared.tunnels.census();
     samples.push(gauge("holdfast_tunnels_active", &[], tunnels_active));
+    samples.extend(shared.access_log.samples());
     let [arena, tally] = shared.tunnels.shared_pages();
     let unprotected = tunnels_active.saturating_sub(tunnels_protected);
     samples.push(gauge("holdfast_tunnels_unprotected", &[], unprotected));

@@ -42,6 +42,7 @@ fn facts() -> TunnelFacts {
         backend_port: 1,
         client: ([127, 0, 0, 1], 2).into(),
         trace_id: "".into(),
+        logged: false,
         idle_timeout: Duration::ZERO,
         opened: SystemTime::now(),
     }

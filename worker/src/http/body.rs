@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::fault::{Fault, FaultKind};
 use crate::http::RequestInFlight;
+use crate::http::note::Note;
 use crate::respond::{BoxBody, BoxError};
 
 /// Longest silence of a client in the middle of its body (nginx's `client_body_timeout`, and Azure's 60 s).
@@ -29,6 +30,7 @@ struct UploadState {
     waits_for_client: bool,
     whole: bool,
     moved: Instant,
+    received: u64,
     failure: Option<Fault>,
 }
 
@@ -66,7 +68,7 @@ pub(crate) struct BackendReply {
 impl Upload {
     fn new(whole: bool) -> Self {
         let (waits_for_client, moved) = (false, Instant::now());
-        let state = UploadState { waits_for_client, whole, moved, failure: None };
+        let state = UploadState { waits_for_client, whole, moved, received: 0, failure: None };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -86,13 +88,19 @@ impl Upload {
         (!state.waits_for_client).then_some(state.moved)
     }
 
+    /// Bytes of the client's body so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.state().received
+    }
+
     fn state(&self) -> MutexGuard<'_, UploadState> {
         // Every field is valid by itself, whoever died while it held them.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, waits_for_client: bool) {
+    fn note(&self, waits_for_client: bool, received: u64) {
         let mut state = self.state();
+        state.received += received;
         if !(waits_for_client && state.waits_for_client) {
             state.moved = Instant::now();
         }
@@ -137,17 +145,20 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-            self.upload.note(true);
+            self.upload.note(true, 0);
             return self.poll_silence(cx);
         };
-        self.upload.note(false);
+        let length = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            _ => 0,
+        };
+        self.upload.note(false, length);
         self.silence = None;
         if !matches!(frame, Some(Err(_))) && self.inner.is_end_stream() {
             self.upload.state().whole = true;
         }
         match frame {
             Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 self.carried.fetch_add(length, Ordering::Relaxed);
                 match self.left.checked_sub(length) {
                     Some(left) => self.left = left,
@@ -190,10 +201,21 @@ impl Reply {
     /// Keeps the request counted as in flight for as long as its body is.
     pub(super) fn hold(mut self, request: RequestInFlight) -> Self {
         match &mut self {
-            Self::Page(_, in_flight) => *in_flight = Some(request),
+            Self::Page(_, in_flight) => {
+                request.note.whole();
+                *in_flight = Some(request);
+            }
             Self::Backend(reply) => reply.in_flight = Some(request),
         }
         self
+    }
+
+    fn note(&self) -> Option<&Note> {
+        let in_flight = match self {
+            Self::Page(_, in_flight) => in_flight,
+            Self::Backend(reply) => &reply.in_flight,
+        };
+        in_flight.as_ref().map(|request| &request.note)
     }
 }
 
@@ -205,10 +227,15 @@ impl Body for Reply {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        let polled = match this {
             Self::Page(page, _) => Pin::new(page).poll_frame(cx),
             Self::Backend(reply) => reply.poll_frame(cx),
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(note)) = (&polled, this.note()) {
+            note.sent(frame.data_ref().map_or(0, Bytes::len));
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -275,9 +302,13 @@ impl std::fmt::Debug for BackendReply {
 impl Drop for BackendReply {
     fn drop(&mut self) {
         // hyper does not ask for more than the announced length, so the end is not always seen as `None`.
-        if (self.ended || self.inner.is_end_stream())
-            && let Some(keep) = self.keep.take()
-        {
+        if !self.ended && !self.inner.is_end_stream() {
+            return;
+        }
+        if let Some(request) = &self.in_flight {
+            request.note.whole();
+        }
+        if let Some(keep) = self.keep.take() {
             keep();
         }
     }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::fault::{Fault, FaultKind};
 use crate::http::body::{BackendReply, Reply, Upload};
+use crate::http::note::Note;
 use crate::metrics::Metrics;
 use crate::pool::connect::exhaustion_is_news;
 use crate::pool::reuse::{Idle, Key, dial_http};
@@ -52,6 +53,8 @@ pub(super) struct Errand<'a> {
     pub(super) client_host: &'a str,
     /// The client's body.
     pub(super) upload: &'a Upload,
+    /// What the access log will say of it.
+    pub(super) note: &'a Note,
     /// Whether this is an opening handshake: then the connection is new and never kept.
     pub(super) upgrade: bool,
 }
@@ -87,7 +90,10 @@ impl Errand<'_> {
                 self.metrics.count_retry(&self.binding.pool);
             }
             match self.ask(&backend, body.take()).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.note.backend_answered(answer.response.status());
+                    return Ok(answer);
+                }
                 Err(Setback::Final(fault)) => return Err(fault),
                 Err(Setback::NotTaken(returned, fault)) => {
                     tracing::debug!(backend = backend.label(), %fault, "backend passed over");
@@ -105,6 +111,7 @@ impl Errand<'_> {
         backend: &Arc<Backend>,
         mut body: Option<BoxBody>,
     ) -> Result<Answer, Setback> {
+        self.note.tried(backend);
         let key = Key::new(self.binding, backend, self.client_host);
         let kept = if self.upgrade { None } else { self.idle.take(&key) };
         if let Some(sender) = kept {
@@ -150,6 +157,7 @@ impl Errand<'_> {
         let body = body.unwrap_or_else(respond::empty);
         let mut request = Request::from_parts(self.head.clone(), body);
         let host = self.binding.host_for(backend, self.client_host);
+        self.note.sent_host(&host);
         request.headers_mut().insert(HOST, host);
         let sent = sender.try_send_request(request);
         match self.within_patience(sent).await.map_err(Setback::Final)? {

@@ -3,6 +3,7 @@
 //! Nothing here touches a socket. A fault of any kind becomes an answer in one place, by `respond`; a request keeps
 //! the revision that it began under.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,6 +18,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::headers::{self, Forwarded};
 use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand};
+use crate::http::note::Note;
 use crate::http::opening::PendingTunnel;
 use crate::http::{Conversation, RequestInFlight, h2};
 use crate::pool::Binding;
@@ -29,6 +31,9 @@ use crate::websocket::Opening;
 /// A request that goes to a pool.
 struct Call<'a> {
     conversation: &'a Conversation,
+    /// The peer's, or whom a trusted one names.
+    client: SocketAddr,
+    note: &'a Note,
     serving: &'a Serving,
     index: usize,
     binding: &'a Binding,
@@ -49,13 +54,16 @@ pub(super) async fn answer(
     let (method, target) = (request.method().clone(), request.uri().clone());
     let (old_client, multiplexed) =
         (request.version() == Version::HTTP_10, request.version() == Version::HTTP_2);
+    in_flight.note = Note::begin(conversation, &serving, &request);
     if request.extensions().get::<OnUpgrade>().is_some() {
         *conversation.upgrade() = Some(hyper::upgrade::on(&mut request));
     }
     let (parts, body) = request.into_parts();
     let (body, upload) =
         RequestBody::new(body, serving.table.limits.max_body_bytes, conversation.carried.clone());
-    let acted = act(parts, body, &upload, conversation, &serving).await;
+    in_flight.note.uploads(&upload);
+    let acted = act(parts, body, &upload, conversation, &serving, &in_flight.note).await;
+    let acted = acted.inspect_err(|fault| in_flight.note.failed(fault));
     let mut response = acted.unwrap_or_else(|fault| refuse(&fault, &serving, conversation));
     let status = response.status();
     // Looked at as late as possible: an answer that leaves after the drain began must be the last one. So must one
@@ -75,6 +83,12 @@ pub(super) async fn answer(
         *response.version_mut() = Version::HTTP_10;
     }
     conversation.shared.metrics.count_request(status);
+    in_flight.note.answered(&response);
+    if status == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(tunnel) = conversation.tunnel().as_mut()
+    {
+        tunnel.note = in_flight.note.take_for_tunnel();
+    }
     tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
     response.map(|reply| reply.hold(in_flight))
 }
@@ -98,6 +112,7 @@ async fn act(
     upload: &Upload,
     conversation: &Conversation,
     serving: &Serving,
+    note: &Note,
 ) -> Result<Response<Reply>, Fault> {
     let parts = h2::as_http1(parts)?;
     headers::check_size(&parts, serving.table.limits.max_header_bytes)?;
@@ -107,7 +122,9 @@ async fn act(
     let routed = router
         .route(conversation.peer.tls, named, parts.uri.path())
         .ok_or(Fault::new(FaultKind::NoSite))?;
-    let Routed { site, action, matched_prefix, .. } = routed;
+    let peer = conversation.peer;
+    let Routed { site, rule, action, matched_prefix, .. } = routed;
+    note.routed(&site.name, rule);
     match action {
         Action::Redirect(redirect) => {
             redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)
@@ -115,6 +132,8 @@ async fn act(
         Action::Forward { binding: index } => {
             let call = Call {
                 conversation,
+                client: serving.table.client_source.client_of(peer.client, &parts.headers),
+                note,
                 serving,
                 index: *index,
                 binding: serving.table.bindings.get(*index).ok_or(FaultKind::Internal)?,
@@ -173,6 +192,7 @@ impl Call<'_> {
             head: &head,
             client_host: self.host,
             upload,
+            note: self.note,
             upgrade: self.opening.is_some(),
         };
         let body = if has_body { BodyExt::boxed(body) } else { respond::empty() };
@@ -204,7 +224,9 @@ impl Call<'_> {
         };
         let websocket = self.opening.is_some();
         let host = HeaderValue::from_static("");
+        let kept = self.serving.table.client_source.keep(peer.client, &parts.headers);
         headers::prepare_request(&mut parts.headers, &forwarded, host, websocket)?;
+        kept.restore(&mut parts.headers);
         if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
             // Said outright, since hyper leaves the body of a GET out otherwise.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -212,6 +234,7 @@ impl Call<'_> {
         if let Some(original) = parts.uri.path_and_query() {
             parts.uri = Uri::from(self.binding.path_for(&self.prefix, original));
         }
+        self.note.forwarded(self.binding, &parts.uri, &self.trace_id);
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         Ok(parts)
@@ -233,12 +256,13 @@ impl Call<'_> {
             settings: self.binding.settings.clone(),
             backend: backend.address.clone(),
             backend_port: backend.port,
-            client: self.conversation.peer.client,
+            client: self.client,
+            logged: self.note.is_taken(),
             trace_id: self.trace_id.into(),
             idle_timeout: self.binding.request_timeout,
             opened: SystemTime::now(),
         };
-        *self.conversation.tunnel() = Some(PendingTunnel { backend: backend_upgrade, facts });
+        *self.conversation.tunnel() = Some(PendingTunnel::new(backend_upgrade, facts));
         // From here on, what hyper writes is the tunnel's to say.
         self.conversation.gate.capture();
         Ok(Response::from_parts(parts, Reply::page(respond::empty())))

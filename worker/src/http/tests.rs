@@ -3,6 +3,7 @@
 
 mod answers;
 mod last;
+mod log;
 mod refusals;
 
 use super::*;
@@ -75,6 +76,7 @@ async fn scene(backend: SocketAddr, limits: wire::Limits) -> Scene {
         drain: Drain::default(),
         metrics: Arc::default(),
         idle: Arc::default(),
+        access_log: Arc::default(),
         tunnels: Tunnels::start(1, 1).unwrap(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

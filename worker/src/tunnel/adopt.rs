@@ -140,15 +140,16 @@ impl Tunnels {
             let now_ms = self.registry.clock.now_ms();
             let opened_ms = cell.opened_mono_ms.load(Ordering::Relaxed);
             let age = Duration::from_millis(now_ms.saturating_sub(opened_ms));
+            let (id, facts) = (cell.id.load(Ordering::Relaxed), facts_of(slot));
             if let (true, true, Some(cause)) = (heard, ending, cell.decided()) {
                 // Whose sockets went with the process that was ending it anyway.
+                self.registry.log_end(id, &facts, slot, cause, age);
                 self.registry.tally.count_end(cause, age);
             } else if heard {
-                let facts = facts_of(slot);
-                let id = cell.id.load(Ordering::Relaxed);
                 tracing::error!(tunnel = id, client = %facts.client, site = &*facts.site,
                     backend = &*facts.backend, trace_id = &*facts.trace_id, cause = "lost",
                     "tunnel ended: it was not protected when its process died");
+                self.registry.log_end(id, &facts, slot, Cause::Lost, age);
                 self.registry.tally.count_lost(1);
                 self.registry.tally.count_end(Cause::Lost, age);
             }
@@ -308,6 +309,7 @@ fn facts_of(slot: &Slot) -> TunnelFacts {
         backend_port: slot.backend_port.load(Ordering::Relaxed),
         client: slot.client().unwrap_or((std::net::Ipv4Addr::UNSPECIFIED, 0).into()),
         trace_id: texts.trace_id,
+        logged: slot.has_ends(ends::LOGGED),
         idle_timeout: Duration::from_millis(slot.idle_timeout_ms.load(Ordering::Relaxed)),
         opened: UNIX_EPOCH + Duration::from_millis(slot.opened_unix_ms.load(Ordering::Relaxed)),
     }

@@ -26,6 +26,7 @@ use super::tally::Tally;
 use super::totals::Totals;
 use super::waiting::Waiting;
 use super::{Cause, OpenError, Preludes, StartError, TunnelFacts, TunnelId, sys};
+use crate::access_log::AccessLog;
 use crate::tls::session::Departed;
 
 /// Ids of a generation; a worker that opens a million tunnels a second lives twelve days on them.
@@ -199,6 +200,9 @@ impl Tunnels {
         let head = u32::try_from(preludes.head.len()).unwrap_or(0);
         slot.prelude_uncounted.store(head, Ordering::Relaxed);
         slot.set_client(facts.client);
+        if facts.logged {
+            slot.set_ends(ends::LOGGED);
+        }
         slot.backend_port.store(facts.backend_port, Ordering::Relaxed);
         let sockets = [client.socket(), backend.socket()];
         let (opening, owned) = (Owner::opening(generation), Owner::owned(generation));
@@ -227,6 +231,11 @@ impl Tunnels {
 
     pub(super) fn next_thread(&self) -> usize {
         self.next_thread.fetch_add(1, Ordering::Relaxed) % self.threads.len().max(1)
+    }
+
+    /// Where the ends of those tunnels get their lines whose openings had one. The first one stays.
+    pub(crate) fn log_ends(&self, log: &Arc<AccessLog>) {
+        self.registry.log.get_or_init(|| Arc::clone(log));
     }
 
     /// The live tunnels, by id.

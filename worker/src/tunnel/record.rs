@@ -213,12 +213,7 @@ impl Record {
     }
 
     pub(super) fn backend(&self) -> String {
-        let TunnelFacts { backend, backend_port, .. } = &self.facts;
-        if backend.contains(':') {
-            format!("[{backend}]:{backend_port}")
-        } else {
-            format!("{backend}:{backend_port}")
-        }
+        self.facts.backend_label()
     }
 
     /// The tunnel as operators see it.

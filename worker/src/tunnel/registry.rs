@@ -3,17 +3,19 @@
 //! Nothing here waits; no code that can panic runs under a lock.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use holdfast_proto::failpoint;
 use tokio::sync::Notify;
 
-use super::arena::{Arena, Owner, ends};
+use super::arena::{Arena, Cell, Owner, ends};
 use super::outbox::Outbox;
 use super::record::{Clock, Record};
 use super::relay::Over;
 use super::tally::Tally;
-use super::{Cause, TunnelId};
+use super::{Cause, TunnelFacts, TunnelId};
+use crate::access_log::{AccessLog, Line, TunnelEnd};
 
 /// What the threads share.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct Registry {
     pub(super) arena: Arc<Arena>,
     pub(super) tally: Arc<Tally>,
     pub(super) outbox: Outbox,
+    pub(super) log: OnceLock<Arc<AccessLog>>,
     live: Mutex<HashMap<TunnelId, Arc<Record>>>,
     /// Notified when the last live tunnel has ended.
     pub(super) emptied: Notify,
@@ -38,6 +41,7 @@ impl Registry {
             arena,
             tally,
             outbox: Outbox::default(),
+            log: OnceLock::new(),
             live: Mutex::default(),
             emptied: Notify::new(),
         }
@@ -75,11 +79,38 @@ impl Registry {
             failpoint!("end.told");
             // Marked first: one that dies in between leaves a count too few, never one too many.
             record.mark(ends::COUNTED);
+            self.log_end(record.id, &record.facts, cell, cause, duration);
             // Counted before it is gone, so that who has seen it go also sees it counted.
             self.tally.count_end(cause, duration);
         }
         failpoint!("end.counted");
         self.leave(record);
+    }
+
+    /// The line of its end, if its opening has one. What is counted as ended has been logged, or never will be.
+    pub(super) fn log_end(
+        &self,
+        id: TunnelId,
+        facts: &TunnelFacts,
+        cell: &Cell,
+        cause: Cause,
+        duration: Duration,
+    ) {
+        if let Some(log) = self.log.get().filter(|_| facts.logged) {
+            log.write(Line::TunnelEnd(Box::new(TunnelEnd {
+                at: SystemTime::now(),
+                id,
+                client: facts.client,
+                site: facts.site.clone(),
+                pool: facts.pool.clone(),
+                settings: facts.settings.clone(),
+                backend: facts.backend_label(),
+                transaction: facts.trace_id.clone(),
+                cause: cause.as_str(),
+                bytes: cell.bytes(),
+                duration,
+            })));
+        }
     }
 
     /// Takes out a tunnel that never came about, or has ended: the vault lets go of it, its cell is free.

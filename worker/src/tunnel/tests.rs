@@ -54,6 +54,7 @@ fn facts(idle_timeout: Duration) -> TunnelFacts {
         backend_port: 9,
         client: SocketAddr::from(([127, 0, 0, 1], 1)),
         trace_id: "trace".into(),
+        logged: false,
         idle_timeout,
         opened: SystemTime::now(),
     }

@@ -108,6 +108,12 @@ fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<St
     if before.http2 != after.http2 {
         parts.push("HTTP/2".to_owned());
     }
+    if before.access_log != after.access_log {
+        parts.push("access log".to_owned());
+    }
+    if before.client_source != after.client_source {
+        parts.push("who clients are (of new connections)".to_owned());
+    }
     parts
 }
 

@@ -2,6 +2,7 @@
 //! that Azure has words for and this version does not do.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::gateway::Global;
@@ -11,7 +12,7 @@ use crate::config::shape::Shape;
 /// A day; no timer of a gateway needs more.
 const SECONDS: RangeInclusive<u64> = 1..=86_400;
 
-pub(super) fn read(root: &Shape<'_>, report: &mut Report) -> Global {
+pub(super) fn read(root: &Shape<'_>, base: &Path, report: &mut Report) -> Global {
     let mut global = Global { http2: root.flag("enableHttp2", false, report), ..Global::default() };
     if let Some(azure) = root.inner("globalConfiguration", report) {
         azure.pass_over(&["enableRequestBuffering", "enableResponseBuffering"]);
@@ -54,6 +55,7 @@ pub(super) fn read(root: &Shape<'_>, report: &mut Report) -> Global {
         global.max_body_bytes = value;
     }
     global.websockets_over_http2 = own.flag("webSocketsOverHttp2", false, report);
+    global.access_log = super::logging::access_log(&own, base, report);
     own.finish(report);
     global
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::identity::{FILES_MEND, Held};
-use crate::config::gateway::{Certificate, Frontend, Port, Protocol, Site};
+use crate::config::gateway::{Certificate, ClientSource, Frontend, Port, Protocol, Site};
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
 use crate::config::shape::{Placed, Shape};
@@ -120,6 +120,7 @@ pub(super) fn sites(
         let port = required(shape, "frontendPort", ports, report);
         let protocol = protocol(shape, report);
         let hosts = hosts(shape, report);
+        let source = source(shape, report);
         let certificate = shape
             .reference("sslCertificate", report)
             .map(|reference| certificates.find(&reference, report));
@@ -152,6 +153,7 @@ pub(super) fn sites(
             hosts: hosts?,
             certificate,
             require_sni,
+            source,
             rule: None,
         };
         Some(SiteDraft { site, place: shape.place.clone() })
@@ -167,6 +169,14 @@ pub(super) fn sites(
         );
     }
     sites
+}
+
+/// What Holdfast adds to a listener.
+fn source(shape: &Shape<'_>, report: &mut Report) -> ClientSource {
+    let Some(own) = shape.inner("holdfast", report) else { return ClientSource::default() };
+    let source = super::client_source::read(&own, report);
+    own.finish(report);
+    source
 }
 
 /// A reference that must be there.

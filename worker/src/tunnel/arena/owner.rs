@@ -64,6 +64,9 @@ pub(in crate::tunnel) mod ends {
     /// The same of the backend.
     pub(in crate::tunnel) const BACKEND_CLOSED: u64 = 1 << 15;
 
+    /// Its opening has a line in the access log. A version that does not know this writes none of its end.
+    pub(in crate::tunnel) const LOGGED: u64 = 1 << 16;
+
     pub(super) const CAUSE_SHIFT: u32 = 56;
 }
 

@@ -1,0 +1,317 @@
+//! What the access log will say of a request: noted as it happens, written when the request is over, however that comes.
+//!
+//! Without a log a note is empty and costs a look. One that is dropped before an answer was given is a client that has left.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use tokio::time::Instant;
+
+use super::Conversation;
+use super::body::Upload;
+use crate::access_log::{self, AccessLog, Line, Text};
+use crate::fault::{Fault, FaultKind};
+use crate::headers;
+use crate::pool::{Backend, Binding};
+use crate::respond;
+use crate::snapshot::Serving;
+
+/// nginx's status of a request whose client has left before its answer began; Azure logs it, too.
+const CLIENT_LEFT: u16 = 499;
+const NO_ERROR: &str = "ERRORINFO_NO_ERROR";
+const CLIENT_CLOSED: &str = "ERRORINFO_CLIENT_CLOSED_REQUEST";
+const BACKEND_CLOSED: &str = "ERRORINFO_UPSTREAM_CLOSED_CONNECTION";
+
+/// A request's entry in the log to be; empty where it gets none.
+#[derive(Debug, Default)]
+pub(crate) struct Note(Option<Box<Mutex<Facts>>>);
+
+#[derive(Debug)]
+struct Facts {
+    log: Arc<AccessLog>,
+    client: SocketAddr,
+    tls: bool,
+    session: Option<[&'static str; 2]>,
+    began: Instant,
+    method: Method,
+    target: Uri,
+    version: Version,
+    user_agent: Option<HeaderValue>,
+    original_host: Option<HeaderValue>,
+    received_head: u64,
+    upload: Option<Upload>,
+    site: Option<Arc<str>>,
+    rule: Option<Box<str>>,
+    pool: Option<Arc<str>>,
+    settings: Option<Arc<str>>,
+    sent_target: Option<Uri>,
+    sent_host: Option<HeaderValue>,
+    transaction: Option<Box<str>>,
+    backend: Option<(Arc<Backend>, Instant)>,
+    backend_answer: Option<(StatusCode, Instant)>,
+    answer: Option<(StatusCode, Instant)>,
+    content_type: Option<HeaderValue>,
+    sent: u64,
+    /// The answer's body has come to an end, a good one or not.
+    ended: bool,
+    error: &'static str,
+    tunnel: Option<u64>,
+}
+
+// === impl Note ===
+
+impl Note {
+    /// Begins with what the client has said.
+    pub(super) fn begin<B>(
+        conversation: &Conversation,
+        serving: &Serving,
+        request: &Request<B>,
+    ) -> Self {
+        let log = &conversation.shared.access_log;
+        if !log.takes() {
+            return Self::default();
+        }
+        let (headers, peer) = (request.headers(), conversation.peer);
+        let target = request.uri();
+        let line = request.method().as_str().len() + target_of(target).len();
+        Self(Some(Box::new(Mutex::new(Facts {
+            log: log.clone(),
+            client: serving.table.client_source.client_of(peer.client, headers),
+            tls: peer.tls,
+            session: conversation.session,
+            began: Instant::now(),
+            method: request.method().clone(),
+            target: target.clone(),
+            version: request.version(),
+            user_agent: headers.get(USER_AGENT).cloned(),
+            original_host: headers.get(HOST).cloned(),
+            // Two spaces, the version, and the ends of two lines.
+            received_head: line as u64 + 14 + head_size(headers),
+            upload: None,
+            site: None,
+            rule: None,
+            pool: None,
+            settings: None,
+            sent_target: None,
+            sent_host: None,
+            transaction: None,
+            backend: None,
+            backend_answer: None,
+            answer: None,
+            content_type: None,
+            sent: 0,
+            ended: false,
+            error: NO_ERROR,
+            tunnel: None,
+        }))))
+    }
+
+    /// Whether the request gets a line.
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn with(&self, note: impl FnOnce(&mut Facts)) {
+        if let Some(facts) = &self.0 {
+            // Every field is valid by itself, whoever died while it held them.
+            note(&mut facts.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Its body comes by that.
+    pub(super) fn uploads(&self, upload: &Upload) {
+        self.with(|facts| facts.upload = Some(upload.clone()));
+    }
+
+    pub(super) fn routed(&self, site: &Arc<str>, rule: &str) {
+        self.with(|facts| (facts.site, facts.rule) = (Some(site.clone()), Some(rule.into())));
+    }
+
+    /// It goes to a pool, with another target perhaps.
+    pub(super) fn forwarded(&self, binding: &Binding, target: &Uri, trace_id: &str) {
+        self.with(|facts| {
+            facts.pool = Some(binding.pool.clone());
+            facts.settings = Some(binding.settings.clone());
+            facts.sent_target = Some(target.clone());
+            facts.transaction = Some(trace_id.into());
+        });
+    }
+
+    /// A backend is asked.
+    pub(super) fn tried(&self, backend: &Arc<Backend>) {
+        self.with(|facts| facts.backend = Some((backend.clone(), Instant::now())));
+    }
+
+    pub(super) fn sent_host(&self, host: &HeaderValue) {
+        self.with(|facts| facts.sent_host = Some(host.clone()));
+    }
+
+    pub(super) fn backend_answered(&self, status: StatusCode) {
+        self.with(|facts| facts.backend_answer = Some((status, Instant::now())));
+    }
+
+    /// It is answered by a page of ours.
+    pub(super) fn failed(&self, fault: &Fault) {
+        self.with(|facts| facts.error = error_info(fault.kind, &facts.method));
+    }
+
+    /// The head of its answer is with hyper.
+    pub(super) fn answered<B>(&self, response: &Response<B>) {
+        self.with(|facts| {
+            facts.answer = Some((response.status(), Instant::now()));
+            facts.content_type = response.headers().get(CONTENT_TYPE).cloned();
+            // `HTTP/1.1 200 `, the reason, the ends of two lines.
+            let reason = response.status().canonical_reason().map_or(0, str::len);
+            facts.sent += 17 + reason as u64 + head_size(response.headers());
+        });
+    }
+
+    /// Bytes of the answer's body.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.with(|facts| facts.sent += bytes as u64);
+    }
+
+    /// hyper has the whole answer.
+    pub(super) fn whole(&self) {
+        self.with(|facts| facts.ended = true);
+    }
+
+    /// The backend has not brought its answer to an end.
+    pub(super) fn broke_off(&self) {
+        self.with(|facts| (facts.ended, facts.error) = (true, BACKEND_CLOSED));
+    }
+
+    /// Takes it for a tunnel to be. Until that is open, the client has been answered nothing.
+    pub(super) fn take_for_tunnel(&mut self) -> Self {
+        let taken = std::mem::take(self);
+        taken.with(|facts| facts.answer = None);
+        taken
+    }
+
+    /// The tunnel is open.
+    pub(super) fn opened(self, tunnel: u64) {
+        self.with(|facts| {
+            facts.answer = Some((StatusCode::SWITCHING_PROTOCOLS, Instant::now()));
+            facts.tunnel = Some(tunnel);
+            facts.ended = true;
+        });
+    }
+}
+
+// === impl Facts ===
+
+impl Facts {
+    fn request(&mut self) -> access_log::Request {
+        let now = Instant::now();
+        let said = |value: &Option<HeaderValue>| value.as_ref().map(Text::new);
+        let body = self.upload.as_ref().map_or(0, Upload::received);
+        let left = self.answer.is_none() || !self.ended;
+        let error = if left && self.error == NO_ERROR { CLIENT_CLOSED } else { self.error };
+        let latency = |asked: &Instant, answered: &Instant| answered.duration_since(*asked);
+        let both = self.backend.as_ref().zip(self.backend_answer.as_ref());
+        access_log::Request {
+            tls: self.tls,
+            session: self.session,
+            method: Some(Text::from(self.method.as_str())),
+            target: Some(Text::new(target_of(&self.target))),
+            sent_target: self.sent_target.as_ref().map(|target| Text::new(target_of(target))),
+            version: Some(version(self.version)),
+            user_agent: said(&self.user_agent),
+            content_type: said(&self.content_type),
+            original_host: match self.target.authority() {
+                Some(authority) => Some(Text::from(authority.as_str())),
+                None => said(&self.original_host),
+            },
+            host: said(&self.sent_host),
+            received: self.received_head + body,
+            sent: self.sent,
+            taken: now.duration_since(self.began),
+            answering: self.answer.map(|(_, since)| now.duration_since(since)),
+            site: self.site.take(),
+            rule: self.rule.take(),
+            pool: self.pool.take(),
+            settings: self.settings.take(),
+            backend: self.backend.as_ref().map(|(backend, _)| backend.label()),
+            backend_status: self.backend_answer.map(|(status, _)| status.as_u16()),
+            backend_latency: both.map(|((_, asked), (_, answered))| latency(asked, answered)),
+            transaction: self.transaction.take().unwrap_or_else(|| headers::trace_id().into()),
+            tunnel: self.tunnel,
+            ..access_log::Request::new(
+                self.client,
+                self.answer.map_or(CLIENT_LEFT, |(status, _)| status.as_u16()),
+                error,
+            )
+        }
+    }
+}
+
+impl Drop for Facts {
+    fn drop(&mut self) {
+        let request = self.request();
+        self.log.write(Line::Request(Box::new(request)));
+    }
+}
+
+/// Logs what never became a request: hyper refused it, it did not come in time, it spoke no TLS where it had to.
+pub(crate) fn unrouted(
+    log: &AccessLog,
+    client: SocketAddr,
+    tls: bool,
+    session: Option<[&'static str; 2]>,
+    fault: &Fault,
+) {
+    if log.takes() {
+        let status = respond::status(fault.kind).as_u16();
+        let error = error_info(fault.kind, &Method::GET);
+        log.write(Line::Request(Box::new(access_log::Request {
+            tls,
+            session,
+            transaction: headers::trace_id().into(),
+            ..access_log::Request::new(client, status, error)
+        })));
+    }
+}
+
+fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+}
+
+/// As it stands on the wire: `: ` and the line's end.
+fn head_size(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Azure's word for what went wrong; two of our own where it has none.
+fn error_info(kind: FaultKind, method: &Method) -> &'static str {
+    if matches!(kind, FaultKind::BadRequest(reason) if reason.contains("Content-Length")) {
+        return "ERRORINFO_INVALID_CONTENT_LENGTH";
+    }
+    match kind {
+        FaultKind::NoSite | FaultKind::BadRequest("Host is not valid") => "ERRORINFO_INVALID_HOST",
+        FaultKind::NoBackend | FaultKind::ConnectFailed => "ERRORINFO_UPSTREAM_NO_LIVE",
+        FaultKind::BackendClosed | FaultKind::BackendProtocol => BACKEND_CLOSED,
+        FaultKind::BackendTimeout => "ERRORINFO_UPSTREAM_TIMED_OUT",
+        FaultKind::BadRequest("Host is missing") => "ERRORINFO_HTTP_NO_HOST_HEADER",
+        FaultKind::BadRequest(_) | FaultKind::RequestTimeout | FaultKind::HeaderTooLarge => {
+            "ERRORINFO_INVALID_REQUEST"
+        }
+        FaultKind::BodyTooLarge => "ERRORINFO_INVALID_CONTENT_LENGTH",
+        FaultKind::UriTooLong => "ERRORINFO_REQUEST_URI_INVALID",
+        FaultKind::MethodNotAllowed if *method == Method::TRACE => "ERRORINFO_INVALID_METHOD_TRACE",
+        FaultKind::MethodNotAllowed => "ERRORINFO_INVALID_METHOD",
+        FaultKind::HttpToHttps => "ERRORINFO_HTTP_TO_HTTPS_PORT",
+        FaultKind::Internal => "ERRORINFO_INTERNAL",
+        FaultKind::Busy => "ERRORINFO_GATEWAY_BUSY",
+    }
+}
