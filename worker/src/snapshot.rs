@@ -4,6 +4,7 @@
 //! cannot be compiled is refused as a whole and what is served stays as it is.
 
 mod join;
+mod pages;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 pub use self::join::{Current, Serving};
+pub use self::pages::{PageRefusal, Pages};
 pub use crate::pool::FOREVER;
 use crate::pool::{Binding, BindingRefusal, limit, tls};
 use crate::route::{RouteRefusal, Router};
@@ -49,6 +51,9 @@ pub enum SnapshotRefusal {
     /// The snapshot has no limits.
     #[error("no limits")]
     NoLimits,
+    /// A page of a fault is not valid.
+    #[error("error pages")]
+    Pages(#[from] PageRefusal),
 }
 
 impl SnapshotRefusal {
@@ -103,6 +108,8 @@ pub struct Table {
     pub limits: Limits,
     /// Whether `Server` is left out of answers.
     pub hide_server_header: bool,
+    /// Pages that replace the built-in ones.
+    pub pages: Pages,
     /// Certificates; the router refers to them by index.
     pub certificates: Vec<Arc<CertifiedKey>>,
 }
@@ -113,9 +120,10 @@ impl Table {
     /// Compiles a snapshot. What did not change since `previous` (rotation, addresses, TLS sessions, connections)
     /// is kept.
     pub fn compile(
-        snapshot: wire::ListenerSnapshot,
+        mut snapshot: wire::ListenerSnapshot,
         previous: Option<&Self>,
     ) -> Result<Self, SnapshotRefusal> {
+        let pages = Pages::compile(std::mem::take(&mut snapshot.error_pages), &snapshot.sites)?;
         let certificates =
             snapshot.certificates.into_iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
         let bindings = snapshot
@@ -137,6 +145,7 @@ impl Table {
             bindings,
             limits: Limits::compile(&snapshot.limits.ok_or(SnapshotRefusal::NoLimits)?),
             hide_server_header: snapshot.hide_server_header,
+            pages,
             certificates,
         })
     }
@@ -150,6 +159,7 @@ impl Table {
             bindings: Vec::new(),
             limits: Limits::compile(&wire::Limits::default()),
             hide_server_header: false,
+            pages: Pages::default(),
             certificates: Vec::new(),
         }
     }

@@ -19,7 +19,6 @@ use crate::fault::{Fault, FaultKind};
 use crate::http::{Shared, linger};
 use crate::link::Link;
 use crate::pool::tls::provider;
-use crate::respond;
 use crate::snapshot::Current;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
@@ -103,8 +102,7 @@ pub(crate) async fn open(
     // Who says nothing takes nobody's place.
     let first = timeout_at(deadline, first_word(&stream)).await;
     if first.map_err(|_| HandshakeError::TimedOut)?? == First::Other {
-        let fault = Fault::new(FaultKind::HttpToHttps);
-        let answer = respond::raw_fault(&fault, shared.current.load().table.hide_server_header);
+        let answer = shared.last_words(&Fault::new(FaultKind::HttpToHttps));
         let said = timeout_at(deadline, Box::pin(linger::say_and_close(stream, &answer))).await;
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));
     }
