@@ -11,6 +11,7 @@ use crate::config::gateway::{
     Action, Gateway, Listener, Protocol, Redirect, RedirectTarget, RuleTarget, Settings, Site,
 };
 
+mod pages;
 mod probes;
 
 #[cfg(test)]
@@ -122,11 +123,13 @@ struct Snapshot<'a> {
     /// (pool, settings) in order of first use.
     bindings: Vec<control::PoolBinding>,
     certificates: Vec<control::Certificate>,
+    pages: pages::Pages,
 }
 
 impl<'a> Snapshot<'a> {
     fn of(listener: &'a Listener, gateway: &'a Gateway) -> Self {
-        Self { listener, gateway, bindings: Vec::new(), certificates: Vec::new() }
+        let pages = pages::Pages::default();
+        Self { listener, gateway, bindings: Vec::new(), certificates: Vec::new(), pages }
     }
 
     fn sites(&self) -> impl Iterator<Item = &'a Site> + use<'a> {
@@ -136,6 +139,7 @@ impl<'a> Snapshot<'a> {
 
     fn build(mut self) -> control::ListenerSnapshot {
         let sites = self.sites().filter_map(|site| self.site(site)).collect();
+        let error_pages = std::mem::take(&mut self.pages).finish(self.gateway, self.sites());
         control::ListenerSnapshot {
             revision: 0,
             listener: self.listener.address.to_string(),
@@ -144,6 +148,7 @@ impl<'a> Snapshot<'a> {
             certificates: self.certificates,
             limits: Some(limits(self.gateway)),
             hide_server_header: self.gateway.global.hide_server_header,
+            error_pages,
         }
     }
 
@@ -169,6 +174,7 @@ impl<'a> Snapshot<'a> {
             priority: rule.priority,
             paths,
             default_action: Some(default),
+            error_pages: self.pages.of(self.gateway.pages_of(site)),
         })
     }
 

@@ -7,6 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod error_page;
+
+pub use error_page::{Bodies, ErrorPage, PAGE_LIMIT, PageSource};
+
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
@@ -34,6 +38,8 @@ pub struct Gateway {
     pub certificates: Vec<Arc<Certificate>>,
     /// Roots that backends' certificates may chain to.
     pub trusted_roots: Vec<Arc<TrustedRoot>>,
+    /// Pages of sites that have none of their own.
+    pub error_pages: Vec<ErrorPage>,
     /// What concerns the gateway as a whole.
     pub global: Global,
 }
@@ -91,6 +97,8 @@ pub struct Site {
     pub certificate: Option<Arc<Certificate>>,
     /// Kept for the effective configuration only.
     pub require_sni: bool,
+    /// Its own pages; none: the gateway's.
+    pub error_pages: Vec<ErrorPage>,
     /// The rule that routes it; without one it is not served.
     pub rule: Option<Arc<Rule>>,
 }

@@ -1,6 +1,8 @@
 //! Whole documents, good and bad.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod sites;
+
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Severity};
