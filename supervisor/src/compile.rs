@@ -159,7 +159,7 @@ impl<'a> Snapshot<'a> {
             RuleTarget::PathBased(map) => {
                 let paths = map.paths.iter().map(|path| control::PathRoute {
                     name: path.name.clone(),
-                    patterns: path.patterns.iter().map(|p| p.to_lowercase()).collect(),
+                    patterns: path.patterns.iter().map(|p| p.to_ascii_lowercase()).collect(),
                     action: Some(self.action(&path.action)),
                 });
                 (paths.collect(), self.action(&map.default))

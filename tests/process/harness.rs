@@ -15,6 +15,7 @@ mod gateway;
 mod http;
 mod kernel;
 mod loss;
+mod oracle;
 mod ports;
 mod proc;
 mod scrape;
@@ -28,17 +29,18 @@ mod wire;
 pub(crate) use backend::Backend;
 pub(crate) use bad_backend::{BadBackend, Misbehaviour};
 pub(crate) use certs::Certificate;
-pub(crate) use client::{End, WebSocket, frame, upgrade_request};
+pub(crate) use client::{End, TlsStream, WebSocket, frame, tls, upgrade_request};
 pub(crate) use demo::Demo;
 pub(crate) use disk::Disk;
 pub(crate) use document::Document;
 pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
-pub(crate) use http::{Connection, get, get_host};
+pub(crate) use http::{Connection, Response, get, get_host, read_response};
 #[cfg(feature = "failpoints")]
 pub(crate) use kernel::stamp_arenas;
 pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
 pub(crate) use loss::where_packets_are_lost;
+pub(crate) use oracle::Oracle;
 pub(crate) use ports::free_port;
 #[cfg(feature = "failpoints")]
 pub(crate) use proc::has_stopped;

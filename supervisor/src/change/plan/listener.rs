@@ -57,7 +57,7 @@ fn certificate((snapshot, site): Of<'_>) -> Option<&Certificate> {
 }
 
 /// What is answered, by status.
-fn pages<'a>((snapshot, site): Of<'a>) -> BTreeMap<u32, &'a [u8]> {
+fn pages((snapshot, site): Of<'_>) -> BTreeMap<u32, &[u8]> {
     let indices = site.error_pages.iter().filter_map(|index| usize::try_from(*index).ok());
     let pages = indices.filter_map(|index| snapshot.error_pages.get(index));
     pages.map(|page| (page.status, page.body.as_slice())).collect()

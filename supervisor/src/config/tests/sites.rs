@@ -142,3 +142,22 @@ fn a_listener_with_one_site_has_its_pages_for_everybody() {
     assert!(listener.error_pages.iter().all(|page| page.before_site));
     assert_eq!((listener.error_pages.len(), &listener.sites[0].error_pages[..]), (1, &[0][..]));
 }
+
+#[test]
+fn a_path_is_hidden_by_one_that_means_the_same() {
+    let mut document = sites(&[&[]]);
+    let pool = json!({ "id": "/backendAddressPools/b" });
+    let settings = json!({ "id": "/backendHttpSettingsCollection/s" });
+    let paths = ["/A%20b/*", "/a b/c", "/%61%20B/*", "/a%2520b/*", "/x*", "/X%2f", "/é", "/É"];
+    let rules = paths.iter().enumerate().map(|(at, path)| {
+        json!({ "name": format!("p{at}"), "paths": [path], "backendAddressPool": pool, "backendHttpSettings": settings })
+    });
+    document["urlPathMaps"] = json!([{ "name": "m", "pathRules": rules.collect::<Value>(),
+        "defaultBackendAddressPool": pool, "defaultBackendHttpSettings": settings }]);
+    document["requestRoutingRules"][0] = json!({ "name": "r", "priority": 1, "ruleType": "PathBasedRouting",
+        "httpListener": { "id": "/httpListeners/l0" }, "urlPathMap": { "id": "/urlPathMaps/m" } });
+    let hidden = warned(&document);
+    let hidden: Vec<_> = hidden.iter().map(|(path, _)| path.as_str()).collect();
+    let at = |rule: usize| format!("urlPathMaps[0].pathRules[{rule}].paths[0]");
+    assert_eq!(hidden, [at(1), at(2), at(5)]);
+}

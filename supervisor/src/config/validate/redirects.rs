@@ -12,6 +12,7 @@ use super::hosts::Hosts;
 use crate::config::gateway::{
     Action, Listener, PathMap, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Site,
 };
+use crate::config::paths::normalized;
 use crate::config::report::Report;
 use crate::config::shape::Placed;
 
@@ -106,7 +107,10 @@ impl<'a> Walker<'a> {
         let mut starts = Vec::new();
         for (listener, it) in self.listeners.iter().enumerate() {
             for (index, site) in it.sites.iter().enumerate() {
-                let Some(host) = self.own_host(listener, index, site) else { continue };
+                let host = self.own_host(listener, index, site);
+                if host.is_none() && !site.hosts.is_empty() {
+                    continue;
+                }
                 for path in paths_of(site) {
                     let Some(action) = self.action(site, &path) else { continue };
                     let at = Spot { listener, site: index, action };
@@ -119,15 +123,12 @@ impl<'a> Walker<'a> {
         starts
     }
 
-    /// A host that comes to this site and to no other; `None`: there is none.
-    fn own_host(&self, listener: usize, index: usize, site: &Site) -> Option<Option<String>> {
-        if site.hosts.is_empty() {
-            return Some(None);
-        }
+    /// A host that the site names and that comes to no other; `None`: there is none.
+    fn own_host(&self, listener: usize, index: usize, site: &Site) -> Option<String> {
         let mut hosts = site.hosts.iter().map(|host| host.replace(['*', '?'], "x"));
         let hosts_of = self.hosts.get(listener)?;
         let comes_here = |host: &String| hosts_of.find(host).is_some_and(|(at, _)| at == index);
-        hosts.find(comes_here).map(Some)
+        hosts.find(comes_here)
     }
 
     /// Follows one request. A circle is told by the redirects in it.
@@ -207,15 +208,12 @@ impl<'a> Walker<'a> {
     fn action(&mut self, site: &Site, path: &str) -> Option<usize> {
         self.steps = self.steps.checked_sub(1)?;
         let Some(map) = map_of(site) else { return Some(0) };
-        let path = path.to_lowercase();
+        let path = normalized(path);
         for (index, rule) in map.paths.iter().enumerate() {
             self.steps = self.steps.checked_sub(rule.patterns.len())?;
-            let takes = |pattern: &String| {
-                let pattern = pattern.to_lowercase();
-                match pattern.strip_suffix('*') {
-                    Some(prefix) => path.starts_with(prefix),
-                    None => path == pattern,
-                }
+            let takes = |pattern: &String| match pattern.strip_suffix('*') {
+                Some(prefix) => path.starts_with(&normalized(prefix)),
+                None => path == normalized(pattern),
             };
             if rule.patterns.iter().any(takes) {
                 return Some(index);
