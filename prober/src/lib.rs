@@ -1,4 +1,5 @@
-//! The prober: checks backends over HTTP and HTTPS, nothing else.
+//! The prober: checks backends over HTTP and HTTPS, nothing else. What it knows of both also serves a second process,
+//! which fetches one error page and ends ([`fetch_page`]).
 //!
 //! It never carries a client's bytes and never decides who gets traffic: it forms a `verdict` on each target and
 //! tells the supervisor, which merges, publishes and remembers. It may die at any time; the last known health stands.
@@ -18,6 +19,7 @@ mod check;
 mod control;
 mod expect;
 mod failure;
+mod page;
 mod plan;
 mod refusal;
 mod run;
@@ -25,4 +27,5 @@ mod schedule;
 mod tls;
 mod verdict;
 
+pub use page::{PageError, fetch_page};
 pub use run::{RunError, run};

@@ -50,6 +50,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         | Command::Worker
         | Command::Prober
         | Command::TakeoverCheck
+        | Command::FetchPage { .. }
         | Command::DemoBackend(_) => bail!("this command does not call a gateway"),
     }
 }

@@ -79,6 +79,12 @@ pub(crate) enum Command {
     /// The process that checks backends; started by the supervisor
     #[command(hide = true)]
     Prober,
+    /// Prints an error page for the supervisor
+    #[command(hide = true)]
+    FetchPage {
+        /// An absolute http or https URL
+        url: String,
+    },
     /// Says whether this executable could take over from a running gateway; asked by the supervisor
     #[command(hide = true)]
     TakeoverCheck,

@@ -6,6 +6,7 @@ mod admin;
 mod args;
 mod demo;
 mod dial;
+mod fetch;
 mod logging;
 mod output;
 mod run;
@@ -59,6 +60,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Validate(args) => validate::run(&args),
         Command::Worker => run::worker().map(|()| Outcome::Done),
         Command::Prober => run::prober().map(|()| Outcome::Done),
+        Command::FetchPage { url } => fetch::run(&url).map(|()| Outcome::Done),
         Command::TakeoverCheck => upgrade::check().map(|()| Outcome::Done),
         Command::DemoBackend(args) => {
             demo::backend::run(&args.name, args.listen).map(|()| Outcome::Done)

@@ -1,6 +1,6 @@
 //! Changing the configuration: document → model → plan → ledger → workers → answer. One change at a time.
 //!
-//! Everything that can fail fails before the ledger's fsync; after it the revision is in force whatever happens.
+//! Everything that can fail fails before the ledger's fsync, the fetching of error pages too; after it the revision is in force whatever happens.
 //! Backends that are new are probed before anybody is sent to them, so the answer finds them in rotation.
 
 use std::collections::BTreeMap;
@@ -15,14 +15,16 @@ use crate::compile::{Compiled, compile};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{self, gateway::Gateway};
 use crate::group::{Adopted, Group};
-use crate::ledger::NewRevision;
+use crate::ledger::{KeptPage, NewRevision};
 use crate::state::{InForce, Supervisor};
 
 pub mod file;
 pub mod outcome;
+mod pages;
 pub mod plan;
 
 pub use outcome::{ChangeError, Outcome};
+use pages::{Gathered, Source};
 use plan::Plan;
 
 /// Wait for the first verdicts of backends that a change brings. A backend that says nothing must not hold a change
@@ -53,28 +55,52 @@ struct Passed {
     gateway: Gateway,
     compiled: Compiled,
     warnings: Vec<Diagnostic>,
+    pages: Vec<KeptPage>,
 }
 
-fn pass(document: &str, base_dir: &std::path::Path) -> Result<Passed, ChangeError> {
-    let loaded = config::load(document, base_dir).map_err(ChangeError::Invalid)?;
-    let compiled = compile(&loaded.gateway);
-    Ok(Passed { gateway: loaded.gateway, compiled, warnings: loaded.warnings })
+fn load(document: &str, base_dir: &std::path::Path) -> Result<config::Loaded, ChangeError> {
+    config::load(document, base_dir).map_err(ChangeError::Invalid)
+}
+
+fn pass(loaded: config::Loaded, gathered: Gathered) -> Result<Passed, ChangeError> {
+    let config::Loaded { mut gateway, mut warnings, .. } = loaded;
+    let pages = gathered.to_keep();
+    gateway.fill_pages(&gathered.bodies);
+    pages::check_size(&gateway)?;
+    warnings.extend(gathered.warnings);
+    Ok(Passed { compiled: compile(&gateway), gateway, warnings, pages })
 }
 
 impl Supervisor {
     /// Puts a document in force, or says what that would do.
     pub async fn change(&self, proposal: Proposal) -> Result<Outcome, ChangeError> {
         let _one_at_a_time = self.changing.lock().await;
-        self.change_locked(proposal).await
+        let known = self.known_pages();
+        self.change_locked(proposal, Source::Fresh(&known)).await
     }
 
-    async fn change_locked(&self, proposal: Proposal) -> Result<Outcome, ChangeError> {
+    /// Pages of the revision in force.
+    fn known_pages(&self) -> Vec<KeptPage> {
+        self.ledger().in_force().map(|it| it.pages.clone()).unwrap_or_default()
+    }
+
+    async fn change_locked(
+        &self,
+        proposal: Proposal,
+        source: Source<'_>,
+    ) -> Result<Outcome, ChangeError> {
         let in_force = self.in_force();
         let now = in_force.as_ref().map_or(0, |it| it.revision);
         if let Some(expected) = proposal.if_revision.filter(|expected| *expected != now) {
             return Err(ChangeError::Stale { expected, in_force: now });
         }
-        let passed = pass(&proposal.document, &proposal.base_dir)?;
+        let loaded = load(&proposal.document, &proposal.base_dir)?;
+        // Cancel-safe, both: processes that fetch are killed, and nothing has begun.
+        let gathered = tokio::select! {
+            gathered = pages::gather(&self.spawner, &loaded.wanted, source) => gathered?,
+            () = self.stopped() => return Err(ChangeError::Stopping),
+        };
+        let passed = pass(loaded, gathered)?;
         let plan = Plan::between(in_force.as_ref().map(|it| &it.compiled), &passed.compiled);
         let same = in_force
             .as_ref()
@@ -95,7 +121,7 @@ impl Supervisor {
         }
         // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
         let sockets = Self::bind(&plan)?;
-        let revision = self.record(&proposal)?;
+        let revision = self.record(&proposal, passed.pages.clone())?;
         self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
         let (refusals, message) = if self.stopping() {
             let message = "the gateway stops; the revision is served when it is started again";
@@ -123,7 +149,7 @@ impl Supervisor {
         plan.added.iter().map(bind).collect()
     }
 
-    fn record(&self, proposal: &Proposal) -> Result<u64, ChangeError> {
+    fn record(&self, proposal: &Proposal, pages: Vec<KeptPage>) -> Result<u64, ChangeError> {
         let new = NewRevision {
             source: proposal.source.clone(),
             by: proposal.by.clone(),
@@ -131,8 +157,8 @@ impl Supervisor {
             document: proposal.document.clone(),
         };
         // fsync blocks this thread of several; nothing else waits on the lock but other changes and history reads.
-        let written =
-            tokio::task::block_in_place(|| self.ledger().append(new).map(|it| it.revision));
+        let written = tokio::task::block_in_place(|| self.ledger().append_with(new, pages));
+        let written = written.map(|it| it.revision);
         Ok(written.inspect_err(|error| {
             let error: &dyn std::error::Error = error;
             tracing::error!(
@@ -266,25 +292,28 @@ impl Supervisor {
         }
     }
 
-    /// Back to an older document.
+    /// Back to an older document, with the pages that it had.
     pub async fn rollback(&self, revision: u64, by: String) -> Result<Outcome, ChangeError> {
         let old = self.ledger().get(revision)?.ok_or(ChangeError::NoSuchRevision(revision))?;
-        self.change(Proposal {
+        let proposal = Proposal {
             document: old.document,
             base_dir: old.base_dir,
             source: format!("rollback to {revision}"),
             by,
             if_revision: None,
             dry_run: false,
-        })
-        .await
+        };
+        let _one_at_a_time = self.changing.lock().await;
+        self.change_locked(proposal, Source::Kept(&old.pages)).await
     }
 }
 
 /// Puts what is in the ledger in force at a start: no new revision, nothing bound yet.
 pub(crate) fn restore(supervisor: &Supervisor) -> Result<Option<Vec<Diagnostic>>, ChangeError> {
     let Some(revision) = supervisor.ledger().in_force().cloned() else { return Ok(None) };
-    let passed = pass(&revision.document, &revision.base_dir)?;
+    let loaded = load(&revision.document, &revision.base_dir)?;
+    let bodies = pages::recall(&loaded.wanted, &revision.pages);
+    let passed = pass(loaded, Gathered { bodies, warnings: Vec::new() })?;
     supervisor.put_in_force(InForce {
         revision: revision.revision,
         document: revision.document,

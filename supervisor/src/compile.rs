@@ -12,6 +12,7 @@ use crate::config::gateway::{
 };
 
 mod client_side;
+mod pages;
 mod probes;
 
 #[cfg(test)]
@@ -123,11 +124,13 @@ struct Snapshot<'a> {
     /// (pool, settings) in order of first use.
     bindings: Vec<control::PoolBinding>,
     certificates: Vec<control::Certificate>,
+    pages: pages::Pages,
 }
 
 impl<'a> Snapshot<'a> {
     fn of(listener: &'a Listener, gateway: &'a Gateway) -> Self {
-        Self { listener, gateway, bindings: Vec::new(), certificates: Vec::new() }
+        let pages = pages::Pages::default();
+        Self { listener, gateway, bindings: Vec::new(), certificates: Vec::new(), pages }
     }
 
     fn sites(&self) -> impl Iterator<Item = &'a Site> + use<'a> {
@@ -137,6 +140,7 @@ impl<'a> Snapshot<'a> {
 
     fn build(mut self) -> control::ListenerSnapshot {
         let sites = self.sites().filter_map(|site| self.site(site)).collect();
+        let error_pages = std::mem::take(&mut self.pages).finish(self.gateway, self.sites());
         control::ListenerSnapshot {
             revision: 0,
             listener: self.listener.address.to_string(),
@@ -148,6 +152,7 @@ impl<'a> Snapshot<'a> {
             http2: http2(self.gateway),
             access_log: client_side::access_log(&self.gateway.global.access_log),
             client_source: client_side::client_source(self.listener),
+            error_pages,
         }
     }
 
@@ -158,7 +163,7 @@ impl<'a> Snapshot<'a> {
             RuleTarget::PathBased(map) => {
                 let paths = map.paths.iter().map(|path| control::PathRoute {
                     name: path.name.clone(),
-                    patterns: path.patterns.iter().map(|p| p.to_lowercase()).collect(),
+                    patterns: path.patterns.iter().map(|p| p.to_ascii_lowercase()).collect(),
                     action: Some(self.action(&path.action)),
                 });
                 (paths.collect(), self.action(&map.default))
@@ -173,6 +178,7 @@ impl<'a> Snapshot<'a> {
             priority: rule.priority,
             paths,
             default_action: Some(default),
+            error_pages: self.pages.of(self.gateway.pages_of(site)),
         })
     }
 

@@ -8,6 +8,7 @@ pub mod diagnostic;
 mod effective;
 pub mod gateway;
 mod json;
+mod paths;
 mod read;
 mod reference;
 mod report;
@@ -29,6 +30,21 @@ pub struct Loaded {
     pub gateway: Gateway,
     /// What it does not do, though it may look so.
     pub warnings: Vec<Diagnostic>,
+    /// Pages that have to be fetched before it can be put in force.
+    pub wanted: Vec<Wanted>,
+}
+
+/// An error page to be fetched, and where the document first names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// An absolute http or https URL.
+    pub url: String,
+    /// As in a [`Diagnostic`].
+    pub path: String,
+    /// As in a [`Diagnostic`].
+    pub line: u32,
+    /// As in a [`Diagnostic`].
+    pub column: u32,
 }
 
 /// Reads and checks a document; relative paths in it start at `base_dir`.
@@ -46,8 +62,8 @@ pub fn load(document: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> 
     let mut report = report::Report::default();
     let gateway = read::gateway(&root, base_dir, &mut report);
     match gateway {
-        Some(gateway) if !report.has_errors() => {
-            Ok(Loaded { gateway, warnings: report.into_sorted() })
+        Some((gateway, wanted)) if !report.has_errors() => {
+            Ok(Loaded { gateway, warnings: report.into_sorted(), wanted })
         }
         _ => Err(report.into_sorted()),
     }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::DrainedBackend;
 
 mod file;
+mod kept_page;
 
 /// Older revisions than this many are deleted: enough to roll back by days, little enough for any disk.
 pub const MOST_REVISIONS: u64 = 100;
@@ -46,6 +47,9 @@ pub struct Revision {
     pub document: String,
     /// SHA-256 of the document, in hexadecimal; see [`digest`].
     pub digest: String,
+    /// Error pages that were fetched for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<KeptPage>,
 }
 
 /// What a caller of [`Ledger::append`] says about the next revision.
@@ -147,6 +151,7 @@ pub enum LedgerError {
 }
 
 pub use file::{ReadError, digest};
+pub use kept_page::KeptPage;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct LastRead {
@@ -214,8 +219,18 @@ impl Ledger {
         self.in_force.as_ref()
     }
 
-    /// Puts a document in force under the next number. When this returns, it is on the disk.
+    /// As [`Self::append_with`], for a document that names no page.
     pub fn append(&mut self, new: NewRevision) -> Result<Revision, LedgerError> {
+        self.append_with(new, Vec::new())
+    }
+
+    /// Puts a document in force under the next number, with the pages that were fetched for it. When this returns, it
+    /// is on the disk.
+    pub fn append_with(
+        &mut self,
+        new: NewRevision,
+        pages: Vec<KeptPage>,
+    ) -> Result<Revision, LedgerError> {
         let number = self
             .highest
             .checked_add(1)
@@ -228,6 +243,7 @@ impl Ledger {
             base_dir: new.base_dir,
             digest: digest(new.document.as_bytes()),
             document: new.document,
+            pages,
         };
         let path = self.path_of(number);
         let bytes = file::seal(&revision)

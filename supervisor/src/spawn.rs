@@ -75,6 +75,22 @@ impl Spawner {
         Ok(incarnation)
     }
 
+    /// Runs this executable with other arguments, for an answer on its standard output. It is no child of the gateway's:
+    /// it is told nothing but its arguments, and ends with the value that is returned.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> io::Result<tokio::process::Child> {
+        let _birth = self.births.read().await;
+        tokio::process::Command::new(format!("/proc/self/fd/{}", self.executable.as_raw_fd()))
+            .arg0("holdfast")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A terminal's Ctrl-C is for the gateway.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+    }
+
     fn start(
         &self,
         incarnation: &Incarnation,

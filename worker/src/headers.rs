@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SERVER, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, IF_MODIFIED_SINCE,
+    IF_RANGE, IF_UNMODIFIED_SINCE, SERVER, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 
@@ -39,11 +40,16 @@ const END_TO_END: [&str; 11] = [
     "x-real-ip",
 ];
 
-/// A message has at most one of each.
-const AT_MOST_ONE: [(HeaderName, &str); 3] = [
+/// A request has at most one of each. Those of nginx, less the ones that RFC 9110 allows to stand on several lines.
+const AT_MOST_ONE: [(HeaderName, &str); 8] = [
     (HOST, "more than one Host"),
     (CONTENT_LENGTH, "more than one Content-Length"),
     (AUTHORIZATION, "more than one Authorization"),
+    (CONTENT_RANGE, "more than one Content-Range"),
+    (EXPECT, "more than one Expect"),
+    (IF_MODIFIED_SINCE, "more than one If-Modified-Since"),
+    (IF_RANGE, "more than one If-Range"),
+    (IF_UNMODIFIED_SINCE, "more than one If-Unmodified-Since"),
 ];
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -94,8 +100,15 @@ pub fn check_request(parts: &request::Parts) -> Result<&str, Fault> {
     if !is_chunked_at_most(&parts.headers) {
         return Err(Fault::bad_request("Transfer-Encoding is not chunked"));
     }
+    if is_without_length(parts) {
+        return Err(Fault::bad_request("POST without Content-Length"));
+    }
     if wants_websocket(parts) && announces_body(&parts.headers) {
         return Err(Fault::bad_request("an upgrade request cannot have a body"));
+    }
+    // RFC 9112, 3.2.4: the asterisk-form is for OPTIONS alone.
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(Fault::bad_request("the request target is neither a path nor a URL"));
     }
     host(&parts.uri, &parts.headers, parts.version)
 }
@@ -136,6 +149,14 @@ fn is_chunked_at_most(headers: &HeaderMap) -> bool {
         (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
         _ => false,
     }
+}
+
+/// A POST that does not say whether it has a body: Azure refuses it. HTTP/2 frames bodies by itself.
+fn is_without_length(parts: &request::Parts) -> bool {
+    parts.method == Method::POST
+        && parts.version <= Version::HTTP_11
+        && !parts.headers.contains_key(CONTENT_LENGTH)
+        && !parts.headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// The host of a request: an absolute target's goes before the Host field (RFC 9112, 3.2.2).

@@ -122,6 +122,14 @@ impl Shared {
     pub(crate) fn is_tls(&self) -> bool {
         self.current.load().table.router.serves_tls()
     }
+
+    /// The whole answer to a fault that no request stands behind, as bytes; counts it.
+    pub(crate) fn last_words(&self, fault: &Fault) -> Vec<u8> {
+        self.metrics.count_request(respond::status(fault.kind));
+        self.metrics.count_refusal(fault.kind);
+        let table = &self.current.load().table;
+        respond::raw_fault(fault, table.hide_server_header, table.pages.of(None))
+    }
 }
 
 // === impl Conversation ===
@@ -272,6 +280,7 @@ async fn finish(gate: Gate, end: End, conversation: &Conversation) {
                 if kept_back.is_empty() && conversation.gate.written() != 0 {
                     conversation.shared.metrics.count_request(respond::status(fault.kind));
                     note_unrouted(&fault, conversation);
+                    conversation.shared.metrics.count_refusal(fault.kind);
                     linger::close(io).await;
                 } else {
                     refuse(io, &fault, conversation).await;
@@ -298,9 +307,7 @@ fn note_unrouted(fault: &Fault, conversation: &Conversation) {
 
 /// Says what hyper cannot: the page of a fault that no request stands behind.
 async fn refuse(io: Link, fault: &Fault, conversation: &Conversation) {
-    let shared = &conversation.shared;
-    shared.metrics.count_request(respond::status(fault.kind));
     note_unrouted(fault, conversation);
-    let page = respond::raw_fault(fault, shared.current.load().table.hide_server_header);
+    let page = conversation.shared.last_words(fault);
     linger::say_and_close(io, &page).await;
 }

@@ -9,6 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_proto::control::{Histogram, Label, Sample, sample::Value};
 
+mod refusals;
+
+use crate::fault::FaultKind;
+use refusals::Refusals;
+
 /// Label values of `holdfast_requests_total`, in the order of the counters.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -16,6 +21,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: [AtomicU64; CLASSES.len()],
+    refusals: Refusals,
     connections_active: AtomicU64,
     overdrawn: AtomicU64,
     pools: Mutex<BTreeMap<String, PoolCounters>>,
@@ -40,6 +46,11 @@ impl Metrics {
         if let Some(counter) = self.requests.get(class) {
             counter.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Counts a request that was answered with a fault.
+    pub(crate) fn count_refusal(&self, kind: FaultKind) {
+        self.refusals.count(kind);
     }
 
     /// Counts a client connection until the guard is dropped.
@@ -74,6 +85,7 @@ impl Metrics {
             counter("holdfast_requests_total", &[("code_class", class)], requests.load(Relaxed))
         });
         let mut samples: Vec<_> = classes.collect();
+        samples.extend(self.refusals.samples());
         samples.push(gauge("holdfast_connections_active", &[], self.connections_active()));
         let overdrawn = self.overdrawn.load(Relaxed);
         samples.push(counter("holdfast_http2_connections_cut_off_total", &[], overdrawn));

@@ -1,6 +1,7 @@
 //! The only map from a fault to what a client sees.
 //!
-//! Pages are small and say nothing about backends: no address, no error text of a peer.
+//! Built-in pages are small and say nothing about backends: no address, no error text of a peer. An operator's own
+//! ([`ErrorPages`]) take their place, under the same status.
 
 use std::error::Error;
 use std::time::SystemTime;
@@ -11,6 +12,10 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::fault::{Fault, FaultKind};
+
+mod pages;
+
+pub use pages::ErrorPages;
 
 /// Any cause that a body can fail with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -41,9 +46,9 @@ pub const fn status(kind: FaultKind) -> StatusCode {
 }
 
 /// Answers a fault.
-pub fn fault(fault: &Fault, hide_server: bool) -> Response<BoxBody> {
+pub fn fault(fault: &Fault, hide_server: bool, pages: &ErrorPages) -> Response<BoxBody> {
     let status = status(fault.kind);
-    let mut response = page_response(status, note(fault.kind), hide_server);
+    let mut response = page_response(status, page_of(fault, pages), hide_server);
     if fault.kind == FaultKind::MethodNotAllowed {
         // RFC 9110, 15.5.6: a 405 must say what is allowed.
         response.headers_mut().insert(
@@ -56,25 +61,27 @@ pub fn fault(fault: &Fault, hide_server: bool) -> Response<BoxBody> {
 
 /// Answers with a redirect to `location`.
 pub fn redirect(status: StatusCode, location: HeaderValue, hide_server: bool) -> Response<BoxBody> {
-    let mut response = page_response(status, None, hide_server);
+    let mut response = page_response(status, page(status, None).into(), hide_server);
     response.headers_mut().insert(LOCATION, location);
     response
 }
 
 /// A fault's whole HTTP/1.1 answer in bytes, closing the connection: for when hyper is out of the picture.
-pub fn raw_fault(fault: &Fault, hide_server: bool) -> Vec<u8> {
+pub fn raw_fault(fault: &Fault, hide_server: bool, pages: &ErrorPages) -> Vec<u8> {
     let status = status(fault.kind);
-    let page = page(status, note(fault.kind));
+    let page = page_of(fault, pages);
     let reason = status.canonical_reason().unwrap_or("Error");
     let server = if hide_server { String::new() } else { format!("{SERVER}: {SERVER_NAME}\r\n") };
-    format!(
+    let mut answer = format!(
         "HTTP/1.1 {} {reason}\r\n{server}{DATE}: {}\r\n{CONTENT_TYPE}: text/html\r\n\
-         {CONTENT_LENGTH}: {}\r\n{CONNECTION}: close\r\n\r\n{page}",
+         {CONTENT_LENGTH}: {}\r\n{CONNECTION}: close\r\n\r\n",
         status.as_u16(),
         httpdate::fmt_http_date(SystemTime::now()),
         page.len(),
     )
-    .into_bytes()
+    .into_bytes();
+    answer.extend_from_slice(&page);
+    answer
 }
 
 /// The body of an answer that has none.
@@ -86,10 +93,9 @@ fn full(bytes: Bytes) -> BoxBody {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
-fn page_response(status: StatusCode, note: Option<&str>, hide_server: bool) -> Response<BoxBody> {
-    let page = page(status, note);
+fn page_response(status: StatusCode, page: Bytes, hide_server: bool) -> Response<BoxBody> {
     let length = page.len();
-    let mut response = Response::new(full(Bytes::from(page)));
+    let mut response = Response::new(full(page));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -98,6 +104,12 @@ fn page_response(status: StatusCode, note: Option<&str>, hide_server: bool) -> R
         headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
     }
     response
+}
+
+/// The operator's page, else the built-in one.
+fn page_of(fault: &Fault, pages: &ErrorPages) -> Bytes {
+    let status = status(fault.kind);
+    pages.get(status).unwrap_or_else(|| page(status, note(fault.kind)).into())
 }
 
 /// What a page says beside its status.
@@ -148,7 +160,7 @@ mod tests {
             (FaultKind::Internal, 500),
             (FaultKind::Busy, 503),
         ] {
-            let response = fault(&Fault::new(kind), false);
+            let response = fault(&Fault::new(kind), false, ErrorPages::BUILT_IN);
             assert_eq!(response.status().as_u16(), code, "{kind:?}");
             assert_eq!(response.headers()["server"], SERVER_NAME);
         }
@@ -156,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_page_is_as_long_as_announced_and_the_server_can_hide() {
-        let response = fault(&Fault::new(FaultKind::NoSite), true);
+        let response = fault(&Fault::new(FaultKind::NoSite), true, ErrorPages::BUILT_IN);
         assert!(response.headers().get(SERVER).is_none());
         let announced = response.headers()[CONTENT_LENGTH].to_str().unwrap().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -167,7 +179,10 @@ mod tests {
 
     #[test]
     fn raw_is_one_whole_closing_response() {
-        let text = String::from_utf8(raw_fault(&Fault::bad_request("no reason"), false)).unwrap();
+        let raw = |fault: &Fault, hide| {
+            String::from_utf8(raw_fault(fault, hide, ErrorPages::BUILT_IN)).unwrap()
+        };
+        let text = raw(&Fault::bad_request("no reason"), false);
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(
             head.starts_with("HTTP/1.1 400 Bad Request\r\nserver: Holdfast\r\ndate: "),
@@ -176,7 +191,28 @@ mod tests {
         assert!(head.ends_with("connection: close"), "{head}");
         assert!(head.contains(&format!("content-length: {}", body.len())));
         assert!(body.contains("no reason"));
-        let hidden = String::from_utf8(raw_fault(&Fault::new(FaultKind::Busy), true)).unwrap();
+        let hidden = raw(&Fault::new(FaultKind::Busy), true);
         assert!(!hidden.contains("server:"), "{hidden}");
+    }
+
+    #[test]
+    fn a_page_of_the_operators_changes_nothing_but_the_body() {
+        let mut pages = ErrorPages::default();
+        let own = Bytes::from_static(b"<p>\xff not even text");
+        assert!(pages.add(StatusCode::METHOD_NOT_ALLOWED, own.clone()));
+        assert!(!pages.add(StatusCode::METHOD_NOT_ALLOWED, Bytes::new()), "the first stays");
+        let refused = Fault::new(FaultKind::MethodNotAllowed);
+        let response = fault(&refused, false, &pages);
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        for (name, value) in [("content-type", "text/html"), ("server", SERVER_NAME)] {
+            assert_eq!(response.headers()[name], value);
+        }
+        assert_eq!(response.headers()[CONTENT_LENGTH], own.len().to_string());
+        assert!(response.headers().contains_key("allow"));
+        let raw = raw_fault(&refused, false, &pages);
+        assert!(raw.starts_with(b"HTTP/1.1 405 ") && raw.ends_with(&own));
+        // Other statuses keep the built-in page.
+        let other = raw_fault(&Fault::new(FaultKind::NoSite), false, &pages);
+        assert!(other.ends_with(b"</html>\r\n"));
     }
 }

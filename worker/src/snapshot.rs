@@ -4,6 +4,7 @@
 //! cannot be compiled is refused as a whole and what is served stays as it is.
 
 mod join;
+mod pages;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use thiserror::Error;
 pub use self::join::{Current, Serving};
 use crate::access_log::{self, AccessLogRefusal};
 use crate::client_source::{ClientSource, NotANetwork};
+pub use self::pages::{PageRefusal, Pages};
 pub use crate::pool::FOREVER;
 use crate::pool::{Binding, BindingRefusal, limit, tls};
 use crate::route::{RouteRefusal, Router};
@@ -57,6 +59,9 @@ pub enum SnapshotRefusal {
     /// The snapshot has no limits.
     #[error("no limits")]
     NoLimits,
+    /// A page of a fault is not valid.
+    #[error("error pages")]
+    Pages(#[from] PageRefusal),
 }
 
 impl SnapshotRefusal {
@@ -115,6 +120,8 @@ pub struct Table {
     pub http2: bool,
     /// And may open `WebSockets` over it.
     pub websockets_over_http2: bool,
+    /// Pages that replace the built-in ones.
+    pub pages: Pages,
     /// Certificates; the router refers to them by index.
     pub certificates: Vec<Arc<CertifiedKey>>,
     /// Where a line for each request goes.
@@ -129,9 +136,10 @@ impl Table {
     /// Compiles a snapshot. What did not change since `previous` (rotation, addresses, TLS sessions, connections)
     /// is kept.
     pub fn compile(
-        snapshot: wire::ListenerSnapshot,
+        mut snapshot: wire::ListenerSnapshot,
         previous: Option<&Self>,
     ) -> Result<Self, SnapshotRefusal> {
+        let pages = Pages::compile(std::mem::take(&mut snapshot.error_pages), &snapshot.sites)?;
         let certificates =
             snapshot.certificates.into_iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
         let bindings = snapshot
@@ -155,6 +163,7 @@ impl Table {
             hide_server_header: snapshot.hide_server_header,
             http2: snapshot.http2.is_some(),
             websockets_over_http2: snapshot.http2.is_some_and(|http2| http2.websockets),
+            pages,
             certificates,
             access_log: snapshot.access_log.map(access_log::Settings::compile).transpose()?,
             client_source: ClientSource::compile(snapshot.client_source)?,
@@ -172,6 +181,7 @@ impl Table {
             hide_server_header: false,
             http2: false,
             websockets_over_http2: false,
+            pages: Pages::default(),
             certificates: Vec::new(),
             access_log: None,
             client_source: ClientSource::default(),

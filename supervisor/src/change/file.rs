@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::outcome::Reloaded;
+use super::pages::Source;
 use super::{ChangeError, Outcome, Proposal};
 use crate::ledger;
 use crate::state::Supervisor;
@@ -60,7 +61,7 @@ impl Supervisor {
     /// Whether the configuration file could be put in force at a first start; changes nothing.
     pub(crate) fn check_file(&self) -> Result<(), ChangeError> {
         let Some(path) = &self.config_file else { return Ok(()) };
-        super::pass(&read(path)?, &self.base_dir).map(drop)
+        super::load(&read(path)?, &self.base_dir).map(drop)
     }
 
     async fn reload_from(
@@ -80,7 +81,11 @@ impl Supervisor {
         };
         let proposal =
             Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
-        let mut outcome = self.change_locked(proposal).await?;
+        let known = self.known_pages();
+        // A start needs no network for what it has; a reload is asked for so that things are looked at again.
+        let source =
+            if *self.started.borrow() { Source::Fresh(&known) } else { Source::Kept(&known) };
+        let mut outcome = self.change_locked(proposal, source).await?;
         if kept.is_none() {
             self.ledger().set_file_digest(&digest)?;
         } else if !outcome.changed {

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::gateway::{
-    Action, Certificate, CertificateSource, Gateway, HostChoice, PathMap, PathRule, Probe,
-    ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings, Site,
+    Action, Certificate, CertificateSource, ErrorPage, Gateway, HostChoice, PageSource, PathMap,
+    PathRule, Probe, ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
+    Site,
 };
 
 mod client_side;
@@ -54,7 +55,10 @@ pub fn effective(gateway: &Gateway) -> Value {
             "urlPathMaps": list(&gateway.path_maps, path_map),
             "requestRoutingRules": list(&gateway.rules, rule),
             "enableHttp2": global.http2,
+            "customErrorConfigurations": error_pages(&gateway.error_pages),
             "globalConfiguration": {
+                "enableRequestBuffering": false,
+                "enableResponseBuffering": false,
                 "disableDefaultServerHeaderInResponse": global.hide_server_header,
             },
         },
@@ -106,7 +110,20 @@ fn site(site: &Site) -> Value {
     let certificate = site.certificate.as_ref().map(|c| id("sslCertificates", &c.name));
     put(&mut properties, "sslCertificate", certificate);
     put(&mut properties, "holdfast", Some(client_side::source(&site.source)));
+    put(&mut properties, "customErrorConfigurations", Some(error_pages(&site.error_pages)));
     child(&site.name, properties)
+}
+
+/// Not what they say: that is in the revision, for as long as it is kept.
+fn error_pages(pages: &[ErrorPage]) -> Value {
+    let entry = |page: &ErrorPage| {
+        let status = format!("HttpStatus{}", page.status);
+        match &page.source {
+            PageSource::Url(url) => json!({ "statusCode": status, "customErrorPageUrl": url }),
+            PageSource::File(file) => json!({ "statusCode": status, "holdfast": { "file": file } }),
+        }
+    };
+    pages.iter().map(entry).collect()
 }
 
 fn backend(address: &str) -> Value {

@@ -15,6 +15,9 @@ pub use client_source::{ClientSource, Network};
 
 /// Of which shares are counted.
 pub const MILLION: u32 = 1_000_000;
+mod error_page;
+
+pub use error_page::{Bodies, ErrorPage, PAGE_LIMIT, PageSource};
 
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +46,8 @@ pub struct Gateway {
     pub certificates: Vec<Arc<Certificate>>,
     /// Roots that backends' certificates may chain to.
     pub trusted_roots: Vec<Arc<TrustedRoot>>,
+    /// Pages of sites that have none of their own.
+    pub error_pages: Vec<ErrorPage>,
     /// What concerns the gateway as a whole.
     pub global: Global,
 }
@@ -102,6 +107,8 @@ pub struct Site {
     pub require_sni: bool,
     /// Who may tell it who its clients are.
     pub source: ClientSource,
+    /// Its own pages; none: the gateway's.
+    pub error_pages: Vec<ErrorPage>,
     /// The rule that routes it; without one it is not served.
     pub rule: Option<Arc<Rule>>,
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Wanted;
 use super::gateway::Gateway;
 use super::json::Node;
 use super::reference::Table;
@@ -18,6 +19,7 @@ mod global;
 mod identity;
 mod logging;
 pub(super) mod network;
+mod pages;
 pub(super) mod routing;
 
 /// Azure's limit for the name of any child.
@@ -34,8 +36,13 @@ const BACK_REFERENCES: &[&str] = &[
     "sslProfiles",
 ];
 
-/// A gateway, unless something essential is missing; errors are in the report either way.
-pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Option<Gateway> {
+/// A gateway and the pages that are still to be fetched for it, unless something essential is missing; errors are in
+/// the report either way.
+pub(super) fn gateway(
+    root: &Node,
+    base_dir: &Path,
+    report: &mut Report,
+) -> Option<(Gateway, Vec<Wanted>)> {
     let place = Place { path: String::new(), line: root.line, column: root.column };
     let root = Shape::open(root, place, report)?;
     if root.get("resources").is_some() {
@@ -55,7 +62,9 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     let pools = backend::pools(&root, report);
     let probes = backend::probes(&root, report);
     let settings = backend::settings(&root, &probes, &trusted_roots, report);
-    let sites = network::sites(&root, &frontends, &ports, &certificates, report);
+    let mut pages = pages::Pages::new(base_dir);
+    let error_pages = pages.read(&root, report);
+    let sites = network::sites(&root, &frontends, &ports, &certificates, &mut pages, report);
     let redirects = routing::redirects(&root, &sites, report);
     let targets = routing::Targets { pools: &pools, settings: &settings, redirects: &redirects };
     let path_maps = routing::path_maps(&root, &targets, report);
@@ -64,9 +73,10 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     let trusted_roots = identity::usable(&trusted_roots, report);
     global::finish(&root, report);
 
-    validate::redirect_loops(&rules, report);
     let rules = validate::priorities(rules, &sites, report);
     let listeners = validate::listeners(&sites, &rules, report);
+    validate::redirect_loops(&listeners, &rules, report);
+    validate::counts(&root, &listeners, report);
     if report.has_errors() {
         return None;
     }
@@ -80,7 +90,7 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     }
     let mut rules: Vec<_> = rules.into_iter().map(|rule| rule.value).collect();
     rules.sort_by_key(|rule| rule.priority);
-    Some(Gateway {
+    let gateway = Gateway {
         name,
         frontends: frontends.values(),
         ports: ports.values(),
@@ -93,8 +103,10 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
         probes: probes.values(),
         certificates,
         trusted_roots,
+        error_pages,
         global,
-    })
+    };
+    Some((gateway, pages.into_wanted()))
 }
 
 /// Reads a collection; `entry` gets each object with its name.

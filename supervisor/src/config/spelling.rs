@@ -78,6 +78,10 @@ const HINTS: &[&str] = &[
     "defaultBackendAddressPool",
     "defaultBackendHttpSettings",
     "defaultRedirectConfiguration",
+    "customErrorConfigurations",
+    "customErrorPageUrl",
+    "statusCode",
+    "globalConfiguration",
 ];
 
 /// The known name that is nearest, among those allowed.

@@ -1,21 +1,30 @@
-//! Checks that need the whole gateway in view: priorities, sites that share an address, redirects in a circle. It
-//! reads no document; what a single entry may hold was checked where it was read.
+//! Checks that need the whole gateway in view: priorities, sites that share an address; and in modules of their own hosts
+//! that hide one another, redirects in a circle, Azure's counts. What a single entry may hold was checked where it was read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::gateway::{Action, Listener, RedirectTarget, Rule, RuleTarget, Site};
+use super::gateway::{Listener, Rule, Site};
 use super::read::network::SiteDraft;
 use super::read::routing::RuleDraft;
 use super::reference::Table;
 use super::report::{Place, Report};
 use super::shape::Placed;
 
+mod counts;
+mod hosts;
+mod redirects;
+
+pub(super) use counts::counts;
+pub(super) use redirects::redirect_loops;
+
 /// What Azure numbers rules from when none has a priority: those with hosts first, in steps of five.
 const MULTI_SITE_FROM: u32 = 19_000;
 const BASIC_FROM: u32 = 19_500;
 const STEP: u32 = 5;
+/// The largest priority.
+const LAST: u32 = 20_000;
 
 /// Settles every rule's priority: all given, or none.
 pub(super) fn priorities(
@@ -25,10 +34,20 @@ pub(super) fn priorities(
 ) -> Vec<Placed<Arc<Rule>>> {
     let given = drafts.iter().any(|draft| draft.priority.is_some());
     let mut taken: BTreeMap<u32, String> = BTreeMap::new();
-    let (mut multi_site, mut basic) = (MULTI_SITE_FROM, BASIC_FROM);
     let sites = sites.values();
     let multi_sites: HashSet<&str> =
         sites.iter().filter(|d| !d.site.hosts.is_empty()).map(|d| d.site.name.as_str()).collect();
+    let has_hosts = |draft: &&Arc<RuleDraft>| multi_sites.contains(draft.rule.site.as_str());
+    let with_hosts = drafts.iter().filter(has_hosts).count();
+    let (mut multi_site, mut basic, step) = numbering(with_hosts, drafts.len() - with_hosts);
+    if let (Some(last), true) = (drafts.last(), drafts.len() > LAST as usize) {
+        report.error(
+            &last.place,
+            format!("there are {} rules, and only {LAST} priorities", drafts.len()),
+            "take rules out",
+        );
+        return Vec::new();
+    }
     let mut rules = Vec::new();
     for draft in drafts {
         let name = &draft.rule.name;
@@ -54,10 +73,9 @@ pub(super) fn priorities(
                 continue;
             }
             None => {
-                let hosts = multi_sites.contains(draft.rule.site.as_str());
-                let next = if hosts { &mut multi_site } else { &mut basic };
+                let next = if has_hosts(&&draft) { &mut multi_site } else { &mut basic };
                 let priority = *next;
-                *next += STEP;
+                *next += step;
                 priority
             }
         };
@@ -65,6 +83,18 @@ pub(super) fn priorities(
         rules.push(Placed { value: Arc::new(rule), place: draft.place.clone() });
     }
     rules
+}
+
+/// The first number for rules with hosts, the first for others, and the step: Azure's own, as long as all of them fit;
+/// more rules than that are numbered without gaps, up to the last priority.
+fn numbering(with_hosts: usize, others: usize) -> (u32, u32, u32) {
+    let room = |from: u32, until: u32| ((until - from) / STEP) as usize;
+    if with_hosts <= room(MULTI_SITE_FROM, BASIC_FROM) && others <= room(BASIC_FROM, LAST) + 1 {
+        return (MULTI_SITE_FROM, BASIC_FROM, STEP);
+    }
+    let count = |rules: usize| u32::try_from(rules).unwrap_or(LAST);
+    let first = (LAST + 1).saturating_sub(count(with_hosts.saturating_add(others)));
+    (first, first.saturating_add(count(with_hosts)), 1)
 }
 
 /// Groups sites by the address that they bind, and finds those that get in each other's way.
@@ -91,7 +121,7 @@ pub(super) fn listeners(
             routed.push((Arc::new(with_rule(draft, found, report)), &draft.place));
         }
         routed.sort_by_key(|(site, _)| site.rule.as_ref().map_or(u32::MAX, |rule| rule.priority));
-        shadows(&routed, report);
+        hosts::shadows(&routed, report);
         let sites = routed.into_iter().map(|(site, _)| site).collect();
         listeners.push(Listener { address, sites });
     }
@@ -194,71 +224,16 @@ fn conflicts(address: SocketAddr, drafts: &[Arc<SiteDraft>], report: &mut Report
     }
 }
 
-/// A site for any host hides those with a larger priority number.
-fn shadows(sites: &[(Arc<Site>, &Place)], report: &mut Report) {
-    let mut any: Option<&Site> = None;
-    for (site, place) in sites.iter().filter(|(site, _)| site.rule.is_some()) {
-        if let Some(any) = any {
-            report.warn(
-                place,
-                format!(
-                    "{:?} is never reached: {:?} takes any host, and its rule has the smaller priority",
-                    site.name, any.name
-                ),
-                "give the rule of the listener without hosts the largest priority number",
-            );
-        }
-        if site.hosts.is_empty() && any.is_none() {
-            any = Some(site);
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::numbering;
 
-/// A basic rule that redirects to a site whose basic rule redirects … back to it.
-pub(super) fn redirect_loops(drafts: &[Arc<RuleDraft>], report: &mut Report) {
-    let mut leads: HashMap<&str, &str> = HashMap::new();
-    for draft in drafts {
-        if let RuleTarget::Basic(Action::Redirect(redirect)) = &draft.rule.target
-            && let RedirectTarget::Site { name, .. } = &redirect.target
-        {
-            leads.entry(draft.rule.site.as_str()).or_insert(name.as_str());
-        }
+    #[test]
+    fn rules_are_numbered_as_azure_does_while_they_fit() {
+        assert_eq!(numbering(0, 1), (19_000, 19_500, 5));
+        assert_eq!(numbering(100, 101), (19_000, 19_500, 5));
+        assert_eq!(numbering(101, 0), (19_900, 20_001, 1));
+        assert_eq!(numbering(1, 102), (19_898, 19_899, 1));
+        assert_eq!(numbering(12_000, 8_000), (1, 12_001, 1));
     }
-    let circular = in_circles(&leads);
-    for draft in drafts {
-        let start = draft.rule.site.as_str();
-        if circular.contains(start) {
-            report.error(
-                &draft.place,
-                format!(
-                    "the redirect of the rule {:?} leads back to its own listener {start:?}",
-                    draft.rule.name
-                ),
-                "let one of the listeners forward to a pool",
-            );
-        }
-    }
-}
-
-/// Those from which one comes back to them. Each step is taken once, however long the chains are.
-fn in_circles<'a>(leads: &HashMap<&'a str, &'a str>) -> HashSet<&'a str> {
-    let mut circular = HashSet::new();
-    let mut seen = HashSet::new();
-    for start in leads.keys() {
-        let mut walk: Vec<&str> = Vec::new();
-        let mut at = *start;
-        while seen.insert(at) {
-            walk.push(at);
-            match leads.get(at) {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
-        if let Some(first) = walk.iter().position(|site| *site == at)
-            && leads.contains_key(at)
-        {
-            circular.extend(walk.into_iter().skip(first));
-        }
-    }
-    circular
 }

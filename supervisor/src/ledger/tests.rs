@@ -175,3 +175,18 @@ proptest! {
         prop_assert!(in_force.document == "one" || *in_force == two);
     }
 }
+
+#[test]
+fn pages_are_kept_with_their_revision_and_a_revision_without_any_looks_as_ever() {
+    let state = tempfile::tempdir().unwrap();
+    let mut ledger = open(state.path());
+    let page = KeptPage { url: "http://a/".into(), body: b"\xff<p>".as_slice().into() };
+    ledger.append_with(new("one"), vec![page.clone()]).unwrap();
+    ledger.append(new("two")).unwrap();
+    drop(ledger);
+    let ledger = open(state.path());
+    assert_eq!(ledger.get(1).unwrap().unwrap().pages, [page]);
+    assert_eq!(ledger.in_force().unwrap().pages, []);
+    let text = |number| fs::read_to_string(path(state.path(), number)).unwrap();
+    assert!(text(1).contains("pages") && !text(2).contains("pages"));
+}

@@ -43,6 +43,11 @@ pub(super) static TABLE: &[Definition] = &[
         &[LISTENER, "code_class"],
         "HTTP requests answered, by class of status.",
     ),
+    counter(
+        "holdfast_requests_refused_total",
+        &["reason"],
+        "Requests that the gateway answered with a fault of its own, by reason.",
+    ),
     gauge("holdfast_connections_active", &[LISTENER], "Client connections that are open."),
     gauge("holdfast_tunnels_active", &[], "Tunnels (upgraded connections) that are open."),
     counter("holdfast_tunnels_opened_total", &[], "Tunnels that were opened."),

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use super::gateway::words;
 
 /// A certificate and its key, as PEM files.
+#[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) host: String,
     /// What the gateway shows.

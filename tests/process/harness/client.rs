@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::certs::Certificate;
 use super::http::{Response, read_head};
 
-type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 enum Stream {
     Plain(TcpStream),
@@ -232,7 +232,8 @@ fn connect(port: u16) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-fn tls(port: u16, trusted: &Certificate) -> io::Result<TlsStream> {
+/// A TLS session with whoever shows this certificate on the port.
+pub(crate) fn tls(port: u16, trusted: &Certificate) -> io::Result<TlsStream> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.der.clone()).map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -75,6 +75,13 @@ pub(crate) fn get_host(port: u16, path: &str, host: &str) -> io::Result<Response
     connection.response()
 }
 
+/// Reads one answer, of a HEAD without the body that its fields announce.
+pub(crate) fn read_response(stream: &mut impl BufRead, to_head: bool) -> io::Result<Response> {
+    let (status, headers) = read_head(stream)?;
+    let body = if to_head { Vec::new() } else { read_body(stream, status, &headers)? };
+    Ok(Response { status, headers, body })
+}
+
 /// Reads a status line and headers.
 pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<(u16, Vec<(String, String)>)> {
     let first = read_line(stream)?;

@@ -20,7 +20,6 @@ use crate::fault::{Fault, FaultKind};
 use crate::http::{Shared, linger, note};
 use crate::link::Link;
 use crate::pool::tls::provider;
-use crate::respond;
 use crate::snapshot::Current;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
@@ -117,7 +116,7 @@ pub(crate) async fn open(
     if first.map_err(|_| HandshakeError::TimedOut)?? == First::Other {
         let fault = Fault::new(FaultKind::HttpToHttps);
         note::unrouted(&shared.access_log, client, false, None, &fault);
-        let answer = respond::raw_fault(&fault, shared.current.load().table.hide_server_header);
+        let answer = shared.last_words(&fault);
         let said = timeout_at(deadline, Box::pin(linger::say_and_close(stream, &answer))).await;
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));
     }

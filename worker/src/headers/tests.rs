@@ -32,6 +32,23 @@ fn prepared(fields: &[(&str, &str)], websocket: bool) -> HeaderMap {
 }
 
 #[test]
+fn a_post_says_how_long_it_is() {
+    let refused = |version, field: Option<(&str, &str)>| {
+        let fields: Vec<_> = field.into_iter().chain([("host", "a")]).collect();
+        let mut parts = parts(&fields);
+        parts.method = Method::POST;
+        parts.version = version;
+        check_request(&parts).is_err()
+    };
+    for version in [Version::HTTP_10, Version::HTTP_11] {
+        assert!(refused(version, None), "{version:?}");
+        assert!(!refused(version, Some(("content-length", "0"))), "{version:?}");
+    }
+    assert!(!refused(Version::HTTP_11, Some(("transfer-encoding", "chunked"))));
+    assert!(!refused(Version::HTTP_2, None));
+}
+
+#[test]
 fn ambiguous_requests_are_refused() {
     for (fields, reason) in [
         (&[][..], "Host is missing"),
@@ -57,6 +74,7 @@ fn ambiguous_requests_are_refused() {
             &[("host", "a"), ("authorization", "x"), ("authorization", "y")],
             "more than one Authorization",
         ),
+        (&[("host", "a"), ("if-range", "x"), ("if-range", "x")], "more than one If-Range"),
         (&[("host", "a:b:c")], "Host is not valid"),
         (&[("host", "a b")], "Host is not valid"),
         (&[("host", "a/b")], "Host is not valid"),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::BodyExt;
@@ -62,9 +62,12 @@ pub(super) async fn answer(
     let (body, upload) =
         RequestBody::new(body, serving.table.limits.max_body_bytes, conversation.carried.clone());
     in_flight.note.uploads(&upload);
-    let acted = act(parts, body, &upload, conversation, &serving, &in_flight.note).await;
+    let mut site = None;
+    let acted =
+        act(parts, body, &upload, conversation, &serving, &in_flight.note, &mut site).await;
     let acted = acted.inspect_err(|fault| in_flight.note.failed(fault));
-    let mut response = acted.unwrap_or_else(|fault| refuse(&fault, &serving, conversation));
+    let refuse = |fault| refuse(&fault, site.as_deref(), &serving, conversation);
+    let mut response = acted.unwrap_or_else(refuse);
     let status = response.status();
     // Looked at as late as possible: an answer that leaves after the drain began must be the last one. So must one
     // that comes before the client's body is read: if nobody reads the rest, hyper ends the connection over it.
@@ -93,9 +96,17 @@ pub(super) async fn answer(
     response.map(|reply| reply.hold(in_flight))
 }
 
-fn refuse(fault: &Fault, serving: &Serving, conversation: &Conversation) -> Response<Reply> {
+fn refuse(
+    fault: &Fault,
+    site: Option<&str>,
+    serving: &Serving,
+    conversation: &Conversation,
+) -> Response<Reply> {
     tracing::debug!(client = %conversation.peer.client, %fault, "request failed");
-    let mut response = respond::fault(fault, serving.table.hide_server_header).map(Reply::page);
+    conversation.shared.metrics.count_refusal(fault.kind);
+    let table = &serving.table;
+    let page = respond::fault(fault, table.hide_server_header, table.pages.of(site));
+    let mut response = page.map(Reply::page);
     let rest_is_unreadable = matches!(
         fault.kind,
         FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
@@ -113,18 +124,26 @@ async fn act(
     conversation: &Conversation,
     serving: &Serving,
     note: &Note,
+    taken_by: &mut Option<Arc<str>>,
 ) -> Result<Response<Reply>, Fault> {
     let parts = h2::as_http1(parts)?;
-    headers::check_size(&parts, serving.table.limits.max_header_bytes)?;
-    let host = headers::check_request(&parts)?.to_owned();
+    let peer = conversation.peer;
+    let tls = peer.tls;
+    let checked = headers::check_size(&parts, serving.table.limits.max_header_bytes)
+        .and_then(|()| headers::check_request(&parts));
+    let host = match checked {
+        Ok(host) => host.to_owned(),
+        Err(fault) => {
+            *taken_by = claimed_site(&parts, tls, serving);
+            return Err(fault);
+        }
+    };
     let named = (!host.is_empty()).then_some(host.as_str());
     let router = &serving.table.router;
-    let routed = router
-        .route(conversation.peer.tls, named, parts.uri.path())
-        .ok_or(Fault::new(FaultKind::NoSite))?;
-    let peer = conversation.peer;
+    let routed = router.route(tls, named, parts.uri.path()).ok_or(Fault::new(FaultKind::NoSite))?;
     let Routed { site, rule, action, matched_prefix, .. } = routed;
     note.routed(&site.name, rule);
+    *taken_by = Some(site.name.clone());
     match action {
         Action::Redirect(redirect) => {
             redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)
@@ -146,6 +165,14 @@ async fn act(
             call.forward(parts, body, upload).await
         }
     }
+}
+
+/// Whose page a request gets that is refused before it is routed: the site's that its only Host names.
+fn claimed_site(parts: &request::Parts, tls: bool, serving: &Serving) -> Option<Arc<str>> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
+    let routed = serving.table.router.route(tls, Some(host.to_str().ok()?), parts.uri.path());
+    routed.map(|routed| routed.site.name.clone())
 }
 
 fn redirect_to(

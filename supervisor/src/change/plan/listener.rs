@@ -1,6 +1,6 @@
 //! What changes for one listener, in words: sites by name, and what they lean on. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_proto::control::{
     Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, Site, Tunnel, action,
@@ -45,6 +45,7 @@ fn site_changes(before: Of<'_>, after: Of<'_>) -> Vec<&'static str> {
         ("host names", was.hosts != is.hosts),
         ("certificate", certificate(before) != certificate(after)),
         ("routes", routes(before) != routes(after)),
+        ("error pages", pages(before) != pages(after)),
         ("rule", (&was.rule, was.priority) != (&is.rule, is.priority)),
     ];
     changes.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect()
@@ -53,6 +54,13 @@ fn site_changes(before: Of<'_>, after: Of<'_>) -> Vec<&'static str> {
 fn certificate((snapshot, site): Of<'_>) -> Option<&Certificate> {
     let index = usize::try_from(site.certificate).ok()?;
     snapshot.certificates.get(index).filter(|_| site.tls)
+}
+
+/// What is answered, by status.
+fn pages((snapshot, site): Of<'_>) -> BTreeMap<u32, &[u8]> {
+    let indices = site.error_pages.iter().filter_map(|index| usize::try_from(*index).ok());
+    let pages = indices.filter_map(|index| snapshot.error_pages.get(index));
+    pages.map(|page| (page.status, page.body.as_slice())).collect()
 }
 
 fn routes<'a>((snapshot, site): Of<'a>) -> Vec<(&'a [String], Destination<'a>)> {
@@ -102,6 +110,13 @@ fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<St
     if limits(before) != limits(after) {
         parts.push("limits".to_owned());
     }
+    let no_sites = |it: &'_ ListenerSnapshot| -> BTreeMap<u32, Vec<u8>> {
+        let pages = it.error_pages.iter().filter(|page| page.before_site);
+        pages.map(|page| (page.status, page.body.clone())).collect()
+    };
+    if before.sites.len().max(after.sites.len()) > 1 && no_sites(before) != no_sites(after) {
+        parts.push("error pages of requests for no site".to_owned());
+    }
     if before.hide_server_header != after.hide_server_header {
         parts.push("server header".to_owned());
     }
@@ -144,7 +159,7 @@ pub(super) fn loses(before: &ListenerSnapshot, after: &ListenerSnapshot) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_proto::control::{Action, BackendSettings, Forward, Limits};
+    use holdfast_proto::control::{Action, BackendSettings, ErrorPage, Forward, Limits};
 
     fn binding(pool: &str, backend: &str) -> PoolBinding {
         PoolBinding {
@@ -202,8 +217,10 @@ mod tests {
         after.bindings[0].backend_settings = None;
         after.limits = Some(Limits { threads: 2, ..Limits::default() });
         after.hide_server_header = true;
-        let told = "backend settings plain; backends of pool p; threads (from the next restart on); \
-            limits; server header";
+        after.sites[0].error_pages.push(0);
+        after.error_pages.push(ErrorPage { status: 502, ..ErrorPage::default() });
+        let told = "site a: error pages; backend settings plain; backends of pool p; \
+            threads (from the next restart on); limits; server header";
         assert_eq!(detail(&before, &after), told);
         assert!(loses(&before, &after) && !loses(&before, &before));
     }

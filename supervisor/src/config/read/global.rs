@@ -15,7 +15,18 @@ const SECONDS: RangeInclusive<u64> = 1..=86_400;
 pub(super) fn read(root: &Shape<'_>, base: &Path, report: &mut Report) -> Global {
     let mut global = Global { http2: root.flag("enableHttp2", false, report), ..Global::default() };
     if let Some(azure) = root.inner("globalConfiguration", report) {
-        azure.pass_over(&["enableRequestBuffering", "enableResponseBuffering"]);
+        for (name, whose) in [
+            ("enableRequestBuffering", "a slow upload keeps its backend connection busy"),
+            ("enableResponseBuffering", "a slow reader slows its backend"),
+        ] {
+            if azure.flag(name, false, report) {
+                report.warn(
+                    azure.place_of(name),
+                    format!("{name} has no effect: bodies are passed on as they come, so {whose}"),
+                    format!("write \"{name}\": false, which is what happens"),
+                );
+            }
+        }
         global.hide_server_header =
             azure.flag("disableDefaultServerHeaderInResponse", false, report);
         azure.finish(report);
@@ -79,7 +90,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
     for name in ["backendSettingsCollection", "listeners", "routingRules"] {
         root.no_effect(name, "TCP and TLS proxying is not offered; use httpListeners", report);
     }
-    root.no_effect("customErrorConfigurations", "the built-in error pages are sent", report);
     root.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
     root.no_effect(
         "sslPolicy",

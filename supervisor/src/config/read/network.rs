@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::identity::{FILES_MEND, Held};
+use super::pages::Pages;
 use crate::config::gateway::{Certificate, ClientSource, Frontend, Port, Protocol, Site};
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
@@ -108,12 +109,13 @@ pub(super) fn sites(
     frontends: &Table<Frontend>,
     ports: &Table<Port>,
     certificates: &Table<Held<Certificate>>,
+    pages: &mut Pages<'_>,
     report: &mut Report,
 ) -> Table<SiteDraft> {
     let profiles = profiles(root, report);
     let sites = super::collection(root, "httpListeners", &[], report, |shape, name, report| {
         shape.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
-        shape.no_effect("customErrorConfigurations", "the built-in error pages are sent", report);
+        let error_pages = pages.read(shape, report);
         profile(shape, &profiles, report);
         let require_sni = shape.flag("requireServerNameIndication", false, report);
         let frontend = required(shape, "frontendIPConfiguration", frontends, report);
@@ -154,6 +156,7 @@ pub(super) fn sites(
             certificate,
             require_sni,
             source,
+            error_pages,
             rule: None,
         };
         Some(SiteDraft { site, place: shape.place.clone() })

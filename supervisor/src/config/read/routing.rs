@@ -9,6 +9,7 @@ use crate::config::gateway::{
     Action, PathMap, PathRule, Pool, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
 };
 use crate::config::json::Value;
+use crate::config::paths::normalized;
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
 use crate::config::shape::{Placed, Shape};
@@ -236,14 +237,18 @@ fn patterns(shape: &Shape<'_>, seen: &mut Seen, report: &mut Report) -> Option<V
             sound = false;
             continue;
         }
-        let lower = text.to_lowercase();
-        match seen.hides(&lower) {
+        // An escaped star is none at its end.
+        let form = match text.strip_suffix('*') {
+            Some(head) => normalized(head) + "*",
+            None => normalized(text),
+        };
+        match seen.hides(&form) {
             Some(earlier) => report.warn(
                 &place,
                 format!("{text:?} is never reached: {earlier:?} stands before it, and the first match wins"),
                 "put the longer pattern first",
             ),
-            None => seen.add(lower),
+            None => seen.add(form),
         }
         patterns.push(text.clone());
     }

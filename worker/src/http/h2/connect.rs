@@ -82,15 +82,18 @@ impl Bootstrap {
     ) -> Response<Reply> {
         // Of its own: on a connection of HTTP/1.1 a 101 ends all other talk, here it concerns one stream.
         let gate = GateHandle::detached();
-        let own = Conversation::new(connection.shared.clone(), connection.peer, gate);
+        let (shared, peer) = (connection.shared.clone(), connection.peer);
+        let own = Conversation::new(shared, peer, connection.session, gate);
         let mut response = service::answer(request, &own, in_flight).await;
         let pending = own.tunnel().take();
         if pending.is_none() && response.status().is_success() {
             // Not what was asked for, and here a success of any kind would be taken for it.
             tracing::debug!(status = %response.status(), "a backend does not accept the handshake");
-            let hide_server = connection.shared.current.load().table.hide_server_header;
+            let serving = connection.shared.current.load();
+            let table = &serving.table;
             let fault = Fault::new(FaultKind::BackendProtocol);
-            return respond::fault(&fault, hide_server).map(Reply::page);
+            let page = respond::fault(&fault, table.hide_server_header, table.pages.of(None));
+            return page.map(Reply::page);
         }
         if let Some(pending) = pending {
             let headers = response.headers_mut();
@@ -111,12 +114,13 @@ impl Bootstrap {
 /// Opens the tunnel and copies between it and the stream, until both directions have ended or the stream has broken.
 async fn bridge(stream: OnUpgrade, pending: PendingTunnel, connection: &Conversation) {
     let client = connection.peer.client;
-    let PendingTunnel { backend, facts } = pending;
+    let PendingTunnel { backend, facts, note } = pending;
     let opened = async {
         let (ours, engines) = UnixStream::pair()?;
         let engines = engines.into_std()?;
         let tunnels = &connection.shared.tunnels;
-        websocket::begin_behind(engines.into(), backend, facts, tunnels).await?;
+        let id = websocket::begin_behind(engines.into(), backend, facts, tunnels).await?;
+        note.opened(id);
         let stream = stream.await.map_err(io::Error::other)?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((ours, stream))
     };

@@ -84,3 +84,37 @@ async fn a_refusal_behind_an_answer_leaves_the_answer_whole() {
     expect_page(&format!("HTTP/1.1 {second}"), "400 Bad Request", "behind our own answer");
     assert_eq!(refused(&own), Some(wire::sample::Value::Counter(3)));
 }
+
+/// The page that an operator has made.
+const OWN: &str = "<p>ours</p>";
+
+#[tokio::test]
+async fn an_operators_pages_are_for_the_gateways_own_faults_and_for_nothing_else() {
+    let mut tasks = JoinSet::new();
+    let page = |status, body: &str, before_site| wire::ErrorPage {
+        status,
+        body: body.into(),
+        before_site,
+    };
+    let address =
+        backend(&mut tasks, &["HTTP/1.1 502 Bad\r\ncontent-length: 6\r\n\r\ntheirs", "no"]).await;
+    let mut scene = scene(address, wire::Limits::default()).await;
+    let mut table = table(address, wire::Limits::default());
+    let site = wire::Site { name: "all".into(), error_pages: vec![0], ..wire::Site::default() };
+    table.pages = crate::snapshot::Pages::compile(
+        vec![page(502, OWN, false), page(400, "<p>who?</p>", true)],
+        &[site],
+    )
+    .unwrap();
+    scene.shared.current.install_table(table);
+    scene.shared.current.install_health(healthy(address));
+    let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let theirs = ask(&mut scene.client, get, "theirs").await;
+    assert!(theirs.starts_with("HTTP/1.1 502 "), "{theirs}");
+    let ours = ask(&mut scene.client, get, OWN).await;
+    assert!(ours.starts_with("HTTP/1.1 502 "), "{ours}");
+    assert!(ours.contains("content-type: text/html\r\n"), "{ours}");
+    // Known only to the listener: it is no HTTP.
+    let nobody = last_words(&mut scene, "GET\r\n\r\n").await;
+    assert!(nobody.ends_with("\r\n\r\n<p>who?</p>"), "{nobody}");
+}

@@ -1,0 +1,81 @@
+//! Pages that answer faults of the gateway's own: Azure's `customErrorConfigurations`. What a page says is bytes; they
+//! are read from a file when a document is, and fetched from a URL by whoever puts it in force.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Gateway, Site};
+
+/// Shorter than this, bytes: Azure's limit.
+pub const PAGE_LIMIT: u64 = 1024 * 1024;
+
+/// The page of one status.
+#[derive(Clone, PartialEq)]
+pub struct ErrorPage {
+    /// 400, 403, 404, 405, 408, 500, 502, 503 or 504.
+    pub status: u16,
+    /// Where it comes from.
+    pub source: PageSource,
+    /// HTML; `None` for a URL that nobody has fetched yet.
+    pub body: Option<Arc<[u8]>>,
+}
+
+/// Where a page comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageSource {
+    /// An absolute http or https URL.
+    Url(String),
+    /// A file, as a whole path.
+    File(String),
+}
+
+/// Bodies by URL.
+pub type Bodies = BTreeMap<String, Arc<[u8]>>;
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// The pages of a site: its own, or the gateway's where it has none.
+    pub fn pages_of<'a>(&'a self, site: &'a Site) -> &'a [ErrorPage] {
+        if site.error_pages.is_empty() { &self.error_pages } else { &site.error_pages }
+    }
+
+    /// Puts in what was fetched.
+    pub fn fill_pages(&mut self, fetched: &Bodies) {
+        let fill = |page: &mut ErrorPage| {
+            if let PageSource::Url(url) = &page.source {
+                page.body = fetched.get(url).cloned();
+            }
+        };
+        self.error_pages.iter_mut().for_each(fill);
+        for site in self.listeners.iter_mut().flat_map(|listener| &mut listener.sites) {
+            if !site.error_pages.is_empty() {
+                Arc::make_mut(site).error_pages.iter_mut().for_each(fill);
+            }
+        }
+    }
+
+    /// Bytes of all pages, each that stands in several places counted once.
+    pub fn page_bytes(&self) -> usize {
+        let sites = self.listeners.iter().flat_map(|listener| &listener.sites);
+        let pages = sites.flat_map(|site| &site.error_pages).chain(&self.error_pages);
+        let bodies = pages.filter_map(|page| page.body.as_ref());
+        let distinct: BTreeMap<*const u8, usize> =
+            bodies.map(|body| (body.as_ptr(), body.len())).collect();
+        distinct.values().sum()
+    }
+}
+
+// === impl ErrorPage ===
+
+impl fmt::Debug for ErrorPage {
+    /// Leaves the text out: it may be a megabyte.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErrorPage")
+            .field("status", &self.status)
+            .field("source", &self.source)
+            .field("length", &self.body.as_ref().map(|body| body.len()))
+            .finish()
+    }
+}

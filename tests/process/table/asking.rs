@@ -1,0 +1,134 @@
+//! How a row is asked: one implementation for each protocol that clients speak. What a row means is not known here.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::Ports;
+use super::row::{Heard, Request, Row};
+use crate::harness::{Certificate, TlsStream, read_response, tls};
+
+/// A way to ask.
+pub(crate) trait Asking {
+    /// `http` or `https`.
+    fn scheme(&self) -> &'static str;
+
+    /// Whether the protocol has words for a row.
+    fn can_ask(&self, row: &Row) -> bool {
+        !row.only_http1
+    }
+
+    /// Asks on a connection of its own.
+    fn ask(&self, row: &Row, port: u16) -> io::Result<Heard>;
+
+    /// The name of the port that a row's door has here.
+    fn door(&self, row: &Row) -> &'static str {
+        match (row.door.as_str(), self.scheme()) {
+            ("main", "http") => "http",
+            ("main", _) => "https",
+            ("open", "http") => "open",
+            ("open", _) => "opens",
+            (other, _) => panic!("there is no door {other:?}"),
+        }
+    }
+
+    /// What stands in braces and depends on the protocol or the connection.
+    fn fill(&self, text: &str, heard: &Heard, row: &Row, ports: &Ports) -> String {
+        let port = ports.of(self.door(row)).to_string();
+        let text = text.replace("{scheme}", self.scheme()).replace("{port}", &port);
+        text.replace("{client}", &heard.client)
+    }
+}
+
+/// HTTP/1.1 in the clear.
+pub(crate) struct Overt;
+
+/// HTTP/1.1 over TLS.
+pub(crate) struct Sealed(pub(crate) Certificate);
+
+impl Asking for Overt {
+    fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    fn can_ask(&self, _row: &Row) -> bool {
+        true
+    }
+
+    fn ask(&self, row: &Row, port: u16) -> io::Result<Heard> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let client = stream.local_addr()?.to_string();
+        converse(stream, client, row)
+    }
+}
+
+impl Asking for Sealed {
+    fn scheme(&self) -> &'static str {
+        "https"
+    }
+
+    fn can_ask(&self, _row: &Row) -> bool {
+        true
+    }
+
+    fn ask(&self, row: &Row, port: u16) -> io::Result<Heard> {
+        let stream: TlsStream = tls(port, &self.0)?;
+        let client = stream.get_ref().local_addr()?.to_string();
+        converse(stream, client, row)
+    }
+}
+
+/// No test hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One request and its answer, as HTTP/1.1 writes them.
+fn converse(stream: impl Read + Write, client: String, row: &Row) -> io::Result<Heard> {
+    let mut stream = BufReader::new(stream);
+    let bytes = written(&row.request);
+    stream.get_mut().write_all(&bytes)?;
+    stream.get_mut().flush()?;
+    let to_head = bytes.starts_with(b"HEAD ");
+    let answer = read_response(&mut stream, to_head)?;
+    let closes = answer.headers.iter().any(|it| it.0 == "connection" && it.1 == "close");
+    if to_head && !closes {
+        // A body that must not be there would come before the next answer.
+        stream.get_mut().write_all(b"TRACE / HTTP/1.1\r\nHost: one.test\r\n\r\n")?;
+        stream.get_mut().flush()?;
+        assert_eq!(read_response(&mut stream, false)?.status, 405, "{}", row.name);
+    }
+    if to_head && closes {
+        // A body that must not be there would come before the end.
+        let behind = stream.fill_buf().map_or(0, <[u8]>::len);
+        assert_eq!(behind, 0, "{}: a HEAD was answered with a body", row.name);
+    }
+    Ok(Heard { answer, client })
+}
+
+fn written(request: &Request) -> Vec<u8> {
+    let text = match request {
+        Request::Raw(text) => text.clone(),
+        Request::Parts { method, target, version, host, fields, body } => {
+            let mut text = vec![format!("{method} {target} {version}\r\n")];
+            if let Some(host) = host {
+                text.push(format!("Host: {host}\r\n"));
+            }
+            for (name, value) in fields {
+                text.push(format!("{name}: {value}\r\n"));
+            }
+            let chunked = fields.iter().any(|it| it.0.eq_ignore_ascii_case("transfer-encoding"));
+            match body {
+                Some(body) if chunked => {
+                    text.push(format!("\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+                }
+                Some(body) => {
+                    text.push(format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+                }
+                None => text.push("\r\n".to_owned()),
+            }
+            text.concat()
+        }
+    };
+    // Each character is a byte.
+    text.chars().map(|it| u8::try_from(u32::from(it)).unwrap()).collect()
+}
