@@ -9,6 +9,7 @@ use prost::Message;
 fn main() -> Result<(), Box<dyn Error>> {
     let sources = [
         "holdfast/control/v1/pool.proto",
+        "holdfast/control/v1/rewrite.proto",
         "holdfast/control/v1/listener.proto",
         "holdfast/control/v1/control.proto",
         "holdfast/control/v1/probe.proto",
