@@ -48,7 +48,7 @@ const WORKER_LAYERS: [&[&str]; 13] = [
     &["http"],
     &["websocket"],
     &["snapshot"],
-    &["headers"],
+    &["headers", "rewrite"],
     &["route", "pool"],
     &["gate", "tunnel", "link"],
     &["tls"],
@@ -57,9 +57,10 @@ const WORKER_LAYERS: [&[&str]; 13] = [
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "worker/src/route.rs",
     "worker/src/route/",
+    "worker/src/rewrite",
     "worker/src/tls/record",
     "supervisor/src/change/plan",
     "supervisor/src/backoff.rs",

@@ -12,6 +12,7 @@ use crate::config::gateway::{
 };
 
 mod probes;
+mod rewrite;
 
 #[cfg(test)]
 mod tests;
@@ -53,7 +54,7 @@ pub fn compile(gateway: &Gateway) -> Compiled {
         let snapshot = Snapshot::of(listener, gateway);
         for site in snapshot.sites() {
             for action in actions(site) {
-                let Action::Forward { pool, settings } = action else { continue };
+                let Action::Forward { pool, settings, .. } = action else { continue };
                 if joined.insert((pool.name.clone(), settings.name.clone())) {
                     compiled.pools.push(CompiledPool {
                         pool: pool.name.clone(),
@@ -122,11 +123,18 @@ struct Snapshot<'a> {
     /// (pool, settings) in order of first use.
     bindings: Vec<control::PoolBinding>,
     certificates: Vec<control::Certificate>,
+    rewrites: Vec<control::RewriteSet>,
 }
 
 impl<'a> Snapshot<'a> {
     fn of(listener: &'a Listener, gateway: &'a Gateway) -> Self {
-        Self { listener, gateway, bindings: Vec::new(), certificates: Vec::new() }
+        Self {
+            listener,
+            gateway,
+            bindings: Vec::new(),
+            certificates: Vec::new(),
+            rewrites: Vec::new(),
+        }
     }
 
     fn sites(&self) -> impl Iterator<Item = &'a Site> + use<'a> {
@@ -144,6 +152,7 @@ impl<'a> Snapshot<'a> {
             certificates: self.certificates,
             limits: Some(limits(self.gateway)),
             hide_server_header: self.gateway.global.hide_server_header,
+            rewrite_sets: self.rewrites,
         }
     }
 
@@ -187,8 +196,10 @@ impl<'a> Snapshot<'a> {
     }
 
     fn action(&mut self, action: &Action) -> control::Action {
+        let mut rewrite_set = None;
         let kind = match action {
-            Action::Forward { pool, settings } => {
+            Action::Forward { pool, settings, rewrite } => {
+                rewrite_set = rewrite.as_ref().map(|set| rewrite::index(&mut self.rewrites, set));
                 let known = self
                     .bindings
                     .iter()
@@ -207,7 +218,7 @@ impl<'a> Snapshot<'a> {
             }
             Action::Redirect(target) => control::action::Kind::Redirect(redirect(target)),
         };
-        control::Action { kind: Some(kind) }
+        control::Action { kind: Some(kind), rewrite_set }
     }
 }
 

@@ -34,6 +34,7 @@ use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
+use crate::rewrite::facts::Session;
 use crate::snapshot::{Current, Limits};
 use crate::tunnel::Tunnels;
 
@@ -42,6 +43,7 @@ mod clock;
 mod forward;
 pub(crate) mod linger;
 mod opening;
+mod rewritten;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -88,6 +90,8 @@ pub(crate) struct Peer {
 pub(crate) struct Conversation {
     shared: Arc<Shared>,
     peer: Peer,
+    /// What the TLS handshake has settled, with TLS.
+    session: Option<Session>,
     gate: GateHandle,
     broken: AtomicBool,
     /// The connection itself, from the last request that wanted it upgraded.
@@ -115,10 +119,11 @@ impl Shared {
 // === impl Conversation ===
 
 impl Conversation {
-    fn new(shared: Arc<Shared>, peer: Peer, gate: GateHandle) -> Self {
+    fn new(shared: Arc<Shared>, peer: Peer, session: Option<Session>, gate: GateHandle) -> Self {
         Self {
             shared,
             peer,
+            session,
             gate,
             broken: AtomicBool::new(false),
             upgrade: Mutex::new(None),
@@ -174,8 +179,10 @@ enum End {
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
 pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let limits = shared.current.load().table.limits.clone();
+    let session =
+        io.negotiated().map(|(protocol, cipher)| Session { protocol, cipher, certificate: None });
     let (gate, handle) = Gate::new(io);
-    let conversation = Arc::new(Conversation::new(shared, peer, handle));
+    let conversation = Arc::new(Conversation::new(shared, peer, session, handle));
     let asked = conversation.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         // Counted here and not in the future: it may be polled for the first time much later.

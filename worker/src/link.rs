@@ -11,6 +11,7 @@ use tokio_rustls::TlsStream;
 
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
+use crate::tls::names;
 
 /// A connection's byte stream.
 #[derive(Debug)]
@@ -37,6 +38,14 @@ impl Link {
         captured: Arc<Captured>,
     ) -> Self {
         Self::Tls(Box::new(Secured { stream: stream.into(), captured }))
+    }
+
+    /// Protocol and cipher suite of the TLS session, by OpenSSL's names.
+    pub(crate) fn negotiated(&self) -> Option<(&'static str, &'static str)> {
+        let Self::Tls(secured) = self else { return None };
+        let session = secured.stream.get_ref().1;
+        let suite = session.negotiated_cipher_suite()?.suite();
+        Some((names::protocol(session.protocol_version()?), names::cipher(suite)))
     }
 
     /// The TCP socket beneath.

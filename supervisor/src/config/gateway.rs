@@ -7,6 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod rewrite;
+
+use self::rewrite::RewriteSet;
+
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
@@ -24,6 +28,8 @@ pub struct Gateway {
     pub path_maps: Vec<Arc<PathMap>>,
     /// Redirects.
     pub redirects: Vec<Arc<Redirect>>,
+    /// Rewrite sets.
+    pub rewrite_sets: Vec<Arc<RewriteSet>>,
     /// Backend pools.
     pub pools: Vec<Arc<Pool>>,
     /// Backend settings.
@@ -126,6 +132,8 @@ pub enum Action {
         pool: Arc<Pool>,
         /// How to talk to them.
         settings: Arc<Settings>,
+        /// What is changed on the way there and back.
+        rewrite: Option<Arc<RewriteSet>>,
     },
     /// The client is sent elsewhere.
     Redirect(Arc<Redirect>),

@@ -16,6 +16,7 @@ mod backend;
 mod global;
 mod identity;
 pub(super) mod network;
+mod rewrite;
 pub(super) mod routing;
 
 /// Azure's limit for the name of any child.
@@ -55,9 +56,16 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     let settings = backend::settings(&root, &probes, &trusted_roots, report);
     let sites = network::sites(&root, &frontends, &ports, &certificates, report);
     let redirects = routing::redirects(&root, &sites, report);
-    let targets = routing::Targets { pools: &pools, settings: &settings, redirects: &redirects };
+    let rewrites = rewrite::sets(&root, report);
+    let targets = routing::Targets {
+        pools: &pools,
+        settings: &settings,
+        redirects: &redirects,
+        rewrites: &rewrites,
+    };
     let path_maps = routing::path_maps(&root, &targets, report);
     let rules = routing::rules(&root, &sites, &path_maps, &targets, report);
+    let rewrite_sets = rewrites.finish(report);
     let certificates = identity::usable(&certificates, report);
     let trusted_roots = identity::usable(&trusted_roots, report);
     global::finish(&root, report);
@@ -86,6 +94,7 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
         rules,
         path_maps: path_maps.values(),
         redirects: redirects.values(),
+        rewrite_sets,
         pools: pools.values(),
         settings: settings.values(),
         probes: probes.values(),
