@@ -15,6 +15,7 @@ mod gateway;
 mod http;
 mod kernel;
 mod loss;
+mod mirror;
 mod ports;
 mod proc;
 mod scrape;
@@ -39,6 +40,7 @@ pub(crate) use http::{Connection, get, get_host};
 pub(crate) use kernel::stamp_arenas;
 pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
 pub(crate) use loss::where_packets_are_lost;
+pub(crate) use mirror::{Mirror, field};
 pub(crate) use ports::free_port;
 #[cfg(feature = "failpoints")]
 pub(crate) use proc::has_stopped;

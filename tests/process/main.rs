@@ -28,6 +28,7 @@ mod loss;
 mod people;
 mod reborn;
 mod reload;
+mod rewrite;
 mod routing;
 mod sealed;
 mod shortage;
