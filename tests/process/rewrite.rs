@@ -1,4 +1,5 @@
-//! Rewrite sets: what backends and clients see of them, on requests, on WebSockets' opening handshakes, and of hostile clients.
+//! Rewrite sets: what backends and clients see of them, in requests, in opening handshakes, and where clients are hostile.
+#![allow(clippy::needless_pass_by_value, reason = "documents are written where they are used")]
 
 use serde_json::{Value, json};
 

@@ -56,7 +56,7 @@ fn serve(mut stream: &TcpStream, fields: &[&str], heads: &Mutex<Vec<String>>) ->
             continue;
         }
         heads.lock().unwrap().push(head.clone());
-        let more: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+        let more: String = fields.iter().flat_map(|field| [field, "\r\n"]).collect();
         if field(&head, "upgrade").is_none() {
             let length = head.len();
             let answer = format!("HTTP/1.1 200 OK\r\n{more}Content-Length: {length}\r\n\r\n{head}");

@@ -1,5 +1,6 @@
 //! Sets against requests and answers, as tables; hostile values among them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unnecessary_wraps, reason = "values are optional wherever they stand")]
 
 mod hostile;
 mod refusals;

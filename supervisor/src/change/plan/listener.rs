@@ -74,7 +74,7 @@ fn routes<'a>((snapshot, site): Of<'a>) -> Vec<(&'a [String], Destination<'a>)> 
 }
 
 /// What is rewritten, route by route.
-fn rewrites<'a>((snapshot, site): Of<'a>) -> Vec<Option<&'a RewriteSet>> {
+fn rewrites((snapshot, site): Of<'_>) -> Vec<Option<&RewriteSet>> {
     let actions = site.paths.iter().map(|path| &path.action).chain([&site.default_action]);
     let set = |index: u32| snapshot.rewrite_sets.get(usize::try_from(index).ok()?);
     actions.map(|action| action.as_ref()?.rewrite_set.and_then(set)).collect()

@@ -142,7 +142,7 @@ pub(super) fn parse(
         rest = behind;
         if !is_reference(name) {
             hint(name, &text.place, report);
-            literal.push_str(&format!("{{{name}}}"));
+            literal.extend(["{", name, "}"]);
             continue;
         }
         match reference(name, scope, &text.place, report) {

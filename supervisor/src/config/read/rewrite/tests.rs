@@ -1,5 +1,6 @@
 //! Rewrite sets in documents: what is taken, what is refused and why, what comes out of `holdfast config`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::needless_pass_by_value, reason = "documents are written where they are used")]
 
 use std::path::Path;
 
@@ -39,7 +40,8 @@ fn response(name: &str, value: &str) -> Value {
 }
 
 fn lines(found: &[Diagnostic]) -> String {
-    found.iter().map(|it| format!("{:?} {it}\n", it.severity)).collect()
+    let lines: Vec<_> = found.iter().map(|it| format!("{:?} {it}", it.severity)).collect();
+    lines.join("\n")
 }
 
 fn loaded(document: &Value) -> (Gateway, Vec<Diagnostic>) {
