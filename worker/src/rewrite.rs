@@ -1,7 +1,7 @@
 //! Rewrite sets: what is changed of a request on its way to a pool, and of the backend's answer on its way back.
 //!
 //! Compiled once a revision from what the supervisor has parsed; a request only evaluates. [`facts`] knows what there is
-//! to know of a request, `value` makes text of it, [`apply`] changes a message, `url` keeps a URL one. Pure: no IO, no
+//! to know of a request, `value` makes text of it, `apply` changes a message, `url` keeps a URL one. Pure: no IO, no
 //! clock. No header that frames a message or belongs to a WebSocket's handshake is ever touched, whatever a snapshot
 //! says, and nothing of a client gets into a header or a request line that could end it.
 
