@@ -49,7 +49,7 @@ const WORKER_LAYERS: [&[&str]; 14] = [
     &["http"],
     &["websocket"],
     &["snapshot"],
-    &["headers"],
+    &["headers", "rewrite"],
     &["route", "pool"],
     &["gate", "tunnel", "link"],
     &["tls"],
@@ -59,10 +59,11 @@ const WORKER_LAYERS: [&[&str]; 14] = [
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "worker/src/client_source",
     "worker/src/route.rs",
     "worker/src/route/",
+    "worker/src/rewrite",
     "worker/src/tls/record",
     "supervisor/src/change/plan",
     "supervisor/src/backoff.rs",

@@ -2,7 +2,7 @@
 //!
 //! The supervisor serves gRPC on `RUNTIME/control.sock`; workers and the prober dial it and open one stream each
 //! ([`control`]). Descriptors travel on `RUNTIME/fd.sock` ([`fd_channel`],
-//! [`vault`]). Operators call [`admin`]. What only one
+//! [`vault`]). Operators call [`admin`]. What a rewrite may hold is in [`rewrite`]. What only one
 //! process uses does not belong here.
 
 pub mod bootstrap;
@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod failpoint;
 pub mod fd_channel;
 pub mod process;
+pub mod rewrite;
 pub mod uds;
 pub mod vault;
 

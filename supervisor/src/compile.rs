@@ -14,6 +14,7 @@ use crate::config::gateway::{
 mod client_side;
 mod pages;
 mod probes;
+mod rewrite;
 
 #[cfg(test)]
 mod tests;
@@ -55,7 +56,7 @@ pub fn compile(gateway: &Gateway) -> Compiled {
         let snapshot = Snapshot::of(listener, gateway);
         for site in snapshot.sites() {
             for action in actions(site) {
-                let Action::Forward { pool, settings } = action else { continue };
+                let Action::Forward { pool, settings, .. } = action else { continue };
                 if joined.insert((pool.name.clone(), settings.name.clone())) {
                     compiled.pools.push(CompiledPool {
                         pool: pool.name.clone(),
@@ -125,12 +126,19 @@ struct Snapshot<'a> {
     bindings: Vec<control::PoolBinding>,
     certificates: Vec<control::Certificate>,
     pages: pages::Pages,
+    rewrites: Vec<control::RewriteSet>,
 }
 
 impl<'a> Snapshot<'a> {
     fn of(listener: &'a Listener, gateway: &'a Gateway) -> Self {
-        let pages = pages::Pages::default();
-        Self { listener, gateway, bindings: Vec::new(), certificates: Vec::new(), pages }
+        Self {
+            listener,
+            gateway,
+            bindings: Vec::new(),
+            certificates: Vec::new(),
+            pages: pages::Pages::default(),
+            rewrites: Vec::new(),
+        }
     }
 
     fn sites(&self) -> impl Iterator<Item = &'a Site> + use<'a> {
@@ -153,6 +161,7 @@ impl<'a> Snapshot<'a> {
             access_log: client_side::access_log(&self.gateway.global.access_log),
             client_source: client_side::client_source(self.listener),
             error_pages,
+            rewrite_sets: self.rewrites,
         }
     }
 
@@ -197,8 +206,10 @@ impl<'a> Snapshot<'a> {
     }
 
     fn action(&mut self, action: &Action) -> control::Action {
+        let mut rewrite_set = None;
         let kind = match action {
-            Action::Forward { pool, settings } => {
+            Action::Forward { pool, settings, rewrite } => {
+                rewrite_set = rewrite.as_ref().map(|set| rewrite::index(&mut self.rewrites, set));
                 let known = self
                     .bindings
                     .iter()
@@ -217,7 +228,7 @@ impl<'a> Snapshot<'a> {
             }
             Action::Redirect(target) => control::action::Kind::Redirect(redirect(target)),
         };
-        control::Action { kind: Some(kind) }
+        control::Action { kind: Some(kind), rewrite_set }
     }
 }
 

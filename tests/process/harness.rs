@@ -17,6 +17,7 @@ mod http2;
 mod kernel;
 mod loss;
 mod oracle;
+mod mirror;
 mod ports;
 mod proc;
 mod scrape;
@@ -43,6 +44,7 @@ pub(crate) use kernel::stamp_arenas;
 pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
 pub(crate) use loss::where_packets_are_lost;
 pub(crate) use oracle::Oracle;
+pub(crate) use mirror::{Mirror, field};
 pub(crate) use ports::free_port;
 #[cfg(feature = "failpoints")]
 pub(crate) use proc::has_stopped;

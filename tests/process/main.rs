@@ -34,6 +34,7 @@ mod reborn;
 mod redirects;
 mod refusals;
 mod reload;
+mod rewrite;
 mod routing;
 mod sealed;
 mod shortage;

@@ -74,6 +74,9 @@ pub enum FaultKind {
     /// A defect of the gateway.
     #[error("internal fault")]
     Internal,
+    /// A rewrite has made of a request or an answer what cannot be sent.
+    #[error("a rewrite failed: {0}")]
+    Rewrite(&'static str),
     /// A resource of the gateway (descriptors, ports, connections) is used up.
     #[error("the gateway is out of resources")]
     Busy,
@@ -96,7 +99,7 @@ impl FaultKind {
             | Self::BackendClosed
             | Self::BackendProtocol
             | Self::BackendTimeout => Side::Backend,
-            Self::Internal | Self::Busy => Side::Gateway,
+            Self::Internal | Self::Rewrite(_) | Self::Busy => Side::Gateway,
         }
     }
 
@@ -117,6 +120,7 @@ impl FaultKind {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::HttpToHttps => "http_to_https",
             Self::Internal => "internal",
+            Self::Rewrite(_) => "rewrite",
             Self::Busy => "busy",
         }
     }

@@ -190,7 +190,7 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<&'
 }
 
 /// `name`, `name:port`, `[v6]`, `[v6]:port`, and nothing that a URL's authority could not be.
-fn is_host(host: &str) -> bool {
+pub fn is_host(host: &str) -> bool {
     let (name_is_good, port) = if let Some(inside) = host.strip_prefix('[') {
         let Some((address, rest)) = inside.split_once(']') else { return false };
         let port = match rest.strip_prefix(':') {

@@ -35,6 +35,7 @@ use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
+use crate::rewrite::facts::Session;
 use crate::snapshot::{Current, Limits};
 use crate::tunnel::Tunnels;
 
@@ -45,6 +46,7 @@ pub(crate) mod h2;
 pub(crate) mod linger;
 pub(crate) mod note;
 mod opening;
+mod rewritten;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -94,8 +96,8 @@ pub(crate) struct Peer {
 pub(crate) struct Conversation {
     shared: Arc<Shared>,
     peer: Peer,
-    /// Protocol and cipher of the client's TLS.
-    session: Option<[&'static str; 2]>,
+    /// What the TLS handshake has settled, with TLS.
+    session: Option<Session>,
     gate: GateHandle,
     /// Bytes of uploads, and over HTTP/2 of all that requests are about.
     carried: Arc<AtomicU64>,
@@ -135,12 +137,7 @@ impl Shared {
 // === impl Conversation ===
 
 impl Conversation {
-    fn new(
-        shared: Arc<Shared>,
-        peer: Peer,
-        session: Option<[&'static str; 2]>,
-        gate: GateHandle,
-    ) -> Self {
+    fn new(shared: Arc<Shared>, peer: Peer, session: Option<Session>, gate: GateHandle) -> Self {
         Self {
             shared,
             peer,
@@ -151,6 +148,11 @@ impl Conversation {
             upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),
         }
+    }
+
+    /// Protocol and cipher of the client's TLS, as logs name them.
+    fn session_names(&self) -> Option<[&'static str; 2]> {
+        self.session.as_ref().map(|session| [session.protocol, session.cipher])
     }
 
     fn begin_request(self: &Arc<Self>) -> RequestInFlight {
@@ -199,10 +201,16 @@ enum End {
     Expired(Expiry),
 }
 
+/// What the client's TLS has settled, with TLS.
+fn session_of(io: &Link) -> Option<Session> {
+    let (protocol, cipher) = io.negotiated()?;
+    Some(Session { protocol, cipher, certificate: None })
+}
+
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
 pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let limits = shared.current.load().table.limits.clone();
-    let session = io.session_names();
+    let session = session_of(&io);
     let (gate, handle) = Gate::new(io);
     let conversation = Arc::new(Conversation::new(shared, peer, session, handle));
     let asked = conversation.clone();
@@ -301,8 +309,9 @@ fn refusal(error: &hyper::Error, kept_back: &[u8]) -> Fault {
 }
 
 fn note_unrouted(fault: &Fault, conversation: &Conversation) {
-    let Conversation { shared, peer, session, .. } = conversation;
-    note::unrouted(&shared.access_log, peer.client, peer.tls, *session, fault);
+    let Conversation { shared, peer, .. } = conversation;
+    let session = conversation.session_names();
+    note::unrouted(&shared.access_log, peer.client, peer.tls, session, fault);
 }
 
 /// Says what hyper cannot: the page of a fault that no request stands behind.

@@ -2,7 +2,7 @@
 //!
 //! In the order in which a connection travels: [`mod@run`] wires the process and ends it; `control` is its line to
 //! the supervisor, by which [`snapshot`]s, health and orders arrive; `vault` is the other one, for descriptors. `accept` takes connections, `tls` opens their
-//! sessions, `http` serves their requests: [`route`] chooses, [`pool`] reaches a backend, [`headers`] and
+//! sessions, `http` serves their requests: [`route`] chooses, [`rewrite`] changes, [`pool`] reaches a backend, [`headers`] and
 //! [`respond`] keep HTTP honest, [`client_source`] says who the client is and [`fault`] who is to blame, `access_log` keeps
 //! a line of each request. An opening handshake goes by [`websocket`] through
 //! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `drain` the one signal to stop, `metrics`
@@ -25,6 +25,7 @@ mod memory;
 mod metrics;
 pub mod pool;
 pub mod respond;
+pub mod rewrite;
 pub mod route;
 pub mod run;
 pub mod snapshot;

@@ -40,12 +40,12 @@ impl Link {
         Self::Tls(Box::new(Secured { stream: stream.into(), captured }))
     }
 
-    /// Protocol and cipher of its TLS session, as logs name them.
-    pub(crate) fn session_names(&self) -> Option<[&'static str; 2]> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(secured) => Some(names::of(secured.stream.get_ref().1)),
-        }
+    /// Protocol and cipher suite of the TLS session, by OpenSSL's names.
+    pub(crate) fn negotiated(&self) -> Option<(&'static str, &'static str)> {
+        let Self::Tls(secured) = self else { return None };
+        let session = secured.stream.get_ref().1;
+        let suite = session.negotiated_cipher_suite()?.suite();
+        Some((names::protocol(session.protocol_version()?), names::cipher(suite)))
     }
 
     /// The TCP socket beneath.

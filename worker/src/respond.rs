@@ -40,7 +40,7 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         FaultKind::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         FaultKind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         FaultKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        FaultKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        FaultKind::Internal | FaultKind::Rewrite(_) => StatusCode::INTERNAL_SERVER_ERROR,
         FaultKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -158,6 +158,7 @@ mod tests {
             (FaultKind::MethodNotAllowed, 405),
             (FaultKind::HttpToHttps, 400),
             (FaultKind::Internal, 500),
+            (FaultKind::Rewrite("r"), 500),
             (FaultKind::Busy, 503),
         ] {
             let response = fault(&Fault::new(kind), false, ErrorPages::BUILT_IN);

@@ -226,7 +226,13 @@ impl Site {
         self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(name))
     }
 
-    fn route(&self, path: &str) -> Routed<'_> {
+    /// Whether paths are told apart at all.
+    pub fn has_paths(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
+    /// What happens with a path, as sent, of this site.
+    pub fn route(&self, path: &str) -> Routed<'_> {
         let default = Routed {
             site: self,
             rule: &self.rule,

@@ -5,6 +5,7 @@
 
 mod join;
 mod pages;
+mod rewrites;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::client_source::{ClientSource, NotANetwork};
 pub use self::pages::{PageRefusal, Pages};
 pub use crate::pool::FOREVER;
 use crate::pool::{Binding, BindingRefusal, limit, tls};
+use crate::rewrite::{RewriteRefusal, RewriteSet};
 use crate::route::{RouteRefusal, Router};
 
 /// Why a snapshot is refused. Its chain of sources, joined, is the refusal that the supervisor gets.
@@ -56,6 +58,23 @@ pub enum SnapshotRefusal {
     /// It trusts what is no address.
     #[error("trusted proxies")]
     ClientSource(#[from] NotANetwork),
+    /// A rewrite set cannot be compiled.
+    #[error("rewrite set {name}")]
+    Rewrite {
+        /// Name of the set.
+        name: String,
+        /// Why.
+        #[source]
+        source: RewriteRefusal,
+    },
+    /// An action refers to a rewrite set that the snapshot does not have.
+    #[error("site {site}: rewrite set {index} does not exist")]
+    NoRewrite {
+        /// Name of the site.
+        site: String,
+        /// The index.
+        index: u32,
+    },
     /// The snapshot has no limits.
     #[error("no limits")]
     NoLimits,
@@ -112,6 +131,8 @@ pub struct Table {
     pub router: Router,
     /// Pools under their settings; actions refer to them by index.
     pub bindings: Vec<Arc<Binding>>,
+    /// Rewrite sets; actions refer to them by index.
+    pub rewrite_sets: Vec<RewriteSet>,
     /// Limits of the listener.
     pub limits: Limits,
     /// Whether `Server` is left out of answers.
@@ -153,12 +174,14 @@ impl Table {
                     .map_err(|source| SnapshotRefusal::Binding { pool, settings, source })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let rewrite_sets = rewrites::compile(snapshot.rewrite_sets, &snapshot.sites)?;
         let router = Router::compile(snapshot.sites, bindings.len(), certificates.len())?;
         Ok(Self {
             revision: snapshot.revision,
             listener: snapshot.listener,
             router,
             bindings,
+            rewrite_sets,
             limits: Limits::compile(&snapshot.limits.ok_or(SnapshotRefusal::NoLimits)?),
             hide_server_header: snapshot.hide_server_header,
             http2: snapshot.http2.is_some(),
@@ -177,6 +200,7 @@ impl Table {
             listener: String::new(),
             router: Router::default(),
             bindings: Vec::new(),
+            rewrite_sets: Vec::new(),
             limits: Limits::compile(&wire::Limits::default()),
             hide_server_header: false,
             http2: false,

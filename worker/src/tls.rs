@@ -3,7 +3,7 @@
 //! rustls shakes hands and speaks HTTP; a tunnel's session then leaves it for good (`session`). What is left of it are
 //! keys and numbers (`keys`) and the framing of records (`record`), which is all that a successor
 //! needs to go on. So that it can leave, `bounded` keeps rustls from reading further than the record that it is at,
-//! and `capture` keeps the secrets that rustls itself does not give out.
+//! and `capture` keeps the secrets that rustls itself does not give out. `names` is for people.
 //!
 //! Nothing here reads a socket but through `bounded`. Secrets never reach a log.
 

@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+mod rewrite;
+
 use super::gateway::{
     Action, Certificate, CertificateSource, ErrorPage, Gateway, HostChoice, PageSource, PathMap,
     PathRule, Probe, ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
@@ -52,6 +54,7 @@ pub fn effective(gateway: &Gateway) -> Value {
             }),
             "backendHttpSettingsCollection": list(&gateway.settings, settings),
             "redirectConfigurations": list(&gateway.redirects, redirect),
+            "rewriteRuleSets": list(&gateway.rewrite_sets, rewrite::set),
             "urlPathMaps": list(&gateway.path_maps, path_map),
             "requestRoutingRules": list(&gateway.rules, rule),
             "enableHttp2": global.http2,
@@ -214,7 +217,7 @@ fn action(action: &Action, is_default: bool) -> Value {
         |plain: &str, default: &str| if is_default { default.to_owned() } else { plain.to_owned() };
     let mut members = Map::new();
     match action {
-        Action::Forward { pool, settings } => {
+        Action::Forward { pool, settings, rewrite } => {
             members.insert(
                 word("backendAddressPool", "defaultBackendAddressPool"),
                 id("backendAddressPools", &pool.name),
@@ -223,6 +226,10 @@ fn action(action: &Action, is_default: bool) -> Value {
                 word("backendHttpSettings", "defaultBackendHttpSettings"),
                 id("backendHttpSettingsCollection", &settings.name),
             );
+            if let Some(set) = rewrite {
+                let word = word("rewriteRuleSet", "defaultRewriteRuleSet");
+                members.insert(word, id("rewriteRuleSets", &set.name));
+            }
         }
         Action::Redirect(redirect) => {
             members.insert(

@@ -18,6 +18,9 @@ pub const MILLION: u32 = 1_000_000;
 mod error_page;
 
 pub use error_page::{Bodies, ErrorPage, PAGE_LIMIT, PageSource};
+pub mod rewrite;
+
+use self::rewrite::RewriteSet;
 
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,8 @@ pub struct Gateway {
     pub path_maps: Vec<Arc<PathMap>>,
     /// Redirects.
     pub redirects: Vec<Arc<Redirect>>,
+    /// Rewrite sets.
+    pub rewrite_sets: Vec<Arc<RewriteSet>>,
     /// Backend pools.
     pub pools: Vec<Arc<Pool>>,
     /// Backend settings.
@@ -144,6 +149,8 @@ pub enum Action {
         pool: Arc<Pool>,
         /// How to talk to them.
         settings: Arc<Settings>,
+        /// What is changed on the way there and back.
+        rewrite: Option<Arc<RewriteSet>>,
     },
     /// The client is sent elsewhere.
     Redirect(Arc<Redirect>),

@@ -20,6 +20,7 @@ mod identity;
 mod logging;
 pub(super) mod network;
 mod pages;
+mod rewrite;
 pub(super) mod routing;
 
 /// Azure's limit for the name of any child.
@@ -66,9 +67,16 @@ pub(super) fn gateway(
     let error_pages = pages.read(&root, report);
     let sites = network::sites(&root, &frontends, &ports, &certificates, &mut pages, report);
     let redirects = routing::redirects(&root, &sites, report);
-    let targets = routing::Targets { pools: &pools, settings: &settings, redirects: &redirects };
+    let rewrites = rewrite::sets(&root, report);
+    let targets = routing::Targets {
+        pools: &pools,
+        settings: &settings,
+        redirects: &redirects,
+        rewrites: &rewrites,
+    };
     let path_maps = routing::path_maps(&root, &targets, report);
     let rules = routing::rules(&root, &sites, &path_maps, &targets, report);
+    let rewrite_sets = rewrites.finish(report);
     let certificates = identity::usable(&certificates, report);
     let trusted_roots = identity::usable(&trusted_roots, report);
     global::finish(&root, report);
@@ -98,6 +106,7 @@ pub(super) fn gateway(
         rules,
         path_maps: path_maps.values(),
         redirects: redirects.values(),
+        rewrite_sets,
         pools: pools.values(),
         settings: settings.values(),
         probes: probes.values(),

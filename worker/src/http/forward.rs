@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{Request, Response, Version, request};
+use http::{HeaderValue, Request, Response, Version, request};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, sleep_until};
@@ -49,8 +49,10 @@ pub(super) struct Errand<'a> {
     pub(super) idle: &'a Arc<Idle<BoxBody>>,
     /// The request as every backend gets it, but for its own host.
     pub(super) head: &'a request::Parts,
-    /// The Host that the client sent.
+    /// The Host that the client sent, or that a rewrite has written.
     pub(super) client_host: &'a str,
+    /// The Host that a rewrite has written; it goes before the settings' own.
+    pub(super) host: Option<&'a HeaderValue>,
     /// The client's body.
     pub(super) upload: &'a Upload,
     /// What the access log will say of it.
@@ -156,7 +158,8 @@ impl Errand<'_> {
         let replayable = body.as_ref().is_none_or(Body::is_end_stream);
         let body = body.unwrap_or_else(respond::empty);
         let mut request = Request::from_parts(self.head.clone(), body);
-        let host = self.binding.host_for(backend, self.client_host);
+        let own = || self.binding.host_for(backend, self.client_host);
+        let host = self.host.cloned().unwrap_or_else(own);
         self.note.sent_host(&host);
         request.headers_mut().insert(HOST, host);
         let sent = sender.try_send_request(request);

@@ -68,7 +68,7 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
         let serving = shared.current.load();
         (serving.table.limits.clone(), serving.table.websockets_over_http2)
     };
-    let session = io.session_names();
+    let session = super::session_of(&io);
     let (gate, handle) = Gate::open_to_all(io);
     let conversation = Arc::new(Conversation::new(shared, peer, session, handle));
     let streams = Streams::new(conversation.carried.clone());

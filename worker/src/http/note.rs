@@ -80,7 +80,7 @@ impl Note {
             log: log.clone(),
             client: serving.table.client_source.client_of(peer.client, headers),
             tls: peer.tls,
-            session: conversation.session,
+            session: conversation.session_names(),
             began: Instant::now(),
             method: request.method().clone(),
             target: target.clone(),
@@ -311,7 +311,7 @@ fn error_info(kind: FaultKind, method: &Method) -> &'static str {
         FaultKind::MethodNotAllowed if *method == Method::TRACE => "ERRORINFO_INVALID_METHOD_TRACE",
         FaultKind::MethodNotAllowed => "ERRORINFO_INVALID_METHOD",
         FaultKind::HttpToHttps => "ERRORINFO_HTTP_TO_HTTPS_PORT",
-        FaultKind::Internal => "ERRORINFO_INTERNAL",
+        FaultKind::Internal | FaultKind::Rewrite(_) => "ERRORINFO_INTERNAL",
         FaultKind::Busy => "ERRORINFO_GATEWAY_BUSY",
     }
 }

@@ -20,9 +20,11 @@ use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand};
 use crate::http::note::Note;
 use crate::http::opening::PendingTunnel;
+use crate::http::rewritten::{self, Kept};
 use crate::http::{Conversation, RequestInFlight, h2};
 use crate::pool::Binding;
 use crate::respond;
+use crate::rewrite::facts::Facts;
 use crate::route::{Action, MatchedPrefix, Redirect, Routed};
 use crate::snapshot::Serving;
 use crate::tunnel::TunnelFacts;
@@ -37,7 +39,7 @@ struct Call<'a> {
     serving: &'a Serving,
     index: usize,
     binding: &'a Binding,
-    site: &'a Arc<str>,
+    routed: Routed<'a>,
     prefix: MatchedPrefix,
     host: &'a str,
     trace_id: String,
@@ -141,14 +143,13 @@ async fn act(
     let named = (!host.is_empty()).then_some(host.as_str());
     let router = &serving.table.router;
     let routed = router.route(tls, named, parts.uri.path()).ok_or(Fault::new(FaultKind::NoSite))?;
-    let Routed { site, rule, action, matched_prefix, .. } = routed;
-    note.routed(&site.name, rule);
-    *taken_by = Some(site.name.clone());
-    match action {
+    note.routed(&routed.site.name, routed.rule);
+    *taken_by = Some(routed.site.name.clone());
+    match routed.action {
         Action::Redirect(redirect) => {
             redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)
         }
-        Action::Forward { binding: index } => {
+        Action::Forward { binding: index, .. } => {
             let call = Call {
                 conversation,
                 client: serving.table.client_source.client_of(peer.client, &parts.headers),
@@ -156,8 +157,8 @@ async fn act(
                 serving,
                 index: *index,
                 binding: serving.table.bindings.get(*index).ok_or(FaultKind::Internal)?,
-                site: &site.name,
-                prefix: matched_prefix,
+                routed,
+                prefix: routed.matched_prefix,
                 host: &host,
                 trace_id: headers::trace_id(),
                 opening: Opening::from_request(&parts)?,
@@ -199,7 +200,7 @@ fn original_url(parts: &request::Parts) -> &str {
 impl Call<'_> {
     /// To a backend and back.
     async fn forward(
-        self,
+        mut self,
         parts: request::Parts,
         body: RequestBody,
         upload: &Upload,
@@ -209,7 +210,34 @@ impl Call<'_> {
             return Err(Fault::new(FaultKind::BodyTooLarge));
         }
         let has_body = !body.is_end_stream();
-        let head = self.outbound(parts, has_body)?;
+        let peer = self.conversation.peer;
+        let facts = rewritten::concerns(&self.routed).then(|| {
+            let session = self.conversation.session.as_ref();
+            Facts::of(&parts, self.client, peer.local.port(), session)
+        });
+        let mut head = self.outbound(parts, has_body, facts.is_some())?;
+        let (mut written_host, mut kept) = (None, None);
+        if let Some(facts) = facts {
+            let table = &self.serving.table;
+            let course = rewritten::follow(&self.routed, &table.rewrite_sets, facts, &mut head)?;
+            match course.action {
+                Action::Redirect(redirect) => {
+                    let hide_server = table.hide_server_header;
+                    return redirect_to(redirect, &head, self.host, self.conversation, hide_server);
+                }
+                Action::Forward { binding, .. } => {
+                    self.index = *binding;
+                    self.binding = table.bindings.get(*binding).ok_or(FaultKind::Internal)?;
+                }
+            }
+            self.prefix = course.prefix;
+            (written_host, kept) = (course.host, course.kept);
+        }
+        if let Some(path) = head.uri.path_and_query() {
+            head.uri = Uri::from(self.binding.path_for(&self.prefix, path));
+        }
+        self.note.forwarded(self.binding, &head.uri, &self.trace_id);
+        let client_host = written_host.as_ref().and_then(|host| host.to_str().ok());
         let errand = Errand {
             serving: self.serving,
             binding: self.binding,
@@ -217,7 +245,8 @@ impl Call<'_> {
             metrics: &shared.metrics,
             idle: &shared.idle,
             head: &head,
-            client_host: self.host,
+            client_host: client_host.unwrap_or(self.host),
+            host: written_host.as_ref(),
             upload,
             note: self.note,
             upgrade: self.opening.is_some(),
@@ -225,7 +254,7 @@ impl Call<'_> {
         let body = if has_body { BodyExt::boxed(body) } else { respond::empty() };
         let answer = errand.send(body).await?;
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(answer);
+            return self.switch(answer, kept.as_deref());
         }
         headers::check_response(answer.response.headers())?;
         // A connection that saw an upgrade attempt is not trusted with another request.
@@ -234,11 +263,19 @@ impl Call<'_> {
         let hide_server = self.serving.table.hide_server_header;
         let status = response.status();
         headers::prepare_response(response.headers_mut(), status, hide_server);
+        if let Some(kept) = kept {
+            kept.change(status, response.headers_mut())?;
+        }
         Ok(response)
     }
 
-    /// The request as backends get it; each attempt adds its backend's own Host.
-    fn outbound(&self, mut parts: request::Parts, has_body: bool) -> Result<request::Parts, Fault> {
+    /// The request as backends get it; each attempt adds its backend's own Host. Rewrites need the client's until then.
+    fn outbound(
+        &self,
+        mut parts: request::Parts,
+        has_body: bool,
+        with_host: bool,
+    ) -> Result<request::Parts, Fault> {
         let peer = self.conversation.peer;
         let url = original_url(&parts).to_owned();
         let forwarded = Forwarded {
@@ -250,25 +287,23 @@ impl Call<'_> {
             trace_id: &self.trace_id,
         };
         let websocket = self.opening.is_some();
-        let host = HeaderValue::from_static("");
         let kept = self.serving.table.client_source.keep(peer.client, &parts.headers);
+        let host = if with_host { self.host } else { "" };
+        let host =
+            HeaderValue::from_str(host).map_err(|_| Fault::bad_request("Host is not valid"))?;
         headers::prepare_request(&mut parts.headers, &forwarded, host, websocket)?;
         kept.restore(&mut parts.headers);
         if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
             // Said outright, since hyper leaves the body of a GET out otherwise.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        if let Some(original) = parts.uri.path_and_query() {
-            parts.uri = Uri::from(self.binding.path_for(&self.prefix, original));
-        }
-        self.note.forwarded(self.binding, &parts.uri, &self.trace_id);
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         Ok(parts)
     }
 
     /// The backend's 101: verified, then left for the connection to make a tunnel of.
-    fn switch(self, answer: Answer) -> Result<Response<Reply>, Fault> {
+    fn switch(self, answer: Answer, kept: Option<&Kept<'_>>) -> Result<Response<Reply>, Fault> {
         // Nobody asked for a change of protocol, or not for this one.
         let opening = self.opening.as_ref().ok_or(FaultKind::BackendProtocol)?;
         let Answer { mut response, backend, .. } = answer;
@@ -277,8 +312,11 @@ impl Call<'_> {
         opening.verify(&parts)?;
         let hide_server = self.serving.table.hide_server_header;
         headers::prepare_response(&mut parts.headers, parts.status, hide_server);
+        if let Some(kept) = kept {
+            kept.change(parts.status, &mut parts.headers)?;
+        }
         let facts = TunnelFacts {
-            site: self.site.clone(),
+            site: self.routed.site.name.clone(),
             pool: self.binding.pool.clone(),
             settings: self.binding.settings.clone(),
             backend: backend.address.clone(),

@@ -41,7 +41,7 @@ fn table(backend: SocketAddr, limits: wire::Limits) -> Table {
     let site = wire::Site {
         name: "all".into(),
         rule: "all".into(),
-        default_action: Some(wire::Action { kind: Some(forward) }),
+        default_action: Some(wire::Action { kind: Some(forward), ..Default::default() }),
         ..wire::Site::default()
     };
     let snapshot = wire::ListenerSnapshot {

@@ -69,7 +69,10 @@ fn labels_are_for_people() {
 fn forwarded(prefix: &str, pattern: Option<&str>, original: &str) -> String {
     let binding = compile(|settings| settings.path_prefix = prefix.to_owned());
     let action = || {
-        Some(wire::Action { kind: Some(wire::action::Kind::Forward(wire::Forward { binding: 0 })) })
+        Some(wire::Action {
+            kind: Some(wire::action::Kind::Forward(wire::Forward { binding: 0 })),
+            ..Default::default()
+        })
     };
     let site = wire::Site {
         paths: pattern

@@ -13,6 +13,8 @@ pub enum Action {
     Forward {
         /// Index into the table's bindings.
         binding: usize,
+        /// Index into the table's rewrite sets.
+        rewrite: Option<usize>,
     },
     /// Is answered with a redirect; no backend is involved.
     Redirect(Redirect),
@@ -47,12 +49,15 @@ impl Action {
         site: &str,
         bindings: usize,
     ) -> Result<Option<Self>, RouteRefusal> {
+        let set = action.as_ref().and_then(|action| action.rewrite_set);
         match action.and_then(|action| action.kind) {
             None => Ok(None),
             Some(wire::action::Kind::Forward(wire::Forward { binding })) => {
                 let index = usize::try_from(binding).ok().filter(|index| *index < bindings);
                 let refusal = || RouteRefusal::Binding { site: site.to_owned(), binding };
-                Ok(Some(Self::Forward { binding: index.ok_or_else(refusal)? }))
+                // Whether there is such a set was checked where the sets are.
+                let rewrite = set.and_then(|index| usize::try_from(index).ok());
+                Ok(Some(Self::Forward { binding: index.ok_or_else(refusal)?, rewrite }))
             }
             Some(wire::action::Kind::Redirect(redirect)) => Redirect::compile(redirect)
                 .map(|redirect| Some(Self::Redirect(redirect)))

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn forward(binding: u32) -> wire::Action {
-    wire::Action { kind: Some(wire::action::Kind::Forward(wire::Forward { binding })) }
+    wire::Action {
+        kind: Some(wire::action::Kind::Forward(wire::Forward { binding })),
+        ..Default::default()
+    }
 }
 
 fn site(name: &str, hosts: &[&str], paths: &[(&[&str], u32)]) -> wire::Site {
@@ -34,7 +37,7 @@ fn router(sites: Vec<wire::Site>) -> Router {
 
 fn binding(routed: Routed<'_>) -> usize {
     match routed.action {
-        Action::Forward { binding } => *binding,
+        Action::Forward { binding, .. } => *binding,
         Action::Redirect(_) => usize::MAX,
     }
 }
@@ -157,14 +160,14 @@ fn what_cannot_be_served_is_refused() {
     assert!(matches!(refused, RouteRefusal::NoDefault { .. }));
     let redirect = wire::Redirect { status: 308, ..wire::Redirect::default() };
     let kind = Some(wire::action::Kind::Redirect(redirect));
-    let action = Some(wire::Action { kind });
+    let action = Some(wire::Action { kind, ..Default::default() });
     let refused = compile(wire::Site { default_action: action, ..site("s", &[], &[]) });
     assert!(matches!(refused, RouteRefusal::Redirect { .. }));
 }
 
 fn location(redirect: wire::Redirect, host: &str, target: &str) -> String {
     let kind = Some(wire::action::Kind::Redirect(redirect));
-    let action = Some(wire::Action { kind });
+    let action = Some(wire::Action { kind, ..Default::default() });
     let router = router(vec![wire::Site { default_action: action, ..site("s", &[], &[]) }]);
     match router.route(false, Some(host), "/").unwrap().action {
         Action::Redirect(redirect) => redirect.location("http", host, 8080, target),

@@ -60,7 +60,8 @@ fn redirecting(revision: u64) -> wire::ListenerSnapshot {
         target_url: "http://elsewhere.example/".into(),
         ..wire::Redirect::default()
     };
-    let action = wire::Action { kind: Some(wire::action::Kind::Redirect(redirect)) };
+    let action =
+        wire::Action { kind: Some(wire::action::Kind::Redirect(redirect)), ..Default::default() };
     let site =
         wire::Site { name: "s".into(), default_action: Some(action), ..wire::Site::default() };
     wire::ListenerSnapshot {

@@ -16,7 +16,7 @@ fn snapshot(revision: u64) -> wire::ListenerSnapshot {
         listener: "127.0.0.1:80".to_owned(),
         sites: vec![wire::Site {
             name: "site".to_owned(),
-            default_action: Some(wire::Action { kind }),
+            default_action: Some(wire::Action { kind, ..Default::default() }),
             ..Default::default()
         }],
         bindings: vec![wire::PoolBinding {
@@ -115,6 +115,22 @@ fn refusals_name_the_place_and_the_cause() {
         refusal(|s| s.bindings[0].backend_settings = None),
         "pool pool under settings settings: no backend settings"
     );
+    assert_eq!(
+        refusal(|s| {
+            s.sites[0].default_action.as_mut().unwrap().rewrite_set = Some(0);
+        }),
+        "site site: rewrite set 0 does not exist"
+    );
+    let broken = refusal(|s| {
+        let condition = wire::RewriteCondition::default();
+        let rule = wire::RewriteRule {
+            name: "r".to_owned(),
+            conditions: vec![condition],
+            ..Default::default()
+        };
+        s.rewrite_sets = vec![wire::RewriteSet { name: "w".to_owned(), rules: vec![rule] }];
+    });
+    assert_eq!(broken, "rewrite set w: rule r: a condition has no source or no pattern");
     let text = refusal(|s| {
         s.certificates = vec![wire::Certificate { name: "c".to_owned(), ..Default::default() }];
     });

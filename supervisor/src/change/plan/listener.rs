@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_proto::control::{
-    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, Site, Tunnel, action,
+    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site, Tunnel, action,
 };
 
 /// Where a request goes, by name: a binding's index means something only in its own snapshot.
@@ -46,6 +46,7 @@ fn site_changes(before: Of<'_>, after: Of<'_>) -> Vec<&'static str> {
         ("certificate", certificate(before) != certificate(after)),
         ("routes", routes(before) != routes(after)),
         ("error pages", pages(before) != pages(after)),
+        ("rewrites", rewrites(before) != rewrites(after)),
         ("rule", (&was.rule, was.priority) != (&is.rule, is.priority)),
     ];
     changes.into_iter().filter_map(|(what, changed)| changed.then_some(what)).collect()
@@ -78,6 +79,13 @@ fn routes<'a>((snapshot, site): Of<'a>) -> Vec<(&'a [String], Destination<'a>)> 
     };
     let paths = site.paths.iter().map(|path| (path.patterns.as_slice(), to(&path.action)));
     paths.chain([(&[][..], to(&site.default_action))]).collect()
+}
+
+/// What is rewritten, route by route.
+fn rewrites((snapshot, site): Of<'_>) -> Vec<Option<&RewriteSet>> {
+    let actions = site.paths.iter().map(|path| &path.action).chain([&site.default_action]);
+    let set = |index: u32| snapshot.rewrite_sets.get(usize::try_from(index).ok()?);
+    actions.map(|action| action.as_ref()?.rewrite_set.and_then(set)).collect()
 }
 
 /// What all sites of a listener share. Pools have rows of their own.
@@ -159,7 +167,9 @@ pub(super) fn loses(before: &ListenerSnapshot, after: &ListenerSnapshot) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_proto::control::{Action, BackendSettings, ErrorPage, Forward, Limits};
+    use holdfast_proto::control::{
+        Action, BackendSettings, ErrorPage, Forward, Limits, PathRoute,
+    };
 
     fn binding(pool: &str, backend: &str) -> PoolBinding {
         PoolBinding {
@@ -172,7 +182,11 @@ mod tests {
 
     fn site(name: &str, binding: u32) -> Site {
         let kind = Some(action::Kind::Forward(Forward { binding }));
-        Site { name: name.into(), default_action: Some(Action { kind }), ..Site::default() }
+        Site {
+            name: name.into(),
+            default_action: Some(Action { kind, rewrite_set: None }),
+            ..Site::default()
+        }
     }
 
     fn snapshot(sites: Vec<Site>, bindings: Vec<PoolBinding>) -> ListenerSnapshot {
@@ -208,6 +222,23 @@ mod tests {
             snapshot
         };
         assert_eq!(detail(&secure("old"), &secure("new")), "site a: certificate");
+    }
+
+    #[test]
+    fn rewrites_are_compared_by_what_they_do_and_where() {
+        let rewritten = |at: usize, name: &str| {
+            let mut snapshot = snapshot(vec![site("a", 0)], vec![binding("p", "one")]);
+            let site = &mut snapshot.sites[0];
+            site.paths
+                .push(PathRoute { action: site.default_action.clone(), ..Default::default() });
+            snapshot.rewrite_sets.push(RewriteSet { name: name.into(), rules: Vec::new() });
+            let action = if at == 0 { &mut site.paths[0].action } else { &mut site.default_action };
+            action.as_mut().unwrap().rewrite_set = Some(0);
+            snapshot
+        };
+        assert_eq!(detail(&rewritten(0, "s"), &rewritten(0, "s")), "");
+        assert_eq!(detail(&rewritten(0, "s"), &rewritten(0, "t")), "site a: rewrites");
+        assert_eq!(detail(&rewritten(0, "s"), &rewritten(1, "s")), "site a: rewrites");
     }
 
     #[test]

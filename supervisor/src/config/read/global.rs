@@ -79,7 +79,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
         "autoscaleConfiguration",
         "trustedClientCertificates",
         "sslProfiles",
-        "rewriteRuleSets",
         "loadDistributionPolicies",
         "forceFirewallPolicyAssociation",
         "privateEndpointConnections",

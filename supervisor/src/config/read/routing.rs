@@ -5,6 +5,7 @@ use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
 
 use super::network::{SiteDraft, required};
+use super::rewrite::RewriteSets;
 use crate::config::gateway::{
     Action, PathMap, PathRule, Pool, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
 };
@@ -19,6 +20,7 @@ pub(super) struct Targets<'a> {
     pub(super) pools: &'a Table<Pool>,
     pub(super) settings: &'a Table<Settings>,
     pub(super) redirects: &'a Table<Redirect>,
+    pub(super) rewrites: &'a RewriteSets,
 }
 
 /// A rule before its priority is settled.
@@ -118,7 +120,7 @@ fn action(
     report: &mut Report,
 ) -> Option<Action> {
     let [pool, settings, redirect, rewrite, load] = words;
-    shape.no_effect(rewrite, "headers and URLs are passed on as they are", report);
+    let set = targets.rewrites.refer(shape, rewrite, report);
     shape.no_effect(load, "backends take turns", report);
     shape.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
     if shape.get(redirect).is_some() {
@@ -130,12 +132,19 @@ fn action(
             );
             return None;
         }
+        if set.is_some() {
+            report.warn(
+                shape.place_of(rewrite),
+                format!("{rewrite} has no effect: what is redirected is not rewritten"),
+                "take it out, or forward to a pool",
+            );
+        }
         let reference = shape.reference(redirect, report)?;
         return targets.redirects.find(&reference, report).map(Action::Redirect);
     }
     let pool = required(shape, pool, targets.pools, report);
     let settings = required(shape, settings, targets.settings, report);
-    Some(Action::Forward { pool: pool?, settings: settings? })
+    Some(Action::Forward { pool: pool?, settings: settings?, rewrite: set })
 }
 
 const WORDS: [&str; 5] = [
@@ -269,16 +278,28 @@ pub(super) fn rules(
             let site = required(shape, "httpListener", sites, report);
             let based = kind == Ok(Some("PathBasedRouting"));
             let target = if based {
-                shape.no_effect(
-                    "rewriteRuleSet",
-                    "headers and URLs are passed on as they are",
-                    report,
-                );
+                if shape.says("rewriteRuleSet") {
+                    report.warn(
+                        shape.place_of("rewriteRuleSet"),
+                        "rewriteRuleSet has no effect in a rule that routes by path",
+                        "name it in the path rules of its urlPathMap, and in defaultRewriteRuleSet",
+                    );
+                }
                 shape.pass_over(&WORDS);
                 required(shape, "urlPathMap", maps, report).map(RuleTarget::PathBased)
             } else if kind.is_ok() {
                 shape.pass_over(&["urlPathMap"]);
-                action(shape, WORDS, targets, report).map(RuleTarget::Basic)
+                let action = action(shape, WORDS, targets, report);
+                if let Some(Action::Forward { rewrite: Some(set), .. }) = &action
+                    && set.rules.iter().any(|it| it.url.as_ref().is_some_and(|url| url.reroute))
+                {
+                    report.warn(
+                        shape.place_of("rewriteRuleSet"),
+                        "reroute has no effect in a Basic rule, which has no path map",
+                        "make it a PathBasedRouting rule, or take reroute out",
+                    );
+                }
+                action.map(RuleTarget::Basic)
             } else {
                 shape.pass_over(&WORDS);
                 shape.pass_over(&["urlPathMap"]);
