@@ -301,7 +301,7 @@ mod tests {
             .filter(|command| command.is_hide_set())
             .map(clap::Command::get_name)
             .collect();
-        assert_eq!(hidden, ["worker", "prober", "takeover-check", "demo-backend"]);
+        assert_eq!(hidden, ["worker", "prober", "fetch-page", "takeover-check", "demo-backend"]);
     }
 
     #[test]

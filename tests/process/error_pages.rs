@@ -1,17 +1,21 @@
 //! Pages that answer for the gateway: from files and from the web, of all sites or of one, and after a restart.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use nix::sys::signal::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Backend, Connection, Document, Gateway, Patience, WebSocket, directory, eventually, free_port,
-    get, words,
+    Backend, Certificate, Connection, Document, Gateway, HOLDFAST, Patience, WebSocket, directory,
+    eventually, free_port, get, words,
 };
 
 /// A web server that answers every GET alike, until it is told another answer.
@@ -63,16 +67,16 @@ impl Web {
     }
 }
 
-fn serve(mut stream: &TcpStream, answer: &Mutex<Option<String>>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream);
+fn serve(stream: impl Read + Write, answer: &Mutex<Option<String>>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        if lines.read_line(&mut head)? == 0 {
+        if stream.read_line(&mut head)? == 0 {
             return Ok(());
         }
     }
     match answer.lock().unwrap().as_deref() {
-        Some(answer) => stream.write_all(answer.as_bytes()),
+        Some(answer) => stream.get_mut().write_all(answer.as_bytes()),
         None => Ok(()),
     }
 }
@@ -261,6 +265,44 @@ fn a_dry_run_says_that_pages_change_and_changes_none() {
     assert_eq!(get(port, "/").unwrap().text(), "<p>old</p>");
     gateway.apply(&document);
     assert_eq!(get(port, "/").unwrap().text(), "<p>new</p>");
+}
+
+#[test]
+fn a_page_comes_over_https_from_whom_the_system_trusts() {
+    let directory = directory();
+    let certificate = Certificate::make(directory.path(), "web", "localhost");
+    let key = PrivateKeyDer::from_pem_file(&certificate.key_file).unwrap();
+    let chain = vec![CertificateDer::from(certificate.der.to_vec())];
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let (config, socket) = (Arc::new(config), TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let url = format!("https://localhost:{}/page.html", socket.local_addr().unwrap().port());
+    thread::spawn(move || {
+        let page = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<p>hi</p>";
+        let answer = Mutex::new(Some(page.to_owned()));
+        for stream in socket.incoming().flatten() {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            drop(serve(StreamOwned::new(session, stream), &answer));
+        }
+    });
+    let fetch = |roots: &std::path::Path| {
+        // As the gateway does; where the system's roots are is told by the environment.
+        let mut command = Command::new(HOLDFAST);
+        command.args(["fetch-page", &url]).env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
+        command.output().unwrap()
+    };
+    let fetched = fetch(&certificate.root_file);
+    assert!(fetched.status.success(), "{}", words(&fetched));
+    assert_eq!(fetched.stdout, b"<p>hi</p>");
+    let other = Certificate::make(directory.path(), "other", "localhost");
+    let refused = fetch(&other.root_file);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+    assert!(words(&refused).contains("the TLS handshake failed"), "{}", words(&refused));
 }
 
 #[test]

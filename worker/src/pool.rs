@@ -257,7 +257,7 @@ impl Binding {
         } else if !rest.is_empty() && !prefix.ends_with('/') {
             path.push('/');
         }
-        path.push_str(rest);
+        path.push_str(&rest);
         if let Some(query) = original.query() {
             path.push('?');
             path.push_str(query);

@@ -1,9 +1,31 @@
 //! Path patterns: literal, or a literal prefix with `*` at its end; compared percent-decoded and without regard to
-//! ASCII case, as Azure's v2 gateways do.
+//! ASCII case, as Azure's v2 gateways do. Dot segments are walked first, as nginx does: a backend walks them too, and
+//! must not come out under another rule's path than the one that the request was routed by.
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+/// What is escaped where a path has to be written anew: all but RFC 3986's `pchar` and the slash.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
 
 /// How much of a request path a pattern's literal prefix covered, counted in decoded bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +46,14 @@ impl MatchedPrefix {
     /// Nothing matched: a basic rule, or the default of a path map.
     pub const NONE: Self = Self { decoded: 0 };
 
-    /// What of `path` (as sent, percent-encoded) follows the prefix.
-    pub fn rest<'a>(&self, path: &'a str) -> &'a str {
+    /// What of `path` (as sent, percent-encoded) follows the prefix; of one with dot segments, what they come to.
+    pub fn rest<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        if self.decoded > 0
+            && let Some(walked) = walked(&Cow::from(percent_decode_str(path)))
+        {
+            let rest = walked.get(self.decoded..).unwrap_or_default();
+            return Cow::Owned(percent_encode(rest, ESCAPED).to_string());
+        }
         let bytes = path.as_bytes();
         let mut at = 0;
         for _ in 0..self.decoded {
@@ -34,7 +62,7 @@ impl MatchedPrefix {
                 _ => 1,
             };
         }
-        path.get(at..).unwrap_or("")
+        Cow::Borrowed(path.get(at..).unwrap_or(""))
     }
 }
 
@@ -48,7 +76,8 @@ impl PathPattern {
         if !literal.starts_with('/') || literal.contains('*') {
             return None;
         }
-        Some(Self { literal: normalize(literal).into_owned(), open })
+        // Not walked: what stands before a star may end in the middle of a segment.
+        Some(Self { literal: lowered(percent_decode_str(literal).into()).into_owned(), open })
     }
 
     /// Matches a path that went through [`normalize`].
@@ -58,9 +87,45 @@ impl PathPattern {
     }
 }
 
-/// Percent-decodes and lowers a path; what is no valid escape stays as it is.
+/// Percent-decodes a path, walks its dot segments and lowers it; what is no valid escape stays as it is.
 pub(super) fn normalize(path: &str) -> Cow<'_, [u8]> {
-    let mut decoded: Cow<'_, [u8]> = percent_decode_str(path).into();
+    let decoded: Cow<'_, [u8]> = percent_decode_str(path).into();
+    let walked = walked(&decoded);
+    lowered(walked.map_or(decoded, Cow::Owned))
+}
+
+/// A decoded path without its dot segments (RFC 3986 section 5.2.4); `None`: it has none.
+fn walked(decoded: &[u8]) -> Option<Vec<u8>> {
+    let segments = decoded.strip_prefix(b"/")?.split(|byte| *byte == b'/');
+    if !segments.clone().any(|segment| matches!(segment, b"." | b"..")) {
+        return None;
+    }
+    let (mut kept, mut open) = (Vec::new(), true);
+    for segment in segments {
+        match segment {
+            b"." => open = true,
+            b".." => {
+                kept.pop();
+                open = true;
+            }
+            other => {
+                kept.push(other);
+                open = false;
+            }
+        }
+    }
+    let mut path = Vec::with_capacity(decoded.len());
+    for segment in kept {
+        path.push(b'/');
+        path.extend_from_slice(segment);
+    }
+    if open {
+        path.push(b'/');
+    }
+    Some(path)
+}
+
+fn lowered(mut decoded: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     if decoded.iter().any(u8::is_ascii_uppercase) {
         decoded.to_mut().make_ascii_lowercase();
     }

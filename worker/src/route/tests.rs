@@ -213,6 +213,36 @@ fn locations_are_built_from_target_and_request() {
 
 // The twin: recursion and copies, nothing clever.
 
+#[test]
+fn dot_segments_are_walked_before_a_path_is_compared() {
+    for (path, walked) in [
+        ("/", "/"),
+        ("/.", "/"),
+        ("/..", "/"),
+        ("/a/./b", "/a/b"),
+        ("/a/../b", "/b"),
+        ("/a/b/..", "/a/"),
+        ("/a/b/.", "/a/b/"),
+        ("/../../A", "/a"),
+        ("/a/%2e%2E/b", "/b"),
+        ("/a%2f..%2fb", "/b"),
+        ("/a//../b", "/a/b"),
+        ("/.well-known/x", "/.well-known/x"),
+        ("/a/..b", "/a/..b"),
+        ("/a/...", "/a/..."),
+        ("*", "*"),
+        ("", ""),
+    ] {
+        assert_eq!(path::normalize(path).as_ref(), walked.as_bytes(), "{path}");
+    }
+    let hidden_files = PathPattern::new("/a/.*").unwrap();
+    assert!(hidden_files.matches(&path::normalize("/a/.b")).is_some());
+    assert!(hidden_files.matches(&path::normalize("/a/b")).is_none());
+    let rule = PathPattern::new("/a/*").unwrap();
+    let matched = rule.matches(&path::normalize("/x/../A/b%20%c3/./c")).unwrap();
+    assert_eq!(matched.rest("/x/../A/b%20%c3/./c"), "b%20%C3/c");
+}
+
 fn naive_glob(pattern: &[char], text: &[char]) -> bool {
     match (pattern.first(), text.first()) {
         (None, None) => true,
