@@ -6,6 +6,7 @@ mod admin;
 mod args;
 mod demo;
 mod dial;
+mod import;
 mod logging;
 mod output;
 mod run;
@@ -57,6 +58,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Run(args) => run::gateway(args).map(|()| Outcome::Done),
         Command::Demo(args) => demo::run(&args).map(|()| Outcome::Done),
         Command::Validate(args) => validate::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Worker => run::worker().map(|()| Outcome::Done),
         Command::Prober => run::prober().map(|()| Outcome::Done),
         Command::TakeoverCheck => upgrade::check().map(|()| Outcome::Done),

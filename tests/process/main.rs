@@ -21,6 +21,7 @@ mod drain;
 mod endurance;
 mod harness;
 mod health;
+mod import;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 mod limits;
