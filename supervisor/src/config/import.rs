@@ -168,6 +168,10 @@ fn find(root: &Node, context: &Context<'_>) -> Result<Found, Vec<Finding>> {
             context.given.parameter(name).map(|given| Argument::read(&given))
         });
         context.walk(Env::new(&scope), &scope.resources, &mut found);
+        if let Some(limit) = context.limit() {
+            // There may be gateways that were not come to.
+            return refuse(place, limit.reason, limit.mend);
+        }
         if found.gateways.is_empty() {
             return refuse(
                 place,

@@ -47,6 +47,8 @@ pub(super) struct Context<'g> {
     steps: Cell<u64>,
     depth: Cell<u32>,
     suggestions: Cell<u32>,
+    /// The first limit that was met: what comes after it is not to be relied on.
+    limit: RefCell<Option<Fault>>,
 }
 
 /// One level of nesting, until it is dropped.
@@ -72,6 +74,7 @@ impl<'g> Context<'g> {
             steps: Cell::new(STEPS),
             depth: Cell::new(0),
             suggestions: Cell::new(SUGGESTIONS),
+            limit: RefCell::default(),
         }
     }
 
@@ -81,17 +84,26 @@ impl<'g> Context<'g> {
         self.steps.set(left.unwrap_or(0));
         match left {
             Some(_) => Ok(()),
-            None => Err(Fault::new(
+            None => Err(self.limited(
                 format!("the template takes more than {STEPS} steps to evaluate"),
                 "take out what multiplies: loops in loops, variables that repeat one another",
             )),
         }
     }
 
+    fn limited(&self, reason: String, mend: &str) -> Fault {
+        self.limit.borrow_mut().get_or_insert_with(|| Fault::new(reason, mend)).clone()
+    }
+
+    /// The limit that was met, if one was.
+    pub(super) fn limit(&self) -> Option<Fault> {
+        self.limit.borrow().clone()
+    }
+
     /// One level deeper, while the result lives.
     pub(super) fn deeper(&self) -> Result<Level<'_>, Fault> {
         if self.depth.get() >= DEEPEST {
-            return Err(Fault::new(
+            return Err(self.limited(
                 format!(
                     "expressions, variables and deployments are nested more than {DEEPEST} deep"
                 ),

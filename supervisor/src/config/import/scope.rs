@@ -20,6 +20,8 @@ pub(super) struct Scope<'a> {
     variables: HashMap<String, Variable<'a>>,
     functions: Rc<HashMap<String, &'a Node>>,
     pub(super) resources: Vec<Resource<'a>>,
+    /// Outputs of deployments among the resources, by position; evaluated once, like variables.
+    outputs: RefCell<HashMap<usize, Memo>>,
     /// A resource without its template: whatever it names is asked for.
     is_loose: bool,
 }
@@ -243,6 +245,24 @@ impl<'a> Scope<'a> {
             || format!("the variable {name:?}"),
             || Ok(expand(variable.source)),
         )
+    }
+
+    /// What a deployment puts out. `None`: it needs its own output, or has none.
+    pub(super) fn output(
+        &self,
+        at: usize,
+        evaluate: impl FnOnce() -> Option<Item>,
+    ) -> Option<Item> {
+        match self.outputs.borrow().get(&at) {
+            Some(Memo::Done(item)) => return Some(item.clone()),
+            Some(Memo::Running) => return None,
+            Some(Memo::Fresh) | None => {}
+        }
+        self.outputs.borrow_mut().insert(at, Memo::Running);
+        let found = evaluate();
+        let memo = found.clone().map_or(Memo::Fresh, Memo::Done);
+        self.outputs.borrow_mut().insert(at, memo);
+        found
     }
 
     fn unknown<'n>(

@@ -57,8 +57,8 @@ impl Context<'_> {
         let count = self.expand(env, it.count);
         let rounds = match it.rounds(&count) {
             Ok(rounds) => rounds,
-            // A gateway that cannot be counted is a gateway still; anything else is none.
-            Err(fault) if resource.is(GATEWAY) || resource.is(DEPLOYMENT) => {
+            // A gateway that cannot be counted is a gateway still.
+            Err(fault) if resource.is(GATEWAY) || self.holds_gateway(resource.node) => {
                 let hole = if count.has_hole() { count } else { self.broken(fault) };
                 found.gateways.push(hole.at(copy.line, copy.column));
                 return;
@@ -72,6 +72,23 @@ impl Context<'_> {
             if self.spend(1 + members(resource.node).len()).is_err() {
                 return;
             }
+        }
+    }
+
+    /// Whether a gateway stands anywhere in a deployment.
+    fn holds_gateway(&self, node: &Node) -> bool {
+        if self.spend(1).is_err() {
+            return false;
+        }
+        match &node.value {
+            Json::List(entries) => entries.iter().any(|entry| self.holds_gateway(entry)),
+            Json::Object(members) => members.iter().any(|m| {
+                let kind = text(&m.value).map(|kind| kind.trim_end_matches('/'));
+                (m.name.eq_ignore_ascii_case("type")
+                    && kind.is_some_and(|kind| kind.eq_ignore_ascii_case(GATEWAY)))
+                    || self.holds_gateway(&m.value)
+            }),
+            _ => false,
         }
     }
 
@@ -166,33 +183,34 @@ impl Context<'_> {
         let marked = target.to_ascii_lowercase().contains("microsoft.resources/deployments");
         self.spend(env.scope.resources.len()).ok()?;
         let _level = self.deeper().ok()?;
-        for resource in env.scope.resources.iter().filter(|it| it.is(DEPLOYMENT)) {
-            let by_symbol = resource.has_symbol(target);
+        // It stands beside the loop from which it is asked, not in it.
+        let env = Env::new(env.scope);
+        let mut deployments = env.scope.resources.iter().zip(0..);
+        let (found, at) = deployments.find(|(resource, _)| {
             let by_name = || {
                 let own = resource.name.map(|it| self.expand(env, it));
                 own.is_some_and(|own| own.as_text().is_some_and(|it| it.eq_ignore_ascii_case(name)))
             };
-            if !by_symbol && !((marked || !is_id) && by_name()) {
-                continue;
-            }
-            let list = |env: Env<'_>, template: &Node| {
-                let outputs = member(template, "outputs").map_or(&[][..], members);
-                let outputs = outputs.iter().map(|output| {
-                    let value = member(&output.value, "value").map(|it| self.expand(env, it));
-                    let value = value.unwrap_or_else(|| Item::new(Value::Null));
-                    let value = Value::object(vec![Member::new("value", value)]);
-                    Member::new(&output.name, Item::new(value))
-                });
-                let outputs = Item::new(Value::object(outputs.collect()));
-                Item::new(Value::object(vec![Member::new("outputs", outputs)]))
-            };
-            return match self.nested(env, resource.node) {
-                Nested::Inner(scope, template) => Some(list(Env::new(&scope), template)),
-                Nested::Outer(template) => Some(list(env, template)),
-                Nested::Linked => None,
-            };
-        }
-        None
+            resource.is(DEPLOYMENT)
+                && (resource.has_symbol(target) || ((marked || !is_id) && by_name()))
+        })?;
+        env.scope.output(at, || match self.nested(env, found.node) {
+            Nested::Inner(scope, template) => Some(self.put_out(Env::new(&scope), template)),
+            Nested::Outer(template) => Some(self.put_out(env, template)),
+            Nested::Linked => None,
+        })
+    }
+
+    fn put_out(&self, env: Env<'_>, template: &Node) -> Item {
+        let outputs = member(template, "outputs").map_or(&[][..], members);
+        let outputs = outputs.iter().map(|output| {
+            let value = member(&output.value, "value").map(|it| self.expand(env, it));
+            let value = value.unwrap_or_else(|| Item::new(Value::Null));
+            let value = Value::object(vec![Member::new("value", value)]);
+            Member::new(&output.name, Item::new(value))
+        });
+        let outputs = Item::new(Value::object(outputs.collect()));
+        Item::new(Value::object(vec![Member::new("outputs", outputs)]))
     }
 
     /// How a resource is asked for: by type and name, `sites/shop`.

@@ -126,3 +126,72 @@ fn many_members_take_no_longer_than_their_number() {
     let all = import(&text, &Given::default(), Wanted::One, Path::new(".")).unwrap();
     assert!(!all[0].is_complete);
 }
+
+/// A deployment of the template with the text's parameters, which puts one value out.
+fn deployment(name: &str, more: &str, parameters: &str, output: &str) -> String {
+    format!(
+        "{{\"type\": \"Microsoft.Resources/deployments\", \"name\": \"{name}\", {more} \"properties\": {{ \
+         \"expressionEvaluationOptions\": {{\"scope\": \"inner\"}}, \"parameters\": {{{parameters}}}, \
+         \"template\": {{\"parameters\": {{\"a\": {{\"type\": \"string\"}}, \"b\": {{\"type\": \"string\"}}}}, \
+         \"resources\": [], \"outputs\": {{\"o\": {{\"type\": \"string\", \"value\": \"{output}\"}}}}}}}}}}"
+    )
+}
+
+#[test]
+fn outputs_that_feed_outputs_are_evaluated_once_each() {
+    let mut resources = Vec::new();
+    for at in 0..30 {
+        let before = match at {
+            0 => "x".to_owned(),
+            _ => format!("[reference('d{}').outputs.o.value]", at - 1),
+        };
+        let given =
+            format!("\"a\": {{\"value\": \"{before}\"}}, \"b\": {{\"value\": \"{before}\"}}");
+        resources.push(deployment(
+            &format!("d{at}"),
+            "",
+            &given,
+            "[if(equals(parameters('a'), parameters('b')), parameters('a'), 'no')]",
+        ));
+    }
+    resources.push(
+        "{\"type\": \"Microsoft.Network/applicationGateways\", \"name\": \"gw\", \"properties\": \
+         {\"probes\": [{\"name\": \"[reference('d29').outputs.o.value]\"}]}}"
+            .to_owned(),
+    );
+    let text = format!("{{\"resources\": [{}]}}", resources.join(", "));
+    let all = import(&text, &Given::default(), Wanted::One, Path::new(".")).unwrap();
+    assert!(all[0].document.contains("\"name\": \"x\""), "{}", lines(&all[0].findings));
+}
+
+#[test]
+fn a_deployment_that_needs_its_own_output_has_none() {
+    let own = "\"a\": {\"value\": \"[reference('d').outputs.o.value]\"}";
+    let resources = [
+        deployment("d", "", own, "[parameters('a')]"),
+        "{\"type\": \"Microsoft.Network/applicationGateways\", \"name\": \"gw\", \"properties\": \
+         {\"probes\": [{\"name\": \"[reference('d').outputs.o.value]\"}]}}"
+            .to_owned(),
+    ];
+    let text = format!("{{\"resources\": [{}]}}", resources.join(", "));
+    let all = import(&text, &Given::default(), Wanted::One, Path::new(".")).unwrap();
+    assert!(lines(&all[0].findings).contains("d.outputs.o.value"), "{}", lines(&all[0].findings));
+}
+
+#[test]
+fn a_deployment_that_cannot_be_counted_is_a_gateway_only_if_it_has_one() {
+    let copy = "\"copy\": {\"name\": \"c\", \"count\": \"[length(reference('lost').list)]\"},";
+    let other = deployment("d", copy, "", "x");
+    let gateway = "{\"type\": \"Microsoft.Network/applicationGateways\", \"name\": \"gw\", \"properties\": {\"probes\": []}}";
+    let text = format!("{{\"resources\": [{other}, {gateway}]}}");
+    let all = import(&text, &Given::default(), Wanted::One, Path::new(".")).unwrap();
+    assert_eq!(all[0].name, "gw");
+    let with = other.replacen("\"resources\": []", &format!("\"resources\": [{gateway}]"), 1);
+    let text = format!("{{\"resources\": [{with}]}}");
+    let all = import(&text, &Given::default(), Wanted::One, Path::new(".")).unwrap();
+    assert!(
+        lines(&all[0].findings).contains("lost.list, state of the resource lost"),
+        "{}",
+        lines(&all[0].findings)
+    );
+}
