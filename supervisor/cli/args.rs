@@ -39,6 +39,13 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Check a configuration as a start would, without a running gateway
     Validate(ValidateArgs),
+    /// Turn an ARM template, or what `az network application-gateway show` prints, into a document
+    #[command(
+        after_help = "What is missing (a parameter without a value, a key that Azure does not print, another resource's \
+        state)\nis listed with the name that --set takes. What has an effect in Azure only is listed too.\n\
+        Exit code: 0 the document is valid, 1 it is not, or there is none."
+    )]
+    Import(ImportArgs),
     /// Put a configuration in force; answers once every worker serves it
     Apply(ApplyArgs),
     /// Make the gateway read its configuration file again (same as SIGHUP)
@@ -147,6 +154,41 @@ pub(crate) struct ValidateArgs {
     /// Print {"valid", "diagnostics", "effective"} as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `holdfast import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The template, gateway resource or printed gateway, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write the document here instead of to standard output
+    #[arg(long, short, value_name = "FILE", conflicts_with = "output_dir")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write every gateway to NAME.json in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Of several gateways, the one of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) gateway: Option<String>,
+    /// A parameter file of the template; a later one's values count before an earlier one's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) parameters: Vec<PathBuf>,
+    /// A value for a parameter, or for whatever else is missing
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The same from a file: its text, or base64 where it is no text (a PFX)
+    #[arg(long, value_name = "NAME=FILE")]
+    pub(crate) set_file: Vec<String>,
+    /// Where certificates without their keys have NAME.pem and NAME.key
+    #[arg(long, value_name = "DIR")]
+    pub(crate) certificates_dir: Option<PathBuf>,
+    /// Address of this host for a frontend, or for all [default: every address]
+    #[arg(long, value_name = "[FRONTEND=]IP")]
+    pub(crate) listen: Vec<String>,
+    /// Write the document even if it is not valid, with <NAME> where a value is missing
+    #[arg(long)]
+    pub(crate) allow_incomplete: bool,
 }
 
 /// `holdfast apply`.

@@ -7,6 +7,7 @@ mod args;
 mod demo;
 mod dial;
 mod fetch;
+mod import;
 mod logging;
 mod output;
 mod run;
@@ -58,6 +59,7 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Run(args) => run::gateway(args).map(|()| Outcome::Done),
         Command::Demo(args) => demo::run(&args).map(|()| Outcome::Done),
         Command::Validate(args) => validate::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Worker => run::worker().map(|()| Outcome::Done),
         Command::Prober => run::prober().map(|()| Outcome::Done),
         Command::FetchPage { url } => fetch::run(&url).map(|()| Outcome::Done),

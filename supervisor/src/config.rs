@@ -7,6 +7,7 @@ mod certificate;
 pub mod diagnostic;
 mod effective;
 pub mod gateway;
+pub mod import;
 mod json;
 mod paths;
 mod read;

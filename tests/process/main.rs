@@ -25,6 +25,7 @@ mod error_pages;
 mod harness;
 mod health;
 mod http2;
+mod import;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 mod limits;

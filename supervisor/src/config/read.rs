@@ -50,7 +50,7 @@ pub(super) fn gateway(
         report.error(
             root.place_of("resources"),
             "the document is a template, not a gateway",
-            "give the entry of resources whose type is Microsoft.Network/applicationGateways, expressions written out",
+            "run `holdfast import FILE`, which writes its gateway as a document",
         );
         return None;
     }

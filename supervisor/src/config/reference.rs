@@ -63,7 +63,7 @@ impl<T> Table<T> {
             report.error(
                 &reference.place,
                 "the id is a template's expression, which is not evaluated here",
-                format!("write the id out, so that it ends in /{collection}/NAME"),
+                format!("run `holdfast import` on the template, or write the id out, so that it ends in /{collection}/NAME"),
             );
             return None;
         }
@@ -107,7 +107,7 @@ impl<T> Table<T> {
 }
 
 /// The collection and the name that an id ends in.
-fn last_two(id: &str) -> Option<(&str, &str)> {
+pub(super) fn last_two(id: &str) -> Option<(&str, &str)> {
     let id = id.trim_end_matches(|c| c == '/' || STRAY.contains(&c));
     let (rest, _) = id.rsplit_once('/')?;
     let name = id.get(rest.len() + 1..)?;
@@ -116,7 +116,7 @@ fn last_two(id: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && !collection.is_empty()).then_some((collection, name))
 }
 
-fn clean(segment: &str) -> &str {
+pub(super) fn clean(segment: &str) -> &str {
     segment.trim_matches(STRAY)
 }
 

@@ -293,12 +293,13 @@ impl<'a> Shape<'a> {
 
     /// Reports members that nobody asked for. Call it last.
     pub(super) fn finish(&self, report: &mut Report) {
-        let known = || self.fields.iter().filter(|f| f.asked.get()).map(|f| f.name);
+        let known: Vec<&str> =
+            self.fields.iter().filter(|f| f.asked.get()).map(|f| f.name).collect();
         for field in self.fields.iter().filter(|f| !f.asked.get() && f.node.value != Value::Null) {
             if EXTRAS.iter().any(|extra| extra.eq_ignore_ascii_case(field.name)) {
                 continue;
             }
-            let asked = |hint: &str| known().any(|name| name.eq_ignore_ascii_case(hint));
+            let asked = |hint: &str| known.iter().any(|name| name.eq_ignore_ascii_case(hint));
             let near = if report.is_full() {
                 None
             } else {

@@ -10,7 +10,7 @@ use crate::fault::FaultKind;
 
 /// Label values of `holdfast_requests_refused_total`, in the order of the counters. The last one is for what was not
 /// foreseen here.
-const REASONS: [&str; 22] = [
+const REASONS: [&str; 23] = [
     "no_site",
     "no_backend",
     "connect_failed",
@@ -24,6 +24,7 @@ const REASONS: [&str; 22] = [
     "method_not_allowed",
     "http_to_https",
     "internal",
+    "rewrite",
     "busy",
     "not_http",
     "host",

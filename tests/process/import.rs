@@ -1,0 +1,159 @@
+//! `holdfast import`: templates become documents that run; what is missing is told, and nothing half-done is written.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::{
+    Backend, Gateway, HOLDFAST, Patience, WebSocket, directory, eventually, free_port, get_host,
+    words,
+};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// Runs `holdfast import` in a directory.
+fn import(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(HOLDFAST);
+    command.arg("import").args(arguments).current_dir(directory).output().unwrap()
+}
+
+fn template(name: &str) -> String {
+    fixture(&format!("import/{name}")).display().to_string()
+}
+
+#[test]
+fn an_imported_template_serves_requests_and_websockets() {
+    let directory = directory();
+    let backend = Backend::start("one");
+    let port = free_port();
+    let (address, backend_port) = (backend.address.ip().to_string(), backend.address.port());
+    // The template as it is, but for the ports that this machine has free.
+    let text = fs::read_to_string(fixture("import/quickstart.json")).unwrap();
+    let text = text
+        .replace("\"Port\": \"8080\"", &format!("\"Port\": \"{port}\""))
+        .replace("\"Port\": \"80\"", &format!("\"Port\": \"{backend_port}\""));
+    fs::write(directory.path().join("template.json"), text).unwrap();
+    let servers = [format!("firstServer={address}"), "secondServer=127.0.0.99".to_owned()];
+    let output = import(
+        directory.path(),
+        &[
+            "template.json",
+            "--output",
+            "imported.json",
+            "--listen",
+            "127.0.0.1",
+            "--set",
+            &servers[0],
+            "--set",
+            &servers[1],
+        ],
+    );
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(output.stdout.is_empty());
+    assert!(words(&output).contains("left out: sku has no effect here"), "{}", words(&output));
+
+    let document = fs::read_to_string(directory.path().join("imported.json")).unwrap();
+    let validated = Command::new(HOLDFAST)
+        .arg("validate")
+        .arg(directory.path().join("imported.json"))
+        .output()
+        .unwrap();
+    assert!(validated.status.success(), "{}", words(&validated));
+    let gateway = Gateway::start_text(directory, &document);
+    eventually(Patience::USUAL, "an answer through the imported gateway", || {
+        get_host(port, "/", "localhost").ok().filter(|answer| answer.status == 200)
+    });
+    let mut socket = WebSocket::open(port, "/echo");
+    assert!(socket.echoes("hello"));
+    assert_eq!(gateway.revision(), 1);
+}
+
+#[test]
+fn what_is_missing_is_told_and_nothing_is_written() {
+    let directory = directory();
+    let template = template("pfx-missing.json");
+    let output = import(directory.path(), &[&template, "--output", "made.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = words(&output);
+    assert!(said.contains("missing: certificateData, a parameter of type securestring"), "{said}");
+    assert!(
+        said.contains("--set certificateData=VALUE, or --set-file certificateData=FILE"),
+        "{said}"
+    );
+    assert!(!directory.path().join("made.json").exists());
+
+    let output =
+        import(directory.path(), &[&template, "--output", "made.json", "--allow-incomplete"]);
+    assert_eq!(output.status.code(), Some(1));
+    let made = fs::read_to_string(directory.path().join("made.json")).unwrap();
+    assert!(made.contains("<certificateData>"), "{made}");
+
+    let pfx = format!("certificateData={}", fixture("certs/site.pfx").display());
+    let output = import(
+        directory.path(),
+        &[
+            &template,
+            "--output",
+            "whole.json",
+            "--set-file",
+            &pfx,
+            "--set",
+            "certificatePassword=correct-horse",
+        ],
+    );
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(!words(&output).contains("correct-horse"));
+    let mode = fs::metadata(directory.path().join("whole.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "a file with a key in it is for its owner only");
+}
+
+#[test]
+fn each_of_several_gateways_gets_a_file_of_its_own() {
+    let directory = directory();
+    let list = template("list.json");
+    let output = import(directory.path(), &[&list]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output).contains("2 gateways: \"lobby\", \"Annex\""), "{}", words(&output));
+
+    let output = import(directory.path(), &[&list, "--output-dir", "."]);
+    assert!(output.status.success(), "{}", words(&output));
+    for (file, name) in [("lobby.json", "lobby"), ("Annex.json", "Annex")] {
+        let text = fs::read_to_string(directory.path().join(file)).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["name"], name);
+    }
+
+    let output = import(directory.path(), &[&list, "--gateway", "annex"]);
+    assert!(output.status.success(), "{}", words(&output));
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["name"], "Annex");
+}
+
+#[test]
+fn a_template_given_to_validate_is_sent_to_import() {
+    let output =
+        Command::new(HOLDFAST).args(["validate", &template("loops.json")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output).contains("holdfast import FILE"), "{}", words(&output));
+}
+
+#[test]
+fn options_that_mean_nothing_are_refused() {
+    let directory = directory();
+    let file = template("quickstart.json");
+    for (arguments, reason) in [
+        (["--set", "name"], "--set needs NAME=VALUE"),
+        (["--listen", "front=everywhere"], "is not an IP address"),
+        (["--set-file", "a=/nowhere/at/all"], "cannot read /nowhere/at/all"),
+        (["--gateway", "other"], "there is no gateway \"other\", only \"lounge\""),
+        (["--parameters", &file], "is not a parameter file"),
+    ] {
+        let output = import(directory.path(), &[&file, arguments[0], arguments[1]]);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(words(&output).contains(reason), "{arguments:?}: {}", words(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
