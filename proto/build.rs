@@ -9,6 +9,7 @@ use prost::Message;
 fn main() -> Result<(), Box<dyn Error>> {
     let sources = [
         "holdfast/control/v1/pool.proto",
+        "holdfast/control/v1/tls.proto",
         "holdfast/control/v1/listener.proto",
         "holdfast/control/v1/control.proto",
         "holdfast/control/v1/probe.proto",
@@ -19,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(sources, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("holdfast.binpb"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .skip_debug(["holdfast.control.v1.TicketKey"])
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::ledger::NewRevision;
 use crate::state::{InForce, Supervisor};
 
 pub mod file;
+mod files;
 pub mod outcome;
 pub mod plan;
 
@@ -184,11 +185,7 @@ impl Supervisor {
                 group.retire().await;
             }
         }
-        for group in self.groups() {
-            if let Some(snapshot) = self.snapshot(group.address) {
-                group.publish(snapshot);
-            }
-        }
+        self.publish();
         let all = async {
             for group in self.groups() {
                 group.acknowledged(revision).await;
@@ -202,6 +199,22 @@ impl Supervisor {
             () = self.stopped() => return,
         }
         self.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
+    }
+
+    /// Sends every worker its snapshot of what is in force.
+    fn publish(&self) {
+        for group in self.groups() {
+            if let Some(snapshot) = self.snapshot(group.address) {
+                group.publish(snapshot);
+            }
+        }
+    }
+
+    /// The same when something has changed that no document says.
+    pub(crate) async fn publish_again(&self) {
+        // So that nothing older than what a change has just sent is sent after it.
+        let _one_at_a_time = self.changing.lock().await;
+        self.publish();
     }
 
     /// Starts keeping workers for a listener of the revision in force.
@@ -227,6 +240,7 @@ impl Supervisor {
         let in_force = self.in_force()?;
         let mut snapshot = in_force.compiled.listeners.get(&address)?.clone();
         snapshot.revision = in_force.revision;
+        snapshot.ticket_keys = self.tickets.keys();
         Some(snapshot)
     }
 

@@ -12,6 +12,7 @@ use crate::config::gateway::{
 };
 
 mod probes;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ const DRAIN_WHEN_OFF: Duration = Duration::from_secs(30);
 /// Everything that is sent to children, revision and health left to the caller.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compiled {
-    /// One snapshot for each bound address that serves at least one site; `revision` is 0.
+    /// One snapshot for each bound address that serves at least one site; `revision` is 0, and no ticket keys.
     pub listeners: BTreeMap<SocketAddr, control::ListenerSnapshot>,
     /// Every (pool, settings) that some rule joins, in order of names.
     pub pools: Vec<CompiledPool>,
@@ -122,11 +123,13 @@ struct Snapshot<'a> {
     /// (pool, settings) in order of first use.
     bindings: Vec<control::PoolBinding>,
     certificates: Vec<control::Certificate>,
+    tls_profiles: Vec<control::TlsProfile>,
 }
 
 impl<'a> Snapshot<'a> {
     fn of(listener: &'a Listener, gateway: &'a Gateway) -> Self {
-        Self { listener, gateway, bindings: Vec::new(), certificates: Vec::new() }
+        let (bindings, certificates, tls_profiles) = (Vec::new(), Vec::new(), Vec::new());
+        Self { listener, gateway, bindings, certificates, tls_profiles }
     }
 
     fn sites(&self) -> impl Iterator<Item = &'a Site> + use<'a> {
@@ -144,6 +147,8 @@ impl<'a> Snapshot<'a> {
             certificates: self.certificates,
             limits: Some(limits(self.gateway)),
             hide_server_header: self.gateway.global.hide_server_header,
+            tls_profiles: self.tls_profiles,
+            ticket_keys: Vec::new(),
         }
     }
 
@@ -165,6 +170,7 @@ impl<'a> Snapshot<'a> {
             tls: site.protocol == Protocol::Https,
             hosts: site.hosts.clone(),
             certificate: self.certificate(site),
+            tls_profile: tls::profile(site, self.gateway, &mut self.tls_profiles),
             rule: rule.name.clone(),
             priority: rule.priority,
             paths,

@@ -20,7 +20,7 @@ use crate::http::{self, Peer, Shared};
 mod admission;
 mod tls;
 
-pub(crate) use tls::{Acceptor, TlsError};
+pub(crate) use tls::Acceptor;
 
 /// How long to leave the queue alone when there is no descriptor or memory for its next connection: it waits there,
 /// and something has to end before a new try can do better.

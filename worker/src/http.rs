@@ -35,8 +35,10 @@ use crate::metrics::Metrics;
 use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
 use crate::snapshot::{Current, Limits};
+use crate::tls::profile::ClientIdentity;
 use crate::tunnel::Tunnels;
 
+mod admittance;
 mod body;
 mod clock;
 mod forward;
@@ -88,6 +90,8 @@ pub(crate) struct Peer {
 pub(crate) struct Conversation {
     shared: Arc<Shared>,
     peer: Peer,
+    /// Who the client has shown to be, where it was asked.
+    identity: Option<Arc<ClientIdentity>>,
     gate: GateHandle,
     broken: AtomicBool,
     /// The connection itself, from the last request that wanted it upgraded.
@@ -115,10 +119,16 @@ impl Shared {
 // === impl Conversation ===
 
 impl Conversation {
-    fn new(shared: Arc<Shared>, peer: Peer, gate: GateHandle) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        peer: Peer,
+        identity: Option<Arc<ClientIdentity>>,
+        gate: GateHandle,
+    ) -> Self {
         Self {
             shared,
             peer,
+            identity,
             gate,
             broken: AtomicBool::new(false),
             upgrade: Mutex::new(None),
@@ -174,8 +184,9 @@ enum End {
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
 pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let limits = shared.current.load().table.limits.clone();
+    let identity = io.identity();
     let (gate, handle) = Gate::new(io);
-    let conversation = Arc::new(Conversation::new(shared, peer, handle));
+    let conversation = Arc::new(Conversation::new(shared, peer, identity, handle));
     let asked = conversation.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         // Counted here and not in the future: it may be polled for the first time much later.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_proto::control as wire;
+use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
@@ -18,7 +19,8 @@ use thiserror::Error;
 pub use self::join::{Current, Serving};
 pub use crate::pool::FOREVER;
 use crate::pool::{Binding, BindingRefusal, limit, tls};
-use crate::route::{RouteRefusal, Router};
+use crate::route::{RouteRefusal, Router, Site};
+use crate::tls::profile::{Offer, OfferRefusal, Profile};
 
 /// Why a snapshot is refused. Its chain of sources, joined, is the refusal that the supervisor gets.
 #[derive(Debug, Error)]
@@ -45,6 +47,15 @@ pub enum SnapshotRefusal {
         /// Why.
         #[source]
         source: rustls::Error,
+    },
+    /// What clients are offered in TLS cannot be compiled.
+    #[error("TLS with clients")]
+    Offer(#[from] OfferRefusal),
+    /// A site refers to a profile that the snapshot does not have.
+    #[error("site {site}: the TLS profile does not exist")]
+    Profile {
+        /// Name of the site.
+        site: String,
     },
     /// The snapshot has no limits.
     #[error("no limits")]
@@ -105,6 +116,8 @@ pub struct Table {
     pub hide_server_header: bool,
     /// Certificates; the router refers to them by index.
     pub certificates: Vec<Arc<CertifiedKey>>,
+    /// What clients are offered in TLS, and asked for.
+    pub(crate) offer: Offer,
 }
 
 // === impl Table ===
@@ -130,6 +143,17 @@ impl Table {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let router = Router::compile(snapshot.sites, bindings.len(), certificates.len())?;
+        let offer = Offer::compile(
+            snapshot.tls_profiles,
+            snapshot.ticket_keys,
+            &snapshot.listener,
+            &tls::provider(),
+            previous.map(|table| &table.offer),
+        )?;
+        let lost = |site: &&Site| site.tls && offer.profile(site.tls_profile).is_none();
+        if let Some(site) = router.sites().iter().find(lost) {
+            return Err(SnapshotRefusal::Profile { site: site.name.to_string() });
+        }
         Ok(Self {
             revision: snapshot.revision,
             listener: snapshot.listener,
@@ -138,6 +162,7 @@ impl Table {
             limits: Limits::compile(&snapshot.limits.ok_or(SnapshotRefusal::NoLimits)?),
             hide_server_header: snapshot.hide_server_header,
             certificates,
+            offer,
         })
     }
 
@@ -151,6 +176,7 @@ impl Table {
             limits: Limits::compile(&wire::Limits::default()),
             hide_server_header: false,
             certificates: Vec::new(),
+            offer: Offer::default(),
         }
     }
 
@@ -164,6 +190,17 @@ impl Table {
     /// The certificate to show for a TLS server name.
     pub fn certificate_for(&self, sni: Option<&str>) -> Option<&Arc<CertifiedKey>> {
         self.certificates.get(self.router.certificate_for(sni)?)
+    }
+
+    /// What a handshake takes that asks for a TLS server name; nothing where no site speaks TLS.
+    pub(crate) fn handshake_for(
+        &self,
+        sni: Option<&str>,
+    ) -> Option<Result<(ServerConfig, Arc<Profile>), rustls::Error>> {
+        let site = self.router.site_of_handshake(sni)?;
+        let profile = self.offer.profile(site.tls_profile)?;
+        let shown = site.certificate().and_then(|index| self.certificates.get(index)).cloned();
+        Some(self.offer.config(profile, shown).map(|config| (config, profile.clone())))
     }
 }
 

@@ -28,8 +28,8 @@ impl Supervisor {
     }
 
     /// Reads the configuration file at a start or for [`Self::reload`]; says when the reading began. An unchanged file
-    /// leaves the revision in force, be it the file's or an applied one, unless a certificate file that it names has
-    /// other contents now.
+    /// leaves the revision in force, be it the file's or an applied one; a certificate file that
+    /// it names and that has other contents now is read again.
     pub(crate) async fn read_again(
         &self,
         source: &str,
@@ -64,27 +64,31 @@ impl Supervisor {
         let digest = ledger::digest(text.as_bytes());
         let source = format!("{source} {}", path.display());
         let unchanged = self.ledger().file_digest() == Some(digest.as_str());
-        let kept = self.in_force().filter(|_| unchanged);
-        let (document, base_dir) = match &kept {
-            Some(in_force) => (in_force.document.clone(), self.base_dir_in_force()),
-            None => (text, self.base_dir.clone()),
-        };
-        let proposal =
-            Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
-        let mut outcome = self.change_locked(proposal).await?;
-        if kept.is_none() {
-            self.ledger().set_file_digest(&digest)?;
-        } else if !outcome.changed {
-            outcome.message = format!(
-                "{} has not changed since it was last read; revision {} stays in force",
-                path.display(),
-                outcome.revision
-            );
+        if unchanged && self.in_force().is_some() {
+            let mut outcome = self.refresh_locked()?;
+            if !outcome.changed {
+                outcome.message = format!(
+                    "{} has not changed since it was last read; revision {} stays in force",
+                    path.display(),
+                    outcome.revision
+                );
+            }
+            return Ok(outcome);
         }
+        let proposal = Proposal {
+            document: text,
+            base_dir: self.base_dir.clone(),
+            source,
+            by,
+            if_revision: None,
+            dry_run: false,
+        };
+        let outcome = self.change_locked(proposal).await?;
+        self.ledger().set_file_digest(&digest)?;
         Ok(outcome)
     }
 
-    fn base_dir_in_force(&self) -> std::path::PathBuf {
+    pub(super) fn base_dir_in_force(&self) -> std::path::PathBuf {
         self.ledger().in_force().map_or_else(|| self.base_dir.clone(), |it| it.base_dir.clone())
     }
 }

@@ -12,6 +12,8 @@ use super::gateway::{
     ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings, Site,
 };
 
+mod tls;
+
 /// The gateway in the resource's shape, with defaults, without secrets.
 pub fn effective(gateway: &Gateway) -> Value {
     let global = &gateway.global;
@@ -25,6 +27,7 @@ pub fn effective(gateway: &Gateway) -> Value {
         "maxConnections": global.max_connections,
         "maxHeaderBytes": global.max_header_bytes,
         "maxBodyBytes": global.max_body_bytes,
+        "watchCertificateFiles": global.watch_certificate_files,
     });
     put(&mut holdfast, "threads", global.threads.map(|threads| json!(threads)));
     json!({
@@ -39,6 +42,9 @@ pub fn effective(gateway: &Gateway) -> Value {
             "trustedRootCertificates": list(&gateway.trusted_roots, |root| {
                 child(&root.name, json!({ "data": STANDARD.encode(&root.der) }))
             }),
+            "sslPolicy": tls::policy(&gateway.tls_policy),
+            "trustedClientCertificates": list(&gateway.trusted_clients, tls::trusted),
+            "sslProfiles": list(&gateway.tls_profiles, tls::profile),
             "httpListeners": sites.map(|s| site(s)).collect::<Vec<_>>(),
             "probes": list(&gateway.probes, probe),
             "backendAddressPools": list(&gateway.pools, |pool| {
@@ -100,6 +106,8 @@ fn site(site: &Site) -> Value {
     });
     let certificate = site.certificate.as_ref().map(|c| id("sslCertificates", &c.name));
     put(&mut properties, "sslCertificate", certificate);
+    let profile = site.tls_profile.as_ref().map(|it| id("sslProfiles", &it.name));
+    put(&mut properties, "sslProfile", profile);
     child(&site.name, properties)
 }
 

@@ -7,6 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod tls;
+
+pub use tls::{
+    ClientAuth, ClientAuthMode, Suite, SuiteNeeds, TlsPolicy, TlsProfile, TrustedClients,
+};
+
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
@@ -34,6 +40,12 @@ pub struct Gateway {
     pub certificates: Vec<Arc<Certificate>>,
     /// Roots that backends' certificates may chain to.
     pub trusted_roots: Vec<Arc<TrustedRoot>>,
+    /// What clients are offered where no profile says otherwise.
+    pub tls_policy: TlsPolicy,
+    /// Profiles of sites.
+    pub tls_profiles: Vec<Arc<TlsProfile>>,
+    /// Authorities that may issue certificates of clients.
+    pub trusted_clients: Vec<Arc<TrustedClients>>,
     /// What concerns the gateway as a whole.
     pub global: Global,
 }
@@ -89,6 +101,8 @@ pub struct Site {
     pub hosts: Vec<String>,
     /// Present exactly when the protocol is [`Protocol::Https`].
     pub certificate: Option<Arc<Certificate>>,
+    /// What its clients are offered and asked for, where that is not as for all.
+    pub tls_profile: Option<Arc<TlsProfile>>,
     /// Kept for the effective configuration only.
     pub require_sni: bool,
     /// The rule that routes it; without one it is not served.
@@ -332,6 +346,8 @@ pub struct Global {
     pub max_body_bytes: u64,
     /// No Server header of the gateway's own.
     pub hide_server_header: bool,
+    /// Certificate files that change are read again without being asked.
+    pub watch_certificate_files: bool,
 }
 
 // === impl Global ===
@@ -350,6 +366,7 @@ impl Default for Global {
             max_header_bytes: 32 * 1024,
             max_body_bytes: 4 * 1024 * 1024 * 1024,
             hide_server_header: false,
+            watch_certificate_files: true,
         }
     }
 }

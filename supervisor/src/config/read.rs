@@ -17,6 +17,7 @@ mod global;
 mod identity;
 pub(super) mod network;
 pub(super) mod routing;
+mod tls;
 
 /// Azure's limit for the name of any child.
 const NAME_LIMIT: usize = 80;
@@ -53,7 +54,8 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     let pools = backend::pools(&root, report);
     let probes = backend::probes(&root, report);
     let settings = backend::settings(&root, &probes, &trusted_roots, report);
-    let sites = network::sites(&root, &frontends, &ports, &certificates, report);
+    let tls = tls::Tls::read(&root, base_dir, report);
+    let sites = network::sites(&root, &frontends, &ports, &certificates, &tls, report);
     let redirects = routing::redirects(&root, &sites, report);
     let targets = routing::Targets { pools: &pools, settings: &settings, redirects: &redirects };
     let path_maps = routing::path_maps(&root, &targets, report);
@@ -91,6 +93,9 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
         probes: probes.values(),
         certificates,
         trusted_roots,
+        tls_profiles: tls.profiles.values(),
+        trusted_clients: tls.trusted.values(),
+        tls_policy: tls.policy,
         global,
     })
 }

@@ -72,6 +72,20 @@ const HINTS: &[&str] = &[
     "defaultBackendAddressPool",
     "defaultBackendHttpSettings",
     "defaultRedirectConfiguration",
+    "sslPolicy",
+    "sslProfile",
+    "sslProfiles",
+    "policyType",
+    "policyName",
+    "minProtocolVersion",
+    "cipherSuites",
+    "disabledSslProtocols",
+    "trustedClientCertificates",
+    "clientAuthConfiguration",
+    "verifyClientCertIssuerDN",
+    "verifyClientRevocation",
+    "verifyClientAuthMode",
+    "watchCertificateFiles",
 ];
 
 /// The known name that is nearest, among those allowed.

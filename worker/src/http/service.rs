@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::fault::{Fault, FaultKind};
 use crate::headers::{self, Forwarded};
+use crate::http::admittance;
 use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand};
 use crate::http::opening::PendingTunnel;
@@ -81,7 +82,12 @@ fn refuse(fault: &Fault, serving: &Serving, conversation: &Conversation) -> Resp
         fault.kind,
         FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
     );
-    if rest_is_unreadable {
+    // Only another handshake could be answered otherwise.
+    let needs_handshake = matches!(
+        fault.kind,
+        FaultKind::NoClientCertificate | FaultKind::BadClientCertificate | FaultKind::Misdirected
+    );
+    if rest_is_unreadable || needs_handshake {
         headers::end_connection(response.headers_mut());
     }
     response
@@ -102,6 +108,7 @@ async fn act(
         .route(conversation.peer.tls, named, parts.uri.path())
         .ok_or(Fault::new(FaultKind::NoSite))?;
     let Routed { site, action, matched_prefix, .. } = routed;
+    admittance::check(&serving.table, site, conversation)?;
     match action {
         Action::Redirect(redirect) => {
             redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)

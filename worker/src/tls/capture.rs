@@ -24,11 +24,16 @@ pub(crate) struct Captured {
 // === impl Captured ===
 
 impl Captured {
+    #[cfg(test)]
     /// The configuration of one more connection of a server. All but the place of the secrets is shared with the
     /// other connections: tickets and sessions, so that clients can resume, and certificates.
     pub(crate) fn server(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<Self>) {
+        Self::own(config.clone())
+    }
+
+    /// The same of a configuration that was made for this connection.
+    pub(crate) fn own(mut config: ServerConfig) -> (Arc<ServerConfig>, Arc<Self>) {
         let captured = Arc::<Self>::default();
-        let mut config = config.clone();
         config.key_log = captured.clone();
         (Arc::new(config), captured)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdfast_proto::control::{
-    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, Site, Tunnel, action,
+    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, Site, TlsProfile, Tunnel, action,
 };
 
 /// Where a request goes, by name: a binding's index means something only in its own snapshot.
@@ -44,6 +44,7 @@ fn site_changes(before: Of<'_>, after: Of<'_>) -> Vec<&'static str> {
         ("protocol", was.tls != is.tls),
         ("host names", was.hosts != is.hosts),
         ("certificate", certificate(before) != certificate(after)),
+        ("TLS profile", tls_profile(before) != tls_profile(after)),
         ("routes", routes(before) != routes(after)),
         ("rule", (&was.rule, was.priority) != (&is.rule, is.priority)),
     ];
@@ -53,6 +54,11 @@ fn site_changes(before: Of<'_>, after: Of<'_>) -> Vec<&'static str> {
 fn certificate((snapshot, site): Of<'_>) -> Option<&Certificate> {
     let index = usize::try_from(site.certificate).ok()?;
     snapshot.certificates.get(index).filter(|_| site.tls)
+}
+
+fn tls_profile((snapshot, site): Of<'_>) -> Option<&TlsProfile> {
+    let index = usize::try_from(site.tls_profile).ok()?;
+    snapshot.tls_profiles.get(index).filter(|_| site.tls)
 }
 
 fn routes<'a>((snapshot, site): Of<'a>) -> Vec<(&'a [String], Destination<'a>)> {

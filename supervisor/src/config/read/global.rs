@@ -53,6 +53,7 @@ pub(super) fn read(root: &Shape<'_>, report: &mut Report) -> Global {
     if let Ok(Some(value)) = own.number("maxBodyBytes", 0..=u64::MAX / 2, report) {
         global.max_body_bytes = value;
     }
+    global.watch_certificate_files = own.flag("watchCertificateFiles", true, report);
     own.finish(report);
     global
 }
@@ -63,8 +64,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
         "sku",
         "gatewayIPConfigurations",
         "autoscaleConfiguration",
-        "trustedClientCertificates",
-        "sslProfiles",
         "rewriteRuleSets",
         "loadDistributionPolicies",
         "forceFirewallPolicyAssociation",
@@ -79,11 +78,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
     root.no_effect("enableHttp2", "clients are served HTTP/1.1", report);
     root.no_effect("customErrorConfigurations", "the built-in error pages are sent", report);
     root.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
-    root.no_effect(
-        "sslPolicy",
-        "TLS 1.2 and 1.3 are offered, with modern cipher suites only",
-        report,
-    );
     root.no_effect("authenticationCertificates", "use trustedRootCertificates", report);
     root.no_effect("privateLinkConfigurations", "bind an address with holdfast.address", report);
     for name in ["advancedRoutingMaps", "advancedRoutingConditionSets", "entraJWTValidationConfigs"]

@@ -1,0 +1,47 @@
+//! Certificate files that have other contents than when they were read: what they hold now is put in force under the
+//! same revision, since the document is the same. Nothing else can change by it.
+
+use super::plan::Plan;
+use super::{ChangeError, Outcome, pass};
+use crate::state::{InForce, Supervisor};
+
+impl Supervisor {
+    /// Reads the files again that the document in force names. `None`: nothing is in force, or they hold what they did.
+    ///
+    /// # Errors
+    /// What they hold now cannot be used; what was in force stays so.
+    pub(crate) async fn refresh(&self) -> Result<Option<Outcome>, ChangeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        if self.in_force().is_none() || self.stopping() {
+            return Ok(None);
+        }
+        let outcome = self.refresh_locked()?;
+        Ok(outcome.changed.then_some(outcome))
+    }
+
+    /// The same for who has the lock; without anything in force nothing is changed.
+    pub(super) fn refresh_locked(&self) -> Result<Outcome, ChangeError> {
+        let Some(in_force) = self.in_force() else { return Ok(Outcome::default()) };
+        let revision = in_force.revision;
+        let passed = pass(&in_force.document, &self.base_dir_in_force())?;
+        let plan = Plan::between(Some(&in_force.compiled), &passed.compiled);
+        let mut outcome =
+            Outcome { revision, warnings: passed.warnings, ..Outcome::default() };
+        if passed.compiled == in_force.compiled {
+            return Ok(outcome);
+        }
+        outcome.changed = true;
+        outcome.changes = plan.changes();
+        outcome.message = format!("certificate files have changed; revision {revision} stays in force");
+        let listeners = plan.updated.clone();
+        self.put_in_force(InForce {
+            revision,
+            document: in_force.document.clone(),
+            gateway: passed.gateway,
+            compiled: passed.compiled,
+        });
+        self.publish();
+        tracing::info!(revision, ?listeners, "certificate files have changed, and what they hold is in force");
+        Ok(outcome)
+    }
+}
