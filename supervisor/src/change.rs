@@ -249,7 +249,9 @@ impl Supervisor {
         for group in self.groups() {
             for worker in group.workers() {
                 let view = worker.view();
-                if !view.connected || view.revision >= revision {
+                // The same revision may come again with other files.
+                let again = view.refusal.as_ref().is_some_and(|(refused, _)| *refused == revision);
+                if !view.connected || (view.revision >= revision && !again) {
                     continue;
                 }
                 let reason = view.refusal.map_or_else(|| "no answer".to_owned(), |(_, why)| why);

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use crate::change::ChangeError;
 use crate::config::gateway::{CertificateSource, Gateway};
@@ -31,6 +32,13 @@ const LARGEST: u64 = 1024 * 1024;
 /// The name of the problem that operators are told of.
 const PROBLEM: &str = "certificate files";
 
+/// Why a watch has ended.
+enum Next {
+    /// Something else is in force, perhaps with other files.
+    Rearm,
+    Stop,
+}
+
 /// What a file held: its digest, or why it could not be read.
 type Contents = Vec<Result<String, io::ErrorKind>>;
 
@@ -41,50 +49,54 @@ pub(crate) async fn watch(supervisor: Arc<Supervisor>) {
     loop {
         replaced.mark_unchanged();
         let files = supervisor.in_force().map(|it| files(&it.gateway)).unwrap_or_default();
-        let ended = tokio::select! {
-            // All three only wait; a look that has begun is never broken off, since it does not wait.
-            ended = keep_looking(&supervisor, &files) => ended,
-            changed = replaced.changed() => changed.map_err(io::Error::other),
-            () = supervisor.stopped() => return,
-        };
-        if let Err(error) = ended {
-            if !std::mem::replace(&mut blind, true) {
-                tracing::warn!(
-                    %error,
-                    "certificate files cannot be watched: use `holdfast reload` when they have changed"
-                );
-            }
-            if replaced.changed().await.is_err() {
-                return;
+        match keep_looking(&supervisor, &files, &mut replaced).await {
+            Ok(Next::Rearm) => {}
+            Ok(Next::Stop) => return,
+            Err(error) => {
+                if !std::mem::replace(&mut blind, true) {
+                    tracing::warn!(
+                        %error,
+                        "certificate files cannot be watched: use `holdfast reload` when they have changed"
+                    );
+                }
+                if replaced.changed().await.is_err() {
+                    return;
+                }
             }
         }
     }
 }
 
-/// Reads the files whenever they change. Ends only where they cannot be watched.
-async fn keep_looking(supervisor: &Supervisor, files: &BTreeSet<PathBuf>) -> io::Result<()> {
-    if files.is_empty() {
-        std::future::pending::<()>().await;
-    }
+/// Reads the files whenever they change, until others count. Fails only where they cannot be watched.
+async fn keep_looking(
+    supervisor: &Supervisor,
+    files: &BTreeSet<PathBuf>,
+    replaced: &mut watch::Receiver<()>,
+) -> io::Result<Next> {
     let mut seen: Option<Contents> = None;
     loop {
         // Opened anew each time: where a path leads may have changed. And before the look, so that nothing is missed.
         let eye = Eye::open(files)?;
         let now = tokio::task::block_in_place(|| contents(files));
-        if seen.as_ref() != Some(&now) {
+        if seen.as_ref() != Some(&now) && !files.is_empty() {
             seen = Some(now);
             look(supervisor).await;
         }
-        eye.stirred().await?;
-        let latest = Instant::now() + LONGEST;
-        let until_still = async {
-            while let Ok(stirred) = timeout(STILL, eye.stirred()).await {
+        let still = async {
+            eye.stirred().await?;
+            let latest = Instant::now() + LONGEST;
+            while let Ok(stirred) =
+                timeout_at(latest.min(Instant::now() + STILL), eye.stirred()).await
+            {
                 stirred?;
             }
             Ok::<_, io::Error>(())
         };
-        if let Ok(still) = timeout_at(latest, until_still).await {
-            still?;
+        // Cancel-safe, all three: they only wait.
+        tokio::select! {
+            still = still => still?,
+            _ = replaced.changed() => return Ok(Next::Rearm),
+            () = supervisor.stopped() => return Ok(Next::Stop),
         }
     }
 }
@@ -99,8 +111,12 @@ async fn look(supervisor: &Supervisor) {
         }
         Err(error) => {
             let reason = reason(&error);
-            tracing::warn!(reason, "certificate files have changed and cannot be used; what was in force stays");
-            let what = format!("certificate files were not taken, what was in force is served: {reason}");
+            tracing::warn!(
+                reason,
+                "certificate files have changed and cannot be used; what was in force stays"
+            );
+            let what =
+                format!("certificate files were not taken, what was in force is served: {reason}");
             supervisor.problem(PROBLEM, Some(what));
         }
     }
@@ -124,7 +140,9 @@ fn files(gateway: &Gateway) -> BTreeSet<PathBuf> {
             files.extend([certificate.into(), private_key.into()]);
         }
     }
-    files.extend(gateway.trusted_clients.iter().filter_map(|it| it.file.as_ref()).map(PathBuf::from));
+    files.extend(
+        gateway.trusted_clients.iter().filter_map(|it| it.file.as_ref()).map(PathBuf::from),
+    );
     files
 }
 
@@ -140,4 +158,43 @@ fn contents(files: &BTreeSet<PathBuf>) -> Contents {
         Ok(digest(&bytes))
     };
     files.iter().map(|path| read(path).map_err(|error: io::Error| error.kind())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::path::Path;
+
+    use super::*;
+
+    fn gateway(watched: &str) -> Gateway {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+        let document = std::fs::read_to_string(fixtures.join("article-snippets.jsonc")).unwrap();
+        let own = format!("\"properties\": {{ \"holdfast\": {{{watched}}},");
+        let document = document.replacen("\"properties\": {", &own, 1);
+        crate::config::load(&document, &fixtures).unwrap().gateway
+    }
+
+    #[test]
+    fn files_are_watched_unless_they_are_not_to_be() {
+        let all = files(&gateway(""));
+        assert!(all.iter().any(|file| file.ends_with("certs/site.key")), "{all:?}");
+        assert!(files(&gateway("\"watchCertificateFiles\": \"false\"")).is_empty());
+    }
+
+    #[test]
+    fn what_a_file_holds_is_told_apart_from_that_it_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        let files = BTreeSet::from([file.clone()]);
+        let none = contents(&files);
+        assert_eq!(none, [Err(io::ErrorKind::NotFound)]);
+        std::fs::write(&file, "one").unwrap();
+        let one = contents(&files);
+        std::fs::write(&file, "two").unwrap();
+        assert_ne!(contents(&files), one);
+        std::fs::write(&file, "one").unwrap();
+        assert_eq!(contents(&files), one);
+    }
 }

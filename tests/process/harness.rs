@@ -3,6 +3,7 @@
 //! Every process started here is ended by the guard that started it, by its id. No test ever waits a fixed time: it
 //! waits for what a user would notice, with [`eventually`].
 
+mod authority;
 mod backend;
 mod bad_backend;
 mod certs;
@@ -25,6 +26,7 @@ mod tools;
 mod traffic;
 mod wire;
 
+pub(crate) use authority::{Authority, Passport, Visitor};
 pub(crate) use backend::Backend;
 pub(crate) use bad_backend::{BadBackend, Misbehaviour};
 pub(crate) use certs::Certificate;

@@ -14,6 +14,9 @@
 
 mod admin;
 mod boot;
+mod certificate_files;
+mod client_auth;
+mod client_tls;
 mod crash;
 mod crowd;
 mod demo;

@@ -296,8 +296,14 @@ impl Control {
                 self.shared.idle.keep_only(&table.bindings);
                 current.install_table(table);
                 self.retire_tunnels();
-                self.revision = Some(revision);
-                tracing::info!(revision, "serving a new revision");
+                if self.revision.replace(revision) == Some(revision) {
+                    tracing::info!(
+                        revision,
+                        "serving the revision with other keys or certificates"
+                    );
+                } else {
+                    tracing::info!(revision, "serving a new revision");
+                }
                 acknowledgement(revision, String::new())
             }
             Err(refusal) => {

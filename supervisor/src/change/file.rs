@@ -65,7 +65,7 @@ impl Supervisor {
         let source = format!("{source} {}", path.display());
         let unchanged = self.ledger().file_digest() == Some(digest.as_str());
         if unchanged && self.in_force().is_some() {
-            let mut outcome = self.refresh_locked()?;
+            let mut outcome = self.refresh_locked().await?;
             if !outcome.changed {
                 outcome.message = format!(
                     "{} has not changed since it was last read; revision {} stays in force",

@@ -185,14 +185,19 @@ impl Profile {
             .with_cert_resolver(Arc::new(Shown(None)));
         let auth = source.client_auth.clone();
         let auth = auth.map(|auth| ClientAuth::compile(auth, provider).map(Arc::new)).transpose();
-        let auth = auth.map_err(|source| OfferRefusal::ClientAuth { profile: profile(), source })?;
+        let auth =
+            auth.map_err(|source| OfferRefusal::ClientAuth { profile: profile(), source })?;
         let scope = scope(listener, source.client_auth.as_ref());
         let plain = settled(plain);
         Ok(Self { source, provider: chosen, versions, plain, scope, auth })
     }
 
     /// As `plain`, for one client that is asked.
-    fn asking(&self, auth: Arc<ClientAuth>, proof: Arc<Proof>) -> Result<ServerConfig, rustls::Error> {
+    fn asking(
+        &self,
+        auth: Arc<ClientAuth>,
+        proof: Arc<Proof>,
+    ) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&self.versions)?
             .with_client_cert_verifier(Arc::new(Asking { auth, proof }))

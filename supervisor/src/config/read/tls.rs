@@ -22,8 +22,7 @@ const MOST_OF_A_GATEWAY: usize = 200;
 const MOST_BYTES: usize = 25 * 1024;
 
 /// How to give authorities.
-const AUTHORITIES_MEND: &str =
-    "write \"data\": base64 of the PEM chain, or \"holdfast\": {\"certificateFile\": \"clients.pem\"} beside its name";
+const AUTHORITIES_MEND: &str = "write \"data\": base64 of the PEM chain, or \"holdfast\": {\"certificateFile\": \"clients.pem\"} beside its name";
 
 /// What the document says of TLS with clients, but for the sites.
 pub(super) struct Tls {
@@ -58,7 +57,8 @@ impl Tls {
         };
         let profile = self.profiles.find(&reference, report).ok_or(())?;
         if protocol == Protocol::Http {
-            let (reason, mend) = ("the protocol is Http, so the profile", "make the protocol Https");
+            let (reason, mend) =
+                ("the protocol is Http, so the profile", "make the protocol Https");
             if profile.client_auth.is_some() {
                 report.error(
                     &reference.place,
@@ -159,7 +159,10 @@ fn trusted(root: &Shape<'_>, base: &Path, report: &mut Report) -> Table<TrustedC
                 if found.ignored > 0 {
                     report.warn(
                         &place,
-                        format!("{} of the certificates are of no authority; they are passed over", found.ignored),
+                        format!(
+                            "{} of the certificates are of no authority; they are passed over",
+                            found.ignored
+                        ),
                         "keep the root and the authorities below it",
                     );
                 }
@@ -247,3 +250,6 @@ fn client_auth(
     }
     Ok(Some(ClientAuth { mode, check_issuer, trusted }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,10 @@ const LINE: usize = 64;
 
 /// A client's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "kept for rewrites and the access log, which read what they are told to")]
+#[allow(
+    dead_code,
+    reason = "kept for rewrites and the access log, which read what they are told to"
+)]
 pub(crate) struct ClientCertificate {
     /// In PEM, each line with its end.
     pub(crate) pem: String,

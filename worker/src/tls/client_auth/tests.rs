@@ -113,7 +113,9 @@ fn the_issuer_is_checked_where_it_is_to_be() {
     let auth = compiled(source.clone());
     assert_eq!(auth.judge(&[leaf(&params("client"), &one)], now()), Verdict::Success);
     let other = [leaf(&params("client"), &two)];
-    assert!(matches!(auth.judge(&other, now()), Verdict::Failed(reason) if reason.contains("issuer")));
+    assert!(
+        matches!(auth.judge(&other, now()), Verdict::Failed(reason) if reason.contains("issuer"))
+    );
     let lenient = compiled(wire::ClientAuth { check_issuer: false, ..source });
     assert_eq!(lenient.judge(&other, now()), Verdict::Success);
 }

@@ -76,7 +76,10 @@ fn shown() -> Arc<CertifiedKey> {
 }
 
 /// A client that shows a certificate of this issuer, or none.
-fn client(issuer: Option<&Issuer>, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+fn client(
+    issuer: Option<&Issuer>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .unwrap()
@@ -270,7 +273,10 @@ fn what_cannot_be_offered_is_refused() {
     ] {
         assert!(matches!(compile(nothing), OfferRefusal::Nothing { .. }));
     }
-    assert!(matches!(compile(asking(wire::ClientAuth::default())), OfferRefusal::ClientAuth { .. }));
+    assert!(matches!(
+        compile(asking(wire::ClientAuth::default())),
+        OfferRefusal::ClientAuth { .. }
+    ));
     let bad = wire::TicketKey { id: Vec::new(), ..key() };
     let keys = Offer::compile(Vec::new(), vec![bad], "", &provider(), None);
     assert!(matches!(keys, Err(OfferRefusal::TicketKeys(_))));

@@ -23,7 +23,9 @@ pub(super) enum AuthorityError {
     PrivateKey,
     #[error("there is no certificate that can be read")]
     NoCertificate,
-    #[error("one of the certificates is self-signed, but may sign no others (no CA in its basicConstraints)")]
+    #[error(
+        "one of the certificates is self-signed, but may sign no others (no CA in its basicConstraints)"
+    )]
     NotAnAuthority,
     #[error("there is no root: no certificate is signed by itself")]
     NoRoot,
@@ -34,7 +36,9 @@ pub(super) enum AuthorityError {
 impl AuthorityError {
     pub(super) fn mend(&self) -> &'static str {
         match self {
-            Self::PrivateKey => "take the key out, and make another one where it was seen by others",
+            Self::PrivateKey => {
+                "take the key out, and make another one where it was seen by others"
+            }
             Self::NoCertificate => "give certificates in PEM, or one in DER",
             Self::NotAnAuthority | Self::NoRoot => {
                 "give the root that has signed the clients' certificates, and the authorities below it"
@@ -107,9 +111,7 @@ fn deepest(parsed: &[X509Certificate<'_>]) -> Option<Vec<u8>> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use rcgen::{
-        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
-    };
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
     use super::*;
 
@@ -125,15 +127,11 @@ mod tests {
     type Issuer = CertifiedIssuer<'static, KeyPair>;
 
     fn chain() -> (Issuer, Issuer, rcgen::Certificate) {
-        let root =
-            CertifiedIssuer::self_signed(params("root", true), KeyPair::generate().unwrap())
+        let root = CertifiedIssuer::self_signed(params("root", true), KeyPair::generate().unwrap())
+            .unwrap();
+        let middle =
+            CertifiedIssuer::signed_by(params("middle", true), KeyPair::generate().unwrap(), &root)
                 .unwrap();
-        let middle = CertifiedIssuer::signed_by(
-            params("middle", true),
-            KeyPair::generate().unwrap(),
-            &root,
-        )
-        .unwrap();
         let leaf = params("leaf", false).signed_by(&KeyPair::generate().unwrap(), &middle).unwrap();
         (root, middle, leaf)
     }

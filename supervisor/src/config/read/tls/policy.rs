@@ -115,7 +115,11 @@ pub(super) fn read(shape: &Shape<'_>, report: &mut Report) -> Option<TlsPolicy> 
     let wanted = match (kind, name) {
         (Some("Predefined") | None, Some(name)) => predefined(&name, report)?,
         (Some("Predefined"), None) => {
-            report.error(&shape.place, "the policy has no policyName", "write \"policyName\": \"AppGwSslPolicy20220101S\"");
+            report.error(
+                &shape.place,
+                "the policy has no policyName",
+                "write \"policyName\": \"AppGwSslPolicy20220101S\"",
+            );
             return None;
         }
         (None, None) if listed.is_none() && least.is_none() => everything(),
@@ -136,7 +140,8 @@ fn predefined(name: &Placed<String>, report: &mut Report) -> Option<TlsPolicy> {
     let spelled = name.value.trim();
     let Some(found) = PREDEFINED.iter().find(|it| it.name.eq_ignore_ascii_case(spelled)) else {
         let names = PREDEFINED.map(|it| it.name);
-        let near = spelling::nearest(spelled, names.into_iter()).unwrap_or("AppGwSslPolicy20220101S");
+        let near =
+            spelling::nearest(spelled, names.into_iter()).unwrap_or("AppGwSslPolicy20220101S");
         report.error(
             &name.place,
             format!("{spelled:.80?} is no TLS policy that is known here"),
@@ -238,7 +243,8 @@ fn suites(shape: &Shape<'_>, report: &mut Report) -> Result<Option<Listed>, ()> 
     if texts.is_empty() {
         return Ok(None);
     }
-    let (mut listed, mut beyond, mut sound): (Vec<Suite>, Vec<_>, _) = (Vec::new(), Vec::new(), true);
+    let (mut listed, mut beyond, mut sound): (Vec<Suite>, Vec<_>, _) =
+        (Vec::new(), Vec::new(), true);
     for text in texts {
         let named = |name: &str| name.eq_ignore_ascii_case(text.value.trim());
         if let Some(suite) = OFFERED.iter().find(|it| named(it.name)) {
@@ -250,8 +256,13 @@ fn suites(shape: &Shape<'_>, report: &mut Report) -> Result<Option<Listed>, ()> 
         } else {
             let known = OFFERED.iter().map(|it| it.name);
             let near = spelling::nearest(text.value.trim(), known);
-            let mend = near.map_or_else(|| "take it out".to_owned(), |near| format!("did you mean {near}?"));
-            report.error(&text.place, format!("{:.80?} is no cipher suite that is known here", text.value), mend);
+            let mend = near
+                .map_or_else(|| "take it out".to_owned(), |near| format!("did you mean {near}?"));
+            report.error(
+                &text.place,
+                format!("{:.80?} is no cipher suite that is known here", text.value),
+                mend,
+            );
             sound = false;
         }
     }
@@ -285,7 +296,11 @@ fn texts(shape: &Shape<'_>, name: &str, report: &mut Report) -> Result<Vec<Place
     }
     for (node, place) in list {
         let Value::Text(text) = &node.value else {
-            report.error(&place, format!("{} stands where a string should", node.value.kind()), "write \"…\"");
+            report.error(
+                &place,
+                format!("{} stands where a string should", node.value.kind()),
+                "write \"…\"",
+            );
             return Err(());
         };
         texts.push(Placed { value: text.clone(), place });

@@ -61,11 +61,9 @@ fn a_policy_that_asks_for_more_says_what_is_left_and_what_is_nearest() {
 fn custom_suites_keep_their_order_and_implied_ones_come_first() {
     let listed = r#""cipherSuites": ["tls_ecdhe_rsa_with_aes_128_gcm_sha256",
         "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]"#;
-    let twelve =
-        ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"];
-    let first = good(&format!(
-        r#"{{"policyType": "Custom", "minProtocolVersion": "TLSv1_2", {listed}}}"#
-    ));
+    let twelve = ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"];
+    let first =
+        good(&format!(r#"{{"policyType": "Custom", "minProtocolVersion": "TLSv1_2", {listed}}}"#));
     assert_eq!(names(&first), twelve);
     assert!(first.tls12 && !first.tls13);
     let second = good(&format!(r#"{{"policyType": "CustomV2", {listed}}}"#));
@@ -102,7 +100,10 @@ fn versions_can_be_taken_out() {
 #[test]
 fn a_policy_of_which_nothing_is_left_is_refused() {
     for (text, reason) in [
-        (r#"{"policyType": "Custom", "cipherSuites": ["TLS_RSA_WITH_AES_256_CBC_SHA"]}"#, "nothing is left"),
+        (
+            r#"{"policyType": "Custom", "cipherSuites": ["TLS_RSA_WITH_AES_256_CBC_SHA"]}"#,
+            "nothing is left",
+        ),
         (r#"{"disabledSslProtocols": ["TLSv1_2", "TLSv1_3"]}"#, "nothing is left"),
         (r#"{"policyType": "Custom", "minProtocolVersion": "TLSv1_3"}"#, "CustomV2"),
         (r#"{"policyType": "Custom", "minProtocolVersion": "TLSv1_2"}"#, "no cipherSuites"),
@@ -122,8 +123,7 @@ fn a_policy_of_which_nothing_is_left_is_refused() {
 
 #[test]
 fn no_name_is_given_twice() {
-    let mut all: Vec<_> =
-        OFFERED.iter().map(|it| it.name).chain(NOT_OFFERED).collect();
+    let mut all: Vec<_> = OFFERED.iter().map(|it| it.name).chain(NOT_OFFERED).collect();
     let count = all.len();
     all.sort_unstable();
     all.dedup();
