@@ -178,6 +178,7 @@ async fn start(
     supervisor.upgrades.keep(upgrade::LOCK, lock).map_err(keep)?;
     supervisor.upgrades.keep(upgrade::LEDGER, supervisor.ledger().locked()).map_err(keep)?;
     upgrade::resume(&supervisor, inherited).map_err(keep)?;
+    tickets::begin(&supervisor, inherited);
     for problem in &damaged {
         tracing::error!(problem, "ledger");
     }
@@ -241,7 +242,6 @@ fn begin_service(supervisor: &Arc<Supervisor>, tell: Option<OnReady>, status: So
     };
     supervisor.set_ready(Ok(()));
     supervisor.started.send_replace(true);
-    tokio::spawn(tickets::tend(supervisor.clone()));
     tokio::spawn(files::watch(supervisor.clone()));
     tracing::info!(revision = ready.revision, listeners = ?ready.listeners, "ready");
     if let Some(tell) = tell {

@@ -18,7 +18,7 @@ const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&TLS12], &[&TLS13]];
 const NOTHING_SHOWN: &str = "No required SSL certificate was sent";
 
 /// Adds a profile that asks for certificates of these authorities.
-fn profile(document: Document, name: &str, trusted: &[&Authority], settings: Value) -> Document {
+fn profile(document: Document, name: &str, trusted: &[&Authority], settings: &Value) -> Document {
     let mut document = document;
     let properties = &mut document.0["properties"];
     for key in ["sslProfiles", "trustedClientCertificates"] {
@@ -56,7 +56,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(settings: Value) -> Self {
+    fn start(settings: &Value) -> Self {
         let directory = directory();
         let path = directory.path();
         let strict = Certificate::make(path, "strict", "strict.test");
@@ -87,7 +87,7 @@ impl Scene {
 
 #[test]
 fn only_a_certificate_of_the_right_authority_is_let_in() {
-    let scene = Scene::start(json!({"verifyClientAuthMode": "Strict"}));
+    let scene = Scene::start(&json!({"verifyClientAuthMode": "Strict"}));
     let (good, bad) = (scene.staff.passport("jane"), scene.strangers.passport("eve"));
     for versions in VERSIONS {
         let (served, _) =
@@ -108,7 +108,7 @@ fn only_a_certificate_of_the_right_authority_is_let_in() {
 
 #[test]
 fn a_websocket_needs_the_certificate_as_any_request_does_and_nothing_after_it() {
-    let scene = Scene::start(json!({}));
+    let scene = Scene::start(&json!({}));
     let good = scene.staff.passport("jane");
     let refused = scene.visitor(None, &[&TLS13]).visit(scene.port, "strict.test");
     assert_eq!(refused.unwrap().open("strict.test").unwrap().status, 400);
@@ -117,7 +117,7 @@ fn a_websocket_needs_the_certificate_as_any_request_does_and_nothing_after_it() 
     assert_eq!(socket.open("strict.test").unwrap().status, 101);
     // The authority goes, and so does the worker; the tunnel knows of neither.
     let strangers = [&scene.strangers];
-    let other = profile(scene.document.clone(), "other", &strangers, json!({}));
+    let other = profile(scene.document.clone(), "other", &strangers, &json!({}));
     scene.gateway.apply(&uses(other, "strict", "other"));
     scene.gateway.must(&["restart"]);
     socket.write(&frame(b"hello")).unwrap();
@@ -128,7 +128,7 @@ fn a_websocket_needs_the_certificate_as_any_request_does_and_nothing_after_it() 
 
 #[test]
 fn another_host_than_the_one_shaken_hands_for_is_no_way_in() {
-    let scene = Scene::start(json!({}));
+    let scene = Scene::start(&json!({}));
     let good = scene.staff.passport("jane");
     for passport in [None, Some(&good)] {
         let visitor = scene.visitor(passport, &[&TLS13]);
@@ -150,8 +150,8 @@ fn another_host_than_the_one_shaken_hands_for_is_no_way_in() {
 
 #[test]
 fn two_profiles_are_two_doors() {
-    let scene = Scene::start(json!({}));
-    let document = profile(scene.document.clone(), "guests", &[&scene.strangers], json!({}));
+    let scene = Scene::start(&json!({}));
+    let document = profile(scene.document.clone(), "guests", &[&scene.strangers], &json!({}));
     scene.gateway.apply(&uses(document, "open", "guests"));
     let (staff, guest) = (scene.staff.passport("jane"), scene.strangers.passport("eve"));
     let guest = scene.visitor(Some(&guest), &[&TLS13]);
@@ -166,7 +166,7 @@ fn two_profiles_are_two_doors() {
 
 #[test]
 fn a_session_that_is_resumed_is_judged_like_a_new_one() {
-    let scene = Scene::start(json!({}));
+    let scene = Scene::start(&json!({}));
     let good = scene.staff.passport("jane");
     for versions in VERSIONS {
         let (none, visitor) = (scene.visitor(None, versions), scene.visitor(Some(&good), versions));
@@ -182,7 +182,7 @@ fn a_session_that_is_resumed_is_judged_like_a_new_one() {
     }
     let visitor = scene.visitor(Some(&good), &[&TLS13]);
     visitor.get(scene.port, "strict.test").unwrap();
-    let other = profile(scene.document.clone(), "other", &[&scene.strangers], json!({}));
+    let other = profile(scene.document.clone(), "other", &[&scene.strangers], &json!({}));
     scene.gateway.apply(&uses(other, "strict", "other"));
     let (refused, resumed) = visitor.get(scene.port, "strict.test").unwrap();
     assert_eq!((refused.status, resumed), (400, false));
@@ -190,7 +190,7 @@ fn a_session_that_is_resumed_is_judged_like_a_new_one() {
 
 #[test]
 fn passthrough_asks_and_lets_everybody_in() {
-    let scene = Scene::start(json!({"verifyClientAuthMode": "passthrough"}));
+    let scene = Scene::start(&json!({"verifyClientAuthMode": "passthrough"}));
     let (good, bad) = (scene.staff.passport("jane"), scene.strangers.passport("eve"));
     for passport in [None, Some(&good), Some(&bad)] {
         let visitor = scene.visitor(passport, &[&TLS13]);
@@ -200,7 +200,7 @@ fn passthrough_asks_and_lets_everybody_in() {
 
 #[test]
 fn a_changed_file_of_authorities_counts_without_being_asked() {
-    let scene = Scene::start(json!({}));
+    let scene = Scene::start(&json!({}));
     let good = scene.staff.passport("jane");
     let visitor = || scene.visitor(Some(&good), &[&TLS13]);
     let mut kept = visitor().visit(scene.port, "strict.test").unwrap();
@@ -222,7 +222,7 @@ fn openssl_is_let_in_with_its_certificate_and_told_without() {
     if tools("certificates of clients with OpenSSL").is_none() {
         return;
     }
-    let scene = Scene::start(json!({}));
+    let scene = Scene::start(&json!({}));
     let good = scene.staff.passport("jane");
     for version in ["-tls1_2", "-tls1_3"] {
         let ask = |more: &[&str]| {
@@ -243,7 +243,7 @@ fn openssl_is_let_in_with_its_certificate_and_told_without() {
 
 #[test]
 fn a_supervisor_that_comes_back_still_asks() {
-    let scene = Scene::start(json!({}));
+    let scene = Scene::start(&json!({}));
     let good = scene.staff.passport("jane");
     scene.gateway.signal(Signal::SIGKILL);
     eventually(Patience::USUAL, "the supervisor to be gone", || {
@@ -272,7 +272,7 @@ fn what_cannot_be_checked_is_refused_before_it_is_served() {
         (&[][..], json!({"verifyClientAuthMode": "Strict"}), "trusts no authority"),
         (&[&staff][..], json!({"verifyClientAuthMode": "Maybe"}), "none of the values"),
     ] {
-        let document = uses(profile(document(), "p", trusted, settings), "s", "p");
+        let document = uses(profile(document(), "p", trusted, &settings), "s", "p");
         let said = words(&Gateway::start_refused(&document.text()));
         assert!(said.contains(why), "{why}: {said}");
     }

@@ -12,6 +12,7 @@ use crate::harness::{
     Backend, Certificate, Document, Gateway, Patience, Visitor, directory, eventually, free_port,
     tools, words,
 };
+use crate::upgrade::{executable, upgrade_to};
 
 const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&TLS12], &[&TLS13]];
 const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
@@ -131,6 +132,20 @@ fn a_session_outlives_the_supervisor_with_the_worker_that_made_it() {
     // The old keys open still, and what they opened is sealed with the new supervisor's.
     assert_eq!(resumed(), [true, true]);
     gateway.replace_in_order();
+    assert_eq!(resumed(), [true, true]);
+}
+
+#[test]
+fn a_session_outlives_an_upgrade() {
+    let directory = directory();
+    let site = Certificate::make(directory.path(), "site", "a.test");
+    let (backend, port) = (Backend::start("one"), free_port());
+    let gateway = Gateway::start_in(directory, &document(&backend, port, &[("a", &site)]));
+    let visitors = VERSIONS.map(|versions| Visitor::new(&[&site], None, versions));
+    let resumed = || visitors.each_ref().map(|visitor| visitor.get(port, "a.test").unwrap().1);
+    assert_eq!(resumed(), [false, false]);
+    let outcome = upgrade_to(&gateway, &executable(&gateway, "9.9.9"));
+    assert_eq!(outcome["outcome"], "done");
     assert_eq!(resumed(), [true, true]);
 }
 

@@ -125,7 +125,7 @@ pub(super) fn read(shape: &Shape<'_>, report: &mut Report) -> Option<TlsPolicy> 
         (None, None) if listed.is_none() && least.is_none() => everything(),
         (kind, _) => custom(shape, kind == Some("CustomV2"), least, listed, report)?,
     };
-    let left = without(wanted, &disabled);
+    let left = without(&wanted, &disabled);
     if left.is_none() {
         report.error(
             &shape.place,
@@ -224,7 +224,7 @@ fn custom(
 }
 
 /// `None`: nothing is left.
-fn without(policy: TlsPolicy, disabled: &[&'static str]) -> Option<TlsPolicy> {
+fn without(policy: &TlsPolicy, disabled: &[&'static str]) -> Option<TlsPolicy> {
     let goes = |version: &str| disabled.contains(&version);
     let stays = |suite: &Suite| match suite.needs {
         SuiteNeeds::Tls13 => policy.tls13 && !goes("TLSv1_3"),
