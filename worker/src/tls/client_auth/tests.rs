@@ -1,3 +1,4 @@
+//! Chains, dates, purposes and issuers, judged one by one.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;

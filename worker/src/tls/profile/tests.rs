@@ -1,14 +1,16 @@
+//! Whole handshakes in memory: what is offered, who is let in, and what is resumed.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use rcgen::KeyPair;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, ProtocolVersion,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
+    ProtocolVersion, SignatureScheme,
 };
 
-use super::super::client_auth::tests::{authority, params, strict};
+use super::super::client_auth::tests::{authority, leaf, params, strict};
 use super::*;
 
 type Issuer = rcgen::CertifiedIssuer<'static, KeyPair>;
@@ -100,11 +102,18 @@ fn client(
 
 /// One handshake, with all that follows it on its own.
 fn shake(client: &Arc<ClientConfig>, offer: &Offer) -> (ServerConnection, Option<ClientIdentity>) {
+    try_shake(client, offer).unwrap()
+}
+
+fn try_shake(
+    client: &Arc<ClientConfig>,
+    offer: &Offer,
+) -> Result<(ServerConnection, Option<ClientIdentity>), Error> {
     let profile = offer.profile(0).unwrap();
     let config = offer.config(profile, Some(shown())).unwrap();
-    let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+    let mut server = ServerConnection::new(Arc::new(config))?;
     let name = ServerName::try_from("a.test").unwrap();
-    let mut client = ClientConnection::new(client.clone(), name).unwrap();
+    let mut client = ClientConnection::new(client.clone(), name)?;
     while client.wants_write() || server.wants_write() {
         let mut bytes = Vec::new();
         while client.wants_write() {
@@ -113,7 +122,7 @@ fn shake(client: &Arc<ClientConfig>, offer: &Offer) -> (ServerConnection, Option
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             server.read_tls(&mut rest).unwrap();
-            server.process_new_packets().unwrap();
+            server.process_new_packets()?;
         }
         let mut bytes = Vec::new();
         while server.wants_write() {
@@ -122,12 +131,26 @@ fn shake(client: &Arc<ClientConfig>, offer: &Offer) -> (ServerConnection, Option
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             client.read_tls(&mut rest).unwrap();
-            client.process_new_packets().unwrap();
+            client.process_new_packets()?;
         }
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
     let identity = ClientIdentity::of(&server, profile);
-    (server, identity)
+    Ok((server, identity))
+}
+
+/// Shows a certificate that it has no key to.
+#[derive(Debug)]
+struct Thief(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Thief {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn admits(offer: &Offer, identity: Option<&ClientIdentity>) -> Admittance {
@@ -197,6 +220,26 @@ fn who_shows_nothing_or_something_bad_gets_a_session_and_no_ticket() {
                 assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
                 assert_eq!(admits(&offer, identity.as_ref()), expected);
             }
+        }
+    }
+}
+
+#[test]
+fn who_has_no_key_to_a_certificate_gets_no_session_whatever_the_mode() {
+    let root = authority("root", None);
+    let key = PrivatePkcs8KeyDer::from(KeyPair::generate().unwrap().serialize_der());
+    let key = provider().key_provider.load_private_key(key.into()).unwrap();
+    let stolen = vec![leaf(&params("jane"), &root)];
+    let thief = Arc::new(Thief(Arc::new(CertifiedKey::new(stolen, key))));
+    for mode in [wire::ClientAuthMode::Strict, wire::ClientAuthMode::Passthrough] {
+        let source = wire::ClientAuth { mode: mode.into(), ..strict(&[&root], &[]) };
+        let offer = offer(asking(source));
+        for version in BOTH {
+            let mut config = ClientConfig::clone(&client(None, version));
+            config.client_auth_cert_resolver = thief.clone();
+            let ended = try_shake(&Arc::new(config), &offer).map(drop);
+            let expected = CertificateError::BadSignature;
+            assert_eq!(ended, Err(Error::InvalidCertificate(expected)), "{mode:?}");
         }
     }
 }

@@ -1,3 +1,4 @@
+//! Every policy by its words, good and bad.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
