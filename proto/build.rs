@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "holdfast/control/v1/logging.proto",
         "holdfast/control/v1/client_source.proto",
         "holdfast/control/v1/rewrite.proto",
+        "holdfast/control/v1/tls.proto",
         "holdfast/control/v1/listener.proto",
         "holdfast/control/v1/control.proto",
         "holdfast/control/v1/probe.proto",
@@ -23,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(sources, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("holdfast.binpb"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .skip_debug(["holdfast.control.v1.TicketKey"])
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -20,6 +20,13 @@ pub mod control {
     #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
     #![allow(clippy::allow_attributes_without_reason, reason = "generated code")]
     tonic::include_proto!("holdfast.control.v1");
+
+    impl std::fmt::Debug for TicketKey {
+        /// Leaves the secret out.
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("TicketKey").field("until", &self.until).finish_non_exhaustive()
+        }
+    }
 }
 
 /// Messages and service of the operator API.

@@ -19,6 +19,7 @@ use crate::ledger::{KeptPage, NewRevision};
 use crate::state::{InForce, Supervisor};
 
 pub mod file;
+mod files;
 pub mod outcome;
 mod pages;
 pub mod plan;
@@ -210,11 +211,7 @@ impl Supervisor {
                 group.retire().await;
             }
         }
-        for group in self.groups() {
-            if let Some(snapshot) = self.snapshot(group.address) {
-                group.publish(snapshot);
-            }
-        }
+        self.publish();
         let all = async {
             for group in self.groups() {
                 group.acknowledged(revision).await;
@@ -228,6 +225,22 @@ impl Supervisor {
             () = self.stopped() => return,
         }
         self.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
+    }
+
+    /// Sends every worker its snapshot of what is in force.
+    fn publish(&self) {
+        for group in self.groups() {
+            if let Some(snapshot) = self.snapshot(group.address) {
+                group.publish(snapshot);
+            }
+        }
+    }
+
+    /// The same when something has changed that no document says.
+    pub(crate) async fn publish_again(&self) {
+        // So that nothing older than what a change has just sent is sent after it.
+        let _one_at_a_time = self.changing.lock().await;
+        self.publish();
     }
 
     /// Starts keeping workers for a listener of the revision in force.
@@ -253,6 +266,7 @@ impl Supervisor {
         let in_force = self.in_force()?;
         let mut snapshot = in_force.compiled.listeners.get(&address)?.clone();
         snapshot.revision = in_force.revision;
+        snapshot.ticket_keys = self.tickets.keys();
         Some(snapshot)
     }
 
@@ -261,7 +275,9 @@ impl Supervisor {
         for group in self.groups() {
             for worker in group.workers() {
                 let view = worker.view();
-                if !view.connected || view.revision >= revision {
+                // The same revision may come again with other files.
+                let again = view.refusal.as_ref().is_some_and(|(refused, _)| *refused == revision);
+                if !view.connected || (view.revision >= revision && !again) {
                     continue;
                 }
                 let reason = view.refusal.map_or_else(|| "no answer".to_owned(), |(_, why)| why);

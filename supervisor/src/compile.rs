@@ -15,6 +15,7 @@ mod client_side;
 mod pages;
 mod probes;
 mod rewrite;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ const DRAIN_WHEN_OFF: Duration = Duration::from_secs(30);
 /// Everything that is sent to children, revision and health left to the caller.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compiled {
-    /// One snapshot for each bound address that serves at least one site; `revision` is 0.
+    /// One snapshot for each bound address that serves at least one site; `revision` is 0, and no ticket keys.
     pub listeners: BTreeMap<SocketAddr, control::ListenerSnapshot>,
     /// Every (pool, settings) that some rule joins, in order of names.
     pub pools: Vec<CompiledPool>,
@@ -127,6 +128,7 @@ struct Snapshot<'a> {
     certificates: Vec<control::Certificate>,
     pages: pages::Pages,
     rewrites: Vec<control::RewriteSet>,
+    tls_profiles: Vec<control::TlsProfile>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -138,6 +140,7 @@ impl<'a> Snapshot<'a> {
             certificates: Vec::new(),
             pages: pages::Pages::default(),
             rewrites: Vec::new(),
+            tls_profiles: Vec::new(),
         }
     }
 
@@ -162,6 +165,8 @@ impl<'a> Snapshot<'a> {
             client_source: client_side::client_source(self.listener),
             error_pages,
             rewrite_sets: self.rewrites,
+            tls_profiles: self.tls_profiles,
+            ticket_keys: Vec::new(),
         }
     }
 
@@ -183,6 +188,7 @@ impl<'a> Snapshot<'a> {
             tls: site.protocol == Protocol::Https,
             hosts: site.hosts.clone(),
             certificate: self.certificate(site),
+            tls_profile: tls::profile(site, self.gateway, &mut self.tls_profiles),
             rule: rule.name.clone(),
             priority: rule.priority,
             paths,

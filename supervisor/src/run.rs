@@ -26,7 +26,7 @@ use crate::spawn::Spawner;
 use crate::state::{Parts, Supervisor};
 use crate::status;
 use crate::upgrade::{self, Inherited};
-use crate::{reap, sockets};
+use crate::{files, reap, sockets, tickets};
 
 mod admin;
 
@@ -178,6 +178,7 @@ async fn start(
     supervisor.upgrades.keep(upgrade::LOCK, lock).map_err(keep)?;
     supervisor.upgrades.keep(upgrade::LEDGER, supervisor.ledger().locked()).map_err(keep)?;
     upgrade::resume(&supervisor, inherited).map_err(keep)?;
+    tickets::begin(&supervisor, inherited);
     for problem in &damaged {
         tracing::error!(problem, "ledger");
     }
@@ -232,7 +233,7 @@ fn planned() -> RunError {
     RunError::System { what: "start", source: std::io::Error::other("a test said so") }
 }
 
-fn begin_service(supervisor: &Supervisor, tell: Option<OnReady>, status: SocketAddr) {
+fn begin_service(supervisor: &Arc<Supervisor>, tell: Option<OnReady>, status: SocketAddr) {
     let ready = Ready {
         revision: supervisor.revision(),
         listeners: supervisor.groups().iter().map(|group| group.address).collect(),
@@ -241,6 +242,7 @@ fn begin_service(supervisor: &Supervisor, tell: Option<OnReady>, status: SocketA
     };
     supervisor.set_ready(Ok(()));
     supervisor.started.send_replace(true);
+    tokio::spawn(files::watch(supervisor.clone()));
     tracing::info!(revision = ready.revision, listeners = ?ready.listeners, "ready");
     if let Some(tell) = tell {
         tell(&ready);

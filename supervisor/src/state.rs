@@ -26,6 +26,7 @@ use crate::metrics::{Figures, Metrics, PoolHosts};
 use crate::prober::Prober;
 use crate::spawn::Spawner;
 use crate::status::StatusSource;
+use crate::tickets::Tickets;
 use crate::upgrade::board::Upgrades;
 use crate::vault::{Reception, Vault};
 use crate::worker::Worker;
@@ -62,6 +63,8 @@ pub struct Supervisor {
     pub metrics: Arc<Metrics>,
     /// What is exposed, for the next supervisor.
     pub counters: Arc<Counters>,
+    /// What sessions of clients are resumed with.
+    pub tickets: Tickets,
     /// One change at a time.
     pub changing: tokio::sync::Mutex<()>,
     /// The last reload that is over, for those who wait for it.
@@ -73,6 +76,8 @@ pub struct Supervisor {
     /// The start is over; changes wait for it.
     pub started: watch::Sender<bool>,
     in_force: Mutex<Option<Arc<InForce>>>,
+    /// Rings when that is replaced.
+    replaced: watch::Sender<()>,
     groups: Mutex<BTreeMap<SocketAddr, Arc<Group>>>,
     retired: Mutex<Vec<Arc<Group>>>,
     problems: Mutex<BTreeMap<&'static str, String>>,
@@ -129,12 +134,14 @@ impl Supervisor {
             vault: Arc::default(),
             metrics,
             counters: Arc::new(counters),
+            tickets: Tickets::new(),
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),
             upgrades: Upgrades::default(),
             stop: watch::Sender::new(None),
             started: watch::Sender::new(false),
             in_force: Mutex::default(),
+            replaced: watch::Sender::default(),
             groups: Mutex::default(),
             retired: Mutex::default(),
             problems: Mutex::default(),
@@ -159,6 +166,12 @@ impl Supervisor {
 
     pub(crate) fn put_in_force(&self, in_force: InForce) {
         *lock(&self.in_force) = Some(Arc::new(in_force));
+        self.replaced.send_replace(());
+    }
+
+    /// Rings when what is in force is replaced.
+    pub(crate) fn replaced(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     /// The listeners that are configured.

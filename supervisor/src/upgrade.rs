@@ -64,6 +64,8 @@ pub(crate) const ADMIN: &str = "admin";
 pub(crate) const LOCK: &str = "lock";
 /// The ledger's lock.
 pub(crate) const LEDGER: &str = "ledger";
+/// Keys of session tickets.
+pub(crate) const TICKETS: &str = "tickets";
 
 /// Why an upgrade was refused, or is rolled back.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! Every process started here is ended by the guard that started it, by its id. No test ever waits a fixed time: it
 //! waits for what a user would notice, with [`eventually`].
 
+mod authority;
 mod backend;
 mod bad_backend;
 mod certs;
@@ -16,8 +17,8 @@ mod http;
 mod http2;
 mod kernel;
 mod loss;
-mod oracle;
 mod mirror;
+mod oracle;
 mod ports;
 mod proc;
 mod scrape;
@@ -28,6 +29,7 @@ mod tools;
 mod traffic;
 mod wire;
 
+pub(crate) use authority::{Authority, Passport, Visitor};
 pub(crate) use backend::Backend;
 pub(crate) use bad_backend::{BadBackend, Misbehaviour};
 pub(crate) use certs::Certificate;
@@ -43,8 +45,8 @@ pub(crate) use http2::{Frames, Http2};
 pub(crate) use kernel::stamp_arenas;
 pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
 pub(crate) use loss::where_packets_are_lost;
-pub(crate) use oracle::Oracle;
 pub(crate) use mirror::{Mirror, field};
+pub(crate) use oracle::Oracle;
 pub(crate) use ports::free_port;
 #[cfg(feature = "failpoints")]
 pub(crate) use proc::has_stopped;

@@ -15,7 +15,10 @@
 mod access_log;
 mod admin;
 mod boot;
+mod certificate_files;
+mod client_auth;
 mod client_source;
+mod client_tls;
 mod crash;
 mod crowd;
 mod demo;

@@ -21,7 +21,7 @@ mod admission;
 mod source;
 mod tls;
 
-pub(crate) use tls::{Acceptor, TlsError};
+pub(crate) use tls::Acceptor;
 
 /// How long to leave the queue alone when there is no descriptor or memory for its next connection: it waits there,
 /// and something has to end before a new try can do better.

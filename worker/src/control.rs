@@ -298,8 +298,14 @@ impl Control {
                 current.install_table(table);
                 self.shared.access_log.configure(current.load().table.access_log.as_ref());
                 self.retire_tunnels();
-                self.revision = Some(revision);
-                tracing::info!(revision, "serving a new revision");
+                if self.revision.replace(revision) == Some(revision) {
+                    tracing::info!(
+                        revision,
+                        "serving the revision with other keys or certificates"
+                    );
+                } else {
+                    tracing::info!(revision, "serving a new revision");
+                }
                 acknowledgement(revision, String::new())
             }
             Err(refusal) => {

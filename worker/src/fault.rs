@@ -71,6 +71,15 @@ pub enum FaultKind {
     /// Plain HTTP arrived on a TLS site's port.
     #[error("plain HTTP was sent to an HTTPS port")]
     HttpToHttps,
+    /// The site demands a certificate of its clients, and this one has shown none.
+    #[error("the client has shown no certificate")]
+    NoClientCertificate,
+    /// The site demands a certificate of its clients, and this one's does not pass.
+    #[error("the client's certificate does not pass")]
+    BadClientCertificate,
+    /// The site asks for certificates in another way than the client of this connection was asked.
+    #[error("the host is not the one that the connection was opened for")]
+    Misdirected,
     /// A defect of the gateway.
     #[error("internal fault")]
     Internal,
@@ -93,7 +102,10 @@ impl FaultKind {
             | Self::HeaderTooLarge
             | Self::BodyTooLarge
             | Self::MethodNotAllowed
-            | Self::HttpToHttps => Side::Client,
+            | Self::HttpToHttps
+            | Self::NoClientCertificate
+            | Self::BadClientCertificate
+            | Self::Misdirected => Side::Client,
             Self::NoBackend
             | Self::ConnectFailed
             | Self::BackendClosed
@@ -119,6 +131,9 @@ impl FaultKind {
             Self::BodyTooLarge => "body_too_large",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::HttpToHttps => "http_to_https",
+            Self::NoClientCertificate => "no_client_certificate",
+            Self::BadClientCertificate => "bad_client_certificate",
+            Self::Misdirected => "misdirected",
             Self::Internal => "internal",
             Self::Rewrite(_) => "rewrite",
             Self::Busy => "busy",

@@ -37,8 +37,10 @@ use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
 use crate::rewrite::facts::Session;
 use crate::snapshot::{Current, Limits};
+use crate::tls::profile::ClientIdentity;
 use crate::tunnel::Tunnels;
 
+mod admittance;
 mod body;
 mod clock;
 mod forward;
@@ -98,6 +100,8 @@ pub(crate) struct Conversation {
     peer: Peer,
     /// What the TLS handshake has settled, with TLS.
     session: Option<Session>,
+    /// Who the client has shown to be, where it was asked.
+    identity: Option<Arc<ClientIdentity>>,
     gate: GateHandle,
     /// Bytes of uploads, and over HTTP/2 of all that requests are about.
     carried: Arc<AtomicU64>,
@@ -137,11 +141,18 @@ impl Shared {
 // === impl Conversation ===
 
 impl Conversation {
-    fn new(shared: Arc<Shared>, peer: Peer, session: Option<Session>, gate: GateHandle) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        peer: Peer,
+        session: Option<Session>,
+        identity: Option<Arc<ClientIdentity>>,
+        gate: GateHandle,
+    ) -> Self {
         Self {
             shared,
             peer,
             session,
+            identity,
             gate,
             carried: Arc::default(),
             broken: AtomicBool::new(false),
@@ -210,9 +221,9 @@ fn session_of(io: &Link) -> Option<Session> {
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.
 pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
     let limits = shared.current.load().table.limits.clone();
-    let session = session_of(&io);
+    let (session, identity) = (session_of(&io), io.identity());
     let (gate, handle) = Gate::new(io);
-    let conversation = Arc::new(Conversation::new(shared, peer, session, handle));
+    let conversation = Arc::new(Conversation::new(shared, peer, session, identity, handle));
     let asked = conversation.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         // Counted here and not in the future: it may be polled for the first time much later.

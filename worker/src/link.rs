@@ -12,6 +12,7 @@ use tokio_rustls::TlsStream;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
 use crate::tls::names;
+use crate::tls::profile::ClientIdentity;
 
 /// A connection's byte stream.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum Link {
 pub struct Secured {
     pub(crate) stream: TlsStream<Bounded<TcpStream>>,
     pub(crate) captured: Arc<Captured>,
+    /// Of a client that was asked for a certificate.
+    identity: Option<Arc<ClientIdentity>>,
 }
 
 // === impl Link ===
@@ -37,7 +40,24 @@ impl Link {
         stream: impl Into<TlsStream<Bounded<TcpStream>>>,
         captured: Arc<Captured>,
     ) -> Self {
-        Self::Tls(Box::new(Secured { stream: stream.into(), captured }))
+        Self::Tls(Box::new(Secured { stream: stream.into(), captured, identity: None }))
+    }
+
+    /// The same to a client, with who it has shown to be.
+    pub(crate) fn client(
+        stream: impl Into<TlsStream<Bounded<TcpStream>>>,
+        captured: Arc<Captured>,
+        identity: Option<Arc<ClientIdentity>>,
+    ) -> Self {
+        Self::Tls(Box::new(Secured { stream: stream.into(), captured, identity }))
+    }
+
+    /// Who the client has shown to be, where it was asked.
+    pub(crate) fn identity(&self) -> Option<Arc<ClientIdentity>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secured) => secured.identity.clone(),
+        }
     }
 
     /// Protocol and cipher suite of the TLS session, by OpenSSL's names.

@@ -34,7 +34,11 @@ pub const fn status(kind: FaultKind) -> StatusCode {
         | FaultKind::BackendClosed
         | FaultKind::BackendProtocol => StatusCode::BAD_GATEWAY,
         FaultKind::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
-        FaultKind::BadRequest(_) | FaultKind::HttpToHttps => StatusCode::BAD_REQUEST,
+        FaultKind::BadRequest(_)
+        | FaultKind::HttpToHttps
+        | FaultKind::NoClientCertificate
+        | FaultKind::BadClientCertificate => StatusCode::BAD_REQUEST,
+        FaultKind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         FaultKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         FaultKind::UriTooLong => StatusCode::URI_TOO_LONG,
         FaultKind::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -117,6 +121,8 @@ const fn note(kind: FaultKind) -> Option<&'static str> {
     match kind {
         FaultKind::BadRequest(reason) => Some(reason),
         FaultKind::HttpToHttps => Some("The plain HTTP request was sent to an HTTPS port"),
+        FaultKind::NoClientCertificate => Some("No required SSL certificate was sent"),
+        FaultKind::BadClientCertificate => Some("The SSL certificate error"),
         _ => None,
     }
 }
@@ -157,6 +163,9 @@ mod tests {
             (FaultKind::BodyTooLarge, 413),
             (FaultKind::MethodNotAllowed, 405),
             (FaultKind::HttpToHttps, 400),
+            (FaultKind::NoClientCertificate, 400),
+            (FaultKind::BadClientCertificate, 400),
+            (FaultKind::Misdirected, 421),
             (FaultKind::Internal, 500),
             (FaultKind::Rewrite("r"), 500),
             (FaultKind::Busy, 503),

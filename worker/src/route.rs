@@ -78,6 +78,8 @@ pub struct Site {
     pub tls: bool,
     /// Name of its rule.
     pub rule: String,
+    /// Index of what its clients are offered and asked for, when it is served over TLS.
+    pub tls_profile: usize,
     hosts: Vec<HostPattern>,
     certificate: Option<usize>,
     paths: Vec<Route>,
@@ -135,18 +137,22 @@ impl Router {
         Some(site.route(path))
     }
 
-    /// The index of the certificate to show for a TLS server name.
-    ///
-    /// The matching site's, else the first basic site's, else the first TLS site's: a handshake never fails for
-    /// the name, an unknown host is answered 404 afterwards.
+    /// The index of the certificate to show for a TLS server name: that of [`Self::site_of_handshake`].
     pub fn certificate_for(&self, sni: Option<&str>) -> Option<usize> {
+        self.site_of_handshake(sni).and_then(Site::certificate)
+    }
+
+    /// The site that a handshake is for, by its TLS server name.
+    ///
+    /// The matching site, else the first basic site, else the first TLS site: a handshake never fails for
+    /// the name, an unknown host is answered 404 afterwards.
+    pub fn site_of_handshake(&self, sni: Option<&str>) -> Option<&Site> {
         let named = sni.map(without_port).and_then(|name| {
             self.tls_sites().find(|site| !site.hosts.is_empty() && site.takes_host(name))
         });
         named
             .or_else(|| self.tls_sites().find(|site| site.hosts.is_empty()))
             .or_else(|| self.tls_sites().next())
-            .and_then(|site| site.certificate)
     }
 
     /// The sites in order of priority.
@@ -210,11 +216,17 @@ impl Site {
             name: name.into(),
             tls: site.tls,
             rule: site.rule,
+            tls_profile: usize::try_from(site.tls_profile).unwrap_or(usize::MAX),
             hosts,
             certificate,
             paths,
             default_action,
         })
+    }
+
+    /// The index of its certificate, when it is served over TLS.
+    pub fn certificate(&self) -> Option<usize> {
+        self.certificate
     }
 
     /// Whether the site has no host names and takes every host.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::accept::{self, Acceptor, TlsError};
+use crate::accept::{self, Acceptor};
 use crate::backoff::Backoff;
 use crate::control::{Control, Duties};
 use crate::drain::{Drain, Order};
@@ -68,9 +68,6 @@ pub enum RunError {
     /// The supervisor does not take this process.
     #[error("no line to the vault")]
     Vault(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// The listening socket cannot be used.
     #[error("cannot accept on the listening socket")]
     Listen(#[source] io::Error),
@@ -245,7 +242,7 @@ async fn serve(
     };
     if let Some(socket) = socket {
         failpoint!("serve.before");
-        let acceptor = Acceptor::new(shared.current.clone(), threads)?;
+        let acceptor = Acceptor::new(shared.current.clone(), threads);
         let own = socket.try_clone().map_err(RunError::Listen)?;
         drop(socket);
         let listener = TcpListener::from_std(own).map_err(RunError::Listen)?;

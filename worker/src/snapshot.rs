@@ -13,18 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_proto::control as wire;
+use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 pub use self::join::{Current, Serving};
+pub use self::pages::{PageRefusal, Pages};
 use crate::access_log::{self, AccessLogRefusal};
 use crate::client_source::{ClientSource, NotANetwork};
-pub use self::pages::{PageRefusal, Pages};
 pub use crate::pool::FOREVER;
 use crate::pool::{Binding, BindingRefusal, limit, tls};
 use crate::rewrite::{RewriteRefusal, RewriteSet};
-use crate::route::{RouteRefusal, Router};
+use crate::route::{RouteRefusal, Router, Site};
+use crate::tls::profile::{Offer, OfferRefusal, Profile};
 
 /// Why a snapshot is refused. Its chain of sources, joined, is the refusal that the supervisor gets.
 #[derive(Debug, Error)]
@@ -74,6 +76,15 @@ pub enum SnapshotRefusal {
         site: String,
         /// The index.
         index: u32,
+    },
+    /// What clients are offered in TLS cannot be compiled.
+    #[error("TLS with clients")]
+    Offer(#[from] OfferRefusal),
+    /// A site refers to a profile that the snapshot does not have.
+    #[error("site {site}: the TLS profile does not exist")]
+    Profile {
+        /// Name of the site.
+        site: String,
     },
     /// The snapshot has no limits.
     #[error("no limits")]
@@ -149,6 +160,8 @@ pub struct Table {
     pub(crate) access_log: Option<access_log::Settings>,
     /// Who may tell who clients are.
     pub client_source: ClientSource,
+    /// What clients are offered in TLS, and asked for.
+    pub(crate) offer: Offer,
 }
 
 // === impl Table ===
@@ -176,6 +189,17 @@ impl Table {
             .collect::<Result<Vec<_>, _>>()?;
         let rewrite_sets = rewrites::compile(snapshot.rewrite_sets, &snapshot.sites)?;
         let router = Router::compile(snapshot.sites, bindings.len(), certificates.len())?;
+        let offer = Offer::compile(
+            snapshot.tls_profiles,
+            snapshot.ticket_keys,
+            &snapshot.listener,
+            &tls::provider(),
+            previous.map(|table| &table.offer),
+        )?;
+        let lost = |site: &&Site| site.tls && offer.profile(site.tls_profile).is_none();
+        if let Some(site) = router.sites().iter().find(lost) {
+            return Err(SnapshotRefusal::Profile { site: site.name.to_string() });
+        }
         Ok(Self {
             revision: snapshot.revision,
             listener: snapshot.listener,
@@ -190,6 +214,7 @@ impl Table {
             certificates,
             access_log: snapshot.access_log.map(access_log::Settings::compile).transpose()?,
             client_source: ClientSource::compile(snapshot.client_source)?,
+            offer,
         })
     }
 
@@ -209,6 +234,7 @@ impl Table {
             certificates: Vec::new(),
             access_log: None,
             client_source: ClientSource::default(),
+            offer: Offer::default(),
         }
     }
 
@@ -222,6 +248,17 @@ impl Table {
     /// The certificate to show for a TLS server name.
     pub fn certificate_for(&self, sni: Option<&str>) -> Option<&Arc<CertifiedKey>> {
         self.certificates.get(self.router.certificate_for(sni)?)
+    }
+
+    /// What a handshake takes that asks for a TLS server name; nothing where no site speaks TLS.
+    pub(crate) fn handshake_for(
+        &self,
+        sni: Option<&str>,
+    ) -> Option<Result<(ServerConfig, Arc<Profile>), rustls::Error>> {
+        let site = self.router.site_of_handshake(sni)?;
+        let profile = self.offer.profile(site.tls_profile)?;
+        let shown = site.certificate().and_then(|index| self.certificates.get(index)).cloned();
+        Some(self.offer.config(profile, shown).map(|config| (config, profile.clone())))
     }
 }
 

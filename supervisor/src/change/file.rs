@@ -38,8 +38,8 @@ impl Supervisor {
     }
 
     /// Reads the configuration file at a start or for [`Self::reload`]; says when the reading began. An unchanged file
-    /// leaves the revision in force, be it the file's or an applied one, unless a certificate file that it names has
-    /// other contents now.
+    /// leaves the revision in force, be it the file's or an applied one; a certificate file that
+    /// it names and that has other contents now is read again.
     pub(crate) async fn read_again(
         &self,
         source: &str,
@@ -74,31 +74,47 @@ impl Supervisor {
         let digest = ledger::digest(text.as_bytes());
         let source = format!("{source} {}", path.display());
         let unchanged = self.ledger().file_digest() == Some(digest.as_str());
-        let kept = self.in_force().filter(|_| unchanged);
-        let (document, base_dir) = match &kept {
-            Some(in_force) => (in_force.document.clone(), self.base_dir_in_force()),
-            None => (text, self.base_dir.clone()),
+        if unchanged && let Some(in_force) = self.in_force() {
+            let mut outcome = self.refresh_locked().await?;
+            // A start needs no network for what it has; a reload is asked for so that things are looked at again.
+            let known = self.known_pages();
+            if *self.started.borrow() && !known.is_empty() {
+                let document = in_force.document.clone();
+                let base_dir = self.base_dir_in_force();
+                let proposal =
+                    Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
+                let fetched = self.change_locked(proposal, Source::Fresh(&known)).await?;
+                if fetched.changed {
+                    return Ok(fetched);
+                }
+                outcome.warnings = fetched.warnings;
+            }
+            if !outcome.changed {
+                outcome.message = format!(
+                    "{} has not changed since it was last read; revision {} stays in force",
+                    path.display(),
+                    outcome.revision
+                );
+            }
+            return Ok(outcome);
+        }
+        let proposal = Proposal {
+            document: text,
+            base_dir: self.base_dir.clone(),
+            source,
+            by,
+            if_revision: None,
+            dry_run: false,
         };
-        let proposal =
-            Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
         let known = self.known_pages();
-        // A start needs no network for what it has; a reload is asked for so that things are looked at again.
         let source =
             if *self.started.borrow() { Source::Fresh(&known) } else { Source::Kept(&known) };
-        let mut outcome = self.change_locked(proposal, source).await?;
-        if kept.is_none() {
-            self.ledger().set_file_digest(&digest)?;
-        } else if !outcome.changed {
-            outcome.message = format!(
-                "{} has not changed since it was last read; revision {} stays in force",
-                path.display(),
-                outcome.revision
-            );
-        }
+        let outcome = self.change_locked(proposal, source).await?;
+        self.ledger().set_file_digest(&digest)?;
         Ok(outcome)
     }
 
-    fn base_dir_in_force(&self) -> std::path::PathBuf {
+    pub(super) fn base_dir_in_force(&self) -> std::path::PathBuf {
         self.ledger().in_force().map_or_else(|| self.base_dir.clone(), |it| it.base_dir.clone())
     }
 }

@@ -127,9 +127,14 @@ pub(super) fn from_files(certificate: &Path, key: &Path) -> Result<Identity, Cer
     fit(&chain, key, &path)
 }
 
+/// Bytes of base64 of DER or PEM, or of PEM as it is.
+pub(super) fn pem_or_der(data: &str) -> Result<Vec<u8>, CertificateError> {
+    if data.contains("-----BEGIN") { Ok(data.as_bytes().to_vec()) } else { decode(data) }
+}
+
 /// A root for backends, from base64 of DER or PEM, or from PEM as it is.
 pub(super) fn root(data: &str) -> Result<Vec<u8>, CertificateError> {
-    let bytes = if data.contains("-----BEGIN") { data.as_bytes().to_vec() } else { decode(data)? };
+    let bytes = pem_or_der(data)?;
     let der = match CertificateDer::from_pem_slice(&bytes) {
         Ok(der) => der.to_vec(),
         Err(_) => bytes,
@@ -140,7 +145,8 @@ pub(super) fn root(data: &str) -> Result<Vec<u8>, CertificateError> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+/// A file's contents, if it is one.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     use std::io::Read;
     let unreadable =
         |source| CertificateError::Unreadable { path: path.display().to_string(), source };
@@ -180,6 +186,11 @@ fn fit(pool: &[Vec<u8>], key: Vec<u8>, from: &str) -> Result<Identity, Certifica
         .then(|| format!("{} to {}", validity.not_before, validity.not_after));
     let chain_der = chain.iter().map(|(_, der)| (*der).clone()).collect();
     Ok(Identity { chain_der, key_der: key, out_of_date })
+}
+
+/// Whether a PKCS#8 key is RSA's.
+pub(super) fn is_rsa(pkcs8: &[u8]) -> bool {
+    RsaKeyPair::from_pkcs8(pkcs8).is_ok()
 }
 
 /// The public half of a PKCS#8 key, as certificates hold it, when the key is of a supported kind.

@@ -16,6 +16,7 @@ use super::gateway::{
 };
 
 mod client_side;
+mod tls;
 
 /// The gateway in the resource's shape, with defaults, without secrets.
 pub fn effective(gateway: &Gateway) -> Value {
@@ -31,6 +32,7 @@ pub fn effective(gateway: &Gateway) -> Value {
         "maxHeaderBytes": global.max_header_bytes,
         "maxBodyBytes": global.max_body_bytes,
         "webSocketsOverHttp2": global.websockets_over_http2,
+        "watchCertificateFiles": global.watch_certificate_files,
     });
     put(&mut holdfast, "threads", global.threads.map(|threads| json!(threads)));
     put(&mut holdfast, "accessLog", Some(client_side::access_log(&global.access_log)));
@@ -46,6 +48,9 @@ pub fn effective(gateway: &Gateway) -> Value {
             "trustedRootCertificates": list(&gateway.trusted_roots, |root| {
                 child(&root.name, json!({ "data": STANDARD.encode(&root.der) }))
             }),
+            "sslPolicy": tls::policy(&gateway.tls_policy),
+            "trustedClientCertificates": list(&gateway.trusted_clients, tls::trusted),
+            "sslProfiles": list(&gateway.tls_profiles, tls::profile),
             "httpListeners": sites.map(|s| site(s)).collect::<Vec<_>>(),
             "probes": list(&gateway.probes, probe),
             "backendAddressPools": list(&gateway.pools, |pool| {
@@ -114,6 +119,8 @@ fn site(site: &Site) -> Value {
     put(&mut properties, "sslCertificate", certificate);
     put(&mut properties, "holdfast", Some(client_side::source(&site.source)));
     put(&mut properties, "customErrorConfigurations", Some(error_pages(&site.error_pages)));
+    let profile = site.tls_profile.as_ref().map(|it| id("sslProfiles", &it.name));
+    put(&mut properties, "sslProfile", profile);
     child(&site.name, properties)
 }
 

@@ -21,6 +21,11 @@ pub use error_page::{Bodies, ErrorPage, PAGE_LIMIT, PageSource};
 pub mod rewrite;
 
 use self::rewrite::RewriteSet;
+mod tls;
+
+pub use tls::{
+    ClientAuth, ClientAuthMode, Suite, SuiteNeeds, TlsPolicy, TlsProfile, TrustedClients,
+};
 
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +58,12 @@ pub struct Gateway {
     pub trusted_roots: Vec<Arc<TrustedRoot>>,
     /// Pages of sites that have none of their own.
     pub error_pages: Vec<ErrorPage>,
+    /// What clients are offered where no profile says otherwise.
+    pub tls_policy: TlsPolicy,
+    /// Profiles of sites.
+    pub tls_profiles: Vec<Arc<TlsProfile>>,
+    /// Authorities that may issue certificates of clients.
+    pub trusted_clients: Vec<Arc<TrustedClients>>,
     /// What concerns the gateway as a whole.
     pub global: Global,
 }
@@ -108,6 +119,8 @@ pub struct Site {
     pub hosts: Vec<String>,
     /// Present exactly when the protocol is [`Protocol::Https`].
     pub certificate: Option<Arc<Certificate>>,
+    /// What its clients are offered and asked for, where that is not as for all.
+    pub tls_profile: Option<Arc<TlsProfile>>,
     /// Kept for the effective configuration only.
     pub require_sni: bool,
     /// Who may tell it who its clients are.
@@ -363,6 +376,8 @@ pub struct Global {
     pub websockets_over_http2: bool,
     /// A line for each request.
     pub access_log: AccessLog,
+    /// Certificate files that change are read again without being asked.
+    pub watch_certificate_files: bool,
 }
 
 // === impl Global ===
@@ -384,6 +399,7 @@ impl Default for Global {
             http2: false,
             websockets_over_http2: false,
             access_log: AccessLog::default(),
+            watch_certificate_files: true,
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) mod network;
 mod pages;
 mod rewrite;
 pub(super) mod routing;
+mod tls;
 
 /// Azure's limit for the name of any child.
 const NAME_LIMIT: usize = 80;
@@ -65,7 +66,8 @@ pub(super) fn gateway(
     let settings = backend::settings(&root, &probes, &trusted_roots, report);
     let mut pages = pages::Pages::new(base_dir);
     let error_pages = pages.read(&root, report);
-    let sites = network::sites(&root, &frontends, &ports, &certificates, &mut pages, report);
+    let tls = tls::Tls::read(&root, base_dir, report);
+    let sites = network::sites(&root, &frontends, &ports, &certificates, &tls, &mut pages, report);
     let redirects = routing::redirects(&root, &sites, report);
     let rewrites = rewrite::sets(&root, report);
     let targets = routing::Targets {
@@ -113,6 +115,9 @@ pub(super) fn gateway(
         certificates,
         trusted_roots,
         error_pages,
+        tls_profiles: tls.profiles.values(),
+        trusted_clients: tls.trusted.values(),
+        tls_policy: tls.policy,
         global,
     };
     Some((gateway, pages.into_wanted()))

@@ -102,6 +102,20 @@ const HINTS: &[&str] = &[
     "modifiedPath",
     "modifiedQueryString",
     "reroute",
+    "sslPolicy",
+    "sslProfile",
+    "sslProfiles",
+    "policyType",
+    "policyName",
+    "minProtocolVersion",
+    "cipherSuites",
+    "disabledSslProtocols",
+    "trustedClientCertificates",
+    "clientAuthConfiguration",
+    "verifyClientCertIssuerDN",
+    "verifyClientRevocation",
+    "verifyClientAuthMode",
+    "watchCertificateFiles",
 ];
 
 /// The known name that is nearest, among those allowed.

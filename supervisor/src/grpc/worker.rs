@@ -94,13 +94,15 @@ struct Session {
 }
 
 impl Session {
-    /// Sends what is new until the stream ends. Health goes before the snapshot that needs it.
+    /// Sends what is new until the stream ends. Health goes before the snapshot that needs it, and both before a query that
+    /// was asked after them: its answer tells that they have been heard.
     async fn send(mut self, queries: &mut mpsc::Receiver<WorkerDirective>) {
         let mut snapshots = self.worker.snapshots.clone();
         let mut intent = self.worker.intent();
         self.health.mark_changed();
         snapshots.mark_changed();
         intent.mark_changed();
+        let mut query: Option<WorkerDirective> = None;
         loop {
             let mut due = Vec::new();
             // Snapshot before health, so that a snapshot taken here was published with or before this health.
@@ -115,19 +117,19 @@ impl Session {
                     return;
                 }
             }
+            if let Some(query) = query.take()
+                && self.directives.send(Ok(query)).await.is_err()
+            {
+                return;
+            }
             // Cancel-safe: the watches are read above, and a query is sent on before the next wait.
-            let query = tokio::select! {
+            query = tokio::select! {
                 Ok(()) = self.health.changed() => { self.health.mark_changed(); None }
                 Ok(()) = snapshots.changed() => { snapshots.mark_changed(); None }
                 Ok(()) = intent.changed() => { intent.mark_changed(); None }
                 query = queries.recv() => query,
                 () = self.directives.closed() => return,
             };
-            if let Some(query) = query
-                && self.directives.send(Ok(query)).await.is_err()
-            {
-                return;
-            }
         }
     }
 }

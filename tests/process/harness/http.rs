@@ -98,7 +98,8 @@ pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<(u16, Vec<(Stri
     }
 }
 
-fn read_body(
+/// Reads what follows a head.
+pub(super) fn read_body(
     stream: &mut impl BufRead,
     status: u16,
     headers: &[(String, String)],

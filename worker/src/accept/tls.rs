@@ -1,44 +1,37 @@
 //! The client's TLS session: which certificate, which protocol, how long a handshake may take.
 //!
 //! A connection has its place (`admission`) from the moment that it has begun to speak TLS until its handshake is over.
-//! The certificate is looked up in the table that is served at the moment of the handshake, so a new certificate
-//! needs no new acceptor. What the session carries is http's; its secrets go with it, and nobody here looks at them.
+//! The name that the client asks for decides which site's certificate and profile it gets, in the table that is served at
+//! that moment, so neither needs a new acceptor. What the session carries is http's; its secrets go with it, and nobody here looks at them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::admission::{Admission, Crowded};
 use crate::fault::{Fault, FaultKind};
 use crate::http::{Shared, linger, note};
 use crate::link::Link;
-use crate::pool::tls::provider;
 use crate::snapshot::Current;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
+use crate::tls::profile::ClientIdentity;
 
 /// First byte of a TLS record that can open a session (RFC 8446 section 5.1, `handshake`).
 const HANDSHAKE_RECORD: u8 = 22;
 /// HTTP/2 as ALPN calls it (RFC 9113, section 3.1).
 const HTTP2: &[u8] = b"h2";
 
-/// Opens TLS sessions for this listener; clones and connections share the ticket keys, and the places for handshakes.
+/// Opens TLS sessions for this listener; clones and connections share the places for handshakes.
 #[derive(Clone)]
 pub(crate) struct Acceptor {
-    config: Arc<ServerConfig>,
+    current: Arc<Current>,
     admission: Arc<Admission>,
 }
-
-/// Chooses the certificate by SNI.
-#[derive(Debug)]
-struct ServedCertificates(Arc<Current>);
 
 /// What a client's first byte says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +39,6 @@ enum First {
     Tls,
     Other,
 }
-
-/// Why this process cannot speak TLS at all.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set TLS up")]
-pub struct TlsError(#[source] rustls::Error);
 
 /// Why a connection has no TLS session.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +49,10 @@ pub(crate) enum HandshakeError {
     Crowded(#[from] Crowded),
     #[error("the TLS handshake failed")]
     Failed(#[source] io::Error),
+    #[error("no site of this listener speaks TLS any more")]
+    NotServed,
+    #[error("what the client's site offers cannot be set up")]
+    SetUp(#[source] rustls::Error),
     #[error("the client spoke plain HTTP to a TLS listener")]
     Plain,
     #[error("the client left without a word")]
@@ -71,25 +63,8 @@ pub(crate) enum HandshakeError {
 
 impl Acceptor {
     /// An acceptor that always serves the table in force, on so many threads.
-    pub(crate) fn new(current: Arc<Current>, threads: usize) -> Result<Self, TlsError> {
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ServedCertificates(current)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(TlsError)?;
-        // A tunnel takes its session out of rustls, to survive this process.
-        config.enable_secret_extraction = true;
-        Ok(Self { config: Arc::new(config), admission: Arc::new(Admission::new(threads)) })
-    }
-}
-
-// === impl ServedCertificates ===
-
-impl ResolvesServerCert for ServedCertificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load().table.certificate_for(hello.server_name()).cloned()
+    pub(crate) fn new(current: Arc<Current>, threads: usize) -> Self {
+        Self { current, admission: Arc::new(Admission::new(threads)) }
     }
 }
 
@@ -121,8 +96,7 @@ pub(crate) async fn open(
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));
     }
     let place = acceptor.admission.enter(deadline, patience).await?;
-    let preferred = shared.current.load().table.http2.then_some(HTTP2);
-    timeout_at(place.deadline, Box::pin(handshake(stream, &acceptor.config, preferred)))
+    timeout_at(place.deadline, Box::pin(handshake(stream, &acceptor.current)))
         .await
         .map_err(|_| HandshakeError::TimedOut)?
 }
@@ -137,12 +111,26 @@ async fn first_word(stream: &TcpStream) -> Result<First, HandshakeError> {
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    config: &Arc<ServerConfig>,
-    preferred: Option<&'static [u8]>,
-) -> Result<Link, HandshakeError> {
-    let (config, captured) = Captured::server(config, preferred);
-    let session = TlsAcceptor::from(config).accept(Bounded::new(stream)).await;
-    Ok(Link::tls(session.map_err(HandshakeError::Failed)?, captured))
+async fn handshake(stream: TcpStream, current: &Current) -> Result<Link, HandshakeError> {
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Bounded::new(stream));
+    let begun = hello.await.map_err(HandshakeError::Failed)?;
+    let (wanted, http2) = {
+        let serving = current.load();
+        let wanted = serving.table.handshake_for(begun.client_hello().server_name());
+        (wanted, serving.table.http2)
+    };
+    let (mut config, profile) =
+        wanted.ok_or(HandshakeError::NotServed)?.map_err(HandshakeError::SetUp)?;
+    if http2 {
+        config.alpn_protocols.insert(0, HTTP2.to_vec());
+    }
+    let (config, captured) = Captured::own(config);
+    let session = begun.into_stream(config).await.map_err(HandshakeError::Failed)?;
+    let identity = ClientIdentity::of(session.get_ref().1, &profile).map(Arc::new);
+    if let Some(identity) = &identity {
+        let certificate = identity.certificate();
+        let fingerprint = certificate.map(|it| it.fingerprint.as_str());
+        tracing::debug!(verdict = %identity.verdict(), fingerprint, "client was asked for a certificate");
+    }
+    Ok(Link::client(session, captured, identity))
 }

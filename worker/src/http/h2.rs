@@ -68,9 +68,9 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
         let serving = shared.current.load();
         (serving.table.limits.clone(), serving.table.websockets_over_http2)
     };
-    let session = super::session_of(&io);
+    let (session, identity) = (super::session_of(&io), io.identity());
     let (gate, handle) = Gate::open_to_all(io);
-    let conversation = Arc::new(Conversation::new(shared, peer, session, handle));
+    let conversation = Arc::new(Conversation::new(shared, peer, session, identity, handle));
     let streams = Streams::new(conversation.carried.clone());
     let service = service_fn({
         let (conversation, streams) = (conversation.clone(), streams.clone());

@@ -312,6 +312,10 @@ fn error_info(kind: FaultKind, method: &Method) -> &'static str {
         FaultKind::MethodNotAllowed => "ERRORINFO_INVALID_METHOD",
         FaultKind::HttpToHttps => "ERRORINFO_HTTP_TO_HTTPS_PORT",
         FaultKind::Internal | FaultKind::Rewrite(_) => "ERRORINFO_INTERNAL",
+        FaultKind::NoClientCertificate | FaultKind::BadClientCertificate => {
+            "ERRORINFO_CLIENT_CERTIFICATE"
+        }
+        FaultKind::Misdirected => "ERRORINFO_INVALID_HOST",
         FaultKind::Busy => "ERRORINFO_GATEWAY_BUSY",
     }
 }

@@ -16,6 +16,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::fault::{Fault, FaultKind};
 use crate::headers::{self, Forwarded};
+use crate::http::admittance;
 use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand};
 use crate::http::note::Note;
@@ -65,8 +66,7 @@ pub(super) async fn answer(
         RequestBody::new(body, serving.table.limits.max_body_bytes, conversation.carried.clone());
     in_flight.note.uploads(&upload);
     let mut site = None;
-    let acted =
-        act(parts, body, &upload, conversation, &serving, &in_flight.note, &mut site).await;
+    let acted = act(parts, body, &upload, conversation, &serving, &in_flight.note, &mut site).await;
     let acted = acted.inspect_err(|fault| in_flight.note.failed(fault));
     let refuse = |fault| refuse(&fault, site.as_deref(), &serving, conversation);
     let mut response = acted.unwrap_or_else(refuse);
@@ -113,7 +113,12 @@ fn refuse(
         fault.kind,
         FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
     );
-    if rest_is_unreadable {
+    // Only another handshake could be answered otherwise.
+    let needs_handshake = matches!(
+        fault.kind,
+        FaultKind::NoClientCertificate | FaultKind::BadClientCertificate | FaultKind::Misdirected
+    );
+    if rest_is_unreadable || needs_handshake {
         headers::end_connection(response.headers_mut());
     }
     response
@@ -145,6 +150,7 @@ async fn act(
     let routed = router.route(tls, named, parts.uri.path()).ok_or(Fault::new(FaultKind::NoSite))?;
     note.routed(&routed.site.name, routed.rule);
     *taken_by = Some(routed.site.name.clone());
+    admittance::check(&serving.table, routed.site, conversation)?;
     match routed.action {
         Action::Redirect(redirect) => {
             redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)

@@ -10,7 +10,7 @@ use crate::fault::FaultKind;
 
 /// Label values of `holdfast_requests_refused_total`, in the order of the counters. The last one is for what was not
 /// foreseen here.
-const REASONS: [&str; 23] = [
+const REASONS: [&str; 26] = [
     "no_site",
     "no_backend",
     "connect_failed",
@@ -25,6 +25,9 @@ const REASONS: [&str; 23] = [
     "http_to_https",
     "internal",
     "rewrite",
+    "no_client_certificate",
+    "bad_client_certificate",
+    "misdirected",
     "busy",
     "not_http",
     "host",

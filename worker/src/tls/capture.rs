@@ -24,19 +24,17 @@ pub(crate) struct Captured {
 // === impl Captured ===
 
 impl Captured {
-    /// The configuration of one more connection of a server, which prefers this protocol to its own. All but that and
-    /// the place of the secrets is shared with the other connections: tickets and sessions, so that clients can
-    /// resume, and certificates.
-    pub(crate) fn server(
-        config: &ServerConfig,
-        preferred: Option<&[u8]>,
-    ) -> (Arc<ServerConfig>, Arc<Self>) {
+    #[cfg(test)]
+    /// The configuration of one more connection of a server. All but the place of the secrets is shared with the
+    /// other connections: tickets and sessions, so that clients can resume, and certificates.
+    pub(crate) fn server(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<Self>) {
+        Self::own(config.clone())
+    }
+
+    /// The same of a configuration that was made for this connection.
+    pub(crate) fn own(mut config: ServerConfig) -> (Arc<ServerConfig>, Arc<Self>) {
         let captured = Arc::<Self>::default();
-        let mut config = config.clone();
         config.key_log = captured.clone();
-        if let Some(protocol) = preferred {
-            config.alpn_protocols.insert(0, protocol.to_vec());
-        }
         (Arc::new(config), captured)
     }
 

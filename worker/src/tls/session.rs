@@ -273,6 +273,11 @@ fn key_and_iv(keys: &ConnectionTrafficSecrets) -> Option<(Suite, Secret)> {
     Some((suite, Secret::new(&both)?))
 }
 
+/// Whether a session with this suite could leave.
+pub(super) const fn is_known(suite: CipherSuite) -> bool {
+    suite_of(suite).is_some()
+}
+
 const fn version_of(negotiated: ProtocolVersion) -> Option<Version> {
     match negotiated {
         ProtocolVersion::TLSv1_2 => Some(Version::Tls12),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_proto::control::{
-    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site, Tunnel, action,
+    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site, TlsProfile,
+    Tunnel, action,
 };
 
 /// Where a request goes, by name: a binding's index means something only in its own snapshot.
@@ -44,6 +45,7 @@ fn site_changes(before: Of<'_>, after: Of<'_>) -> Vec<&'static str> {
         ("protocol", was.tls != is.tls),
         ("host names", was.hosts != is.hosts),
         ("certificate", certificate(before) != certificate(after)),
+        ("TLS profile", tls_profile(before) != tls_profile(after)),
         ("routes", routes(before) != routes(after)),
         ("error pages", pages(before) != pages(after)),
         ("rewrites", rewrites(before) != rewrites(after)),
@@ -62,6 +64,11 @@ fn pages((snapshot, site): Of<'_>) -> BTreeMap<u32, &[u8]> {
     let indices = site.error_pages.iter().filter_map(|index| usize::try_from(*index).ok());
     let pages = indices.filter_map(|index| snapshot.error_pages.get(index));
     pages.map(|page| (page.status, page.body.as_slice())).collect()
+}
+
+fn tls_profile((snapshot, site): Of<'_>) -> Option<&TlsProfile> {
+    let index = usize::try_from(site.tls_profile).ok()?;
+    snapshot.tls_profiles.get(index).filter(|_| site.tls)
 }
 
 fn routes<'a>((snapshot, site): Of<'a>) -> Vec<(&'a [String], Destination<'a>)> {
@@ -167,9 +174,7 @@ pub(super) fn loses(before: &ListenerSnapshot, after: &ListenerSnapshot) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_proto::control::{
-        Action, BackendSettings, ErrorPage, Forward, Limits, PathRoute,
-    };
+    use holdfast_proto::control::{Action, BackendSettings, ErrorPage, Forward, Limits, PathRoute};
 
     fn binding(pool: &str, backend: &str) -> PoolBinding {
         PoolBinding {

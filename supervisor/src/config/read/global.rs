@@ -67,6 +67,7 @@ pub(super) fn read(root: &Shape<'_>, base: &Path, report: &mut Report) -> Global
     }
     global.websockets_over_http2 = own.flag("webSocketsOverHttp2", false, report);
     global.access_log = super::logging::access_log(&own, base, report);
+    global.watch_certificate_files = own.flag("watchCertificateFiles", true, report);
     own.finish(report);
     global
 }
@@ -77,8 +78,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
         "sku",
         "gatewayIPConfigurations",
         "autoscaleConfiguration",
-        "trustedClientCertificates",
-        "sslProfiles",
         "loadDistributionPolicies",
         "forceFirewallPolicyAssociation",
         "privateEndpointConnections",
@@ -90,11 +89,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
         root.no_effect(name, "TCP and TLS proxying is not offered; use httpListeners", report);
     }
     root.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
-    root.no_effect(
-        "sslPolicy",
-        "TLS 1.2 and 1.3 are offered, with modern cipher suites only",
-        report,
-    );
     root.no_effect("authenticationCertificates", "use trustedRootCertificates", report);
     root.no_effect("privateLinkConfigurations", "bind an address with holdfast.address", report);
     for name in ["advancedRoutingMaps", "advancedRoutingConditionSets", "entraJWTValidationConfigs"]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::identity::{FILES_MEND, Held};
 use super::pages::Pages;
+use super::tls::Tls;
 use crate::config::gateway::{Certificate, ClientSource, Frontend, Port, Protocol, Site};
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
@@ -109,14 +110,13 @@ pub(super) fn sites(
     frontends: &Table<Frontend>,
     ports: &Table<Port>,
     certificates: &Table<Held<Certificate>>,
+    tls: &Tls,
     pages: &mut Pages<'_>,
     report: &mut Report,
 ) -> Table<SiteDraft> {
-    let profiles = profiles(root, report);
     let sites = super::collection(root, "httpListeners", &[], report, |shape, name, report| {
         shape.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
         let error_pages = pages.read(shape, report);
-        profile(shape, &profiles, report);
         let require_sni = shape.flag("requireServerNameIndication", false, report);
         let frontend = required(shape, "frontendIPConfiguration", frontends, report);
         let port = required(shape, "frontendPort", ports, report);
@@ -147,6 +147,7 @@ pub(super) fn sites(
             }
             (Protocol::Http, None) => None,
         };
+        let tls_profile = tls.of_site(shape, protocol, certificate.as_deref(), report).ok()?;
         let site = Site {
             name,
             frontend: frontend?,
@@ -154,6 +155,7 @@ pub(super) fn sites(
             protocol,
             hosts: hosts?,
             certificate,
+            tls_profile,
             require_sni,
             source,
             error_pages,
@@ -194,32 +196,6 @@ pub(super) fn required<T>(
         return None;
     }
     shape.reference(name, report).and_then(|reference| table.find(&reference, report))
-}
-
-/// Names of profiles, and whether they ask clients for certificates.
-fn profiles(root: &Shape<'_>, report: &mut Report) -> Table<bool> {
-    super::collection(root, "sslProfiles", &[], report, |shape, _, report| {
-        shape.pass_over(&["sslPolicy", "trustedClientCertificates"]);
-        let mode = shape.inner("clientAuthConfiguration", report);
-        Some(shape.says("trustedClientCertificates") || mode.is_some())
-    })
-}
-
-fn profile(shape: &Shape<'_>, profiles: &Table<bool>, report: &mut Report) {
-    let Some(reference) = shape.reference("sslProfile", report) else { return };
-    match profiles.find(&reference, report).as_deref() {
-        Some(true) => report.error(
-            &reference.place,
-            "the profile asks clients for certificates, which this version cannot check: anybody would get in",
-            "take sslProfile out, or let the backends authenticate clients",
-        ),
-        Some(false) => report.warn(
-            &reference.place,
-            "sslProfile has no effect yet in this version",
-            "TLS 1.2 and 1.3 are offered, with modern cipher suites only",
-        ),
-        None => {}
-    }
 }
 
 /// `None`: wrong, and reported.

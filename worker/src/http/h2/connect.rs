@@ -83,7 +83,13 @@ impl Bootstrap {
         // Of its own: on a connection of HTTP/1.1 a 101 ends all other talk, here it concerns one stream.
         let gate = GateHandle::detached();
         let (shared, peer) = (connection.shared.clone(), connection.peer);
-        let own = Conversation::new(shared, peer, connection.session.clone(), gate);
+        let own = Conversation::new(
+            shared,
+            peer,
+            connection.session.clone(),
+            connection.identity.clone(),
+            gate,
+        );
         let mut response = service::answer(request, &own, in_flight).await;
         let pending = own.tunnel().take();
         if pending.is_none() && response.status().is_success() {

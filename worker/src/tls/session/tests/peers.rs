@@ -82,7 +82,7 @@ impl Pair {
         let name = || ServerName::try_from("localhost").unwrap();
         match role {
             Role::Server => {
-                let (server, captured) = Captured::server(&configs.server, None);
+                let (server, captured) = Captured::server(&configs.server);
                 let far = TlsConnector::from(Arc::new(configs.client.clone())).connect(name(), far);
                 let (far, near) = tokio::join!(far, TlsAcceptor::from(server).accept(near));
                 Self { near: near.unwrap().into(), captured, far: Far(far.unwrap().into()) }

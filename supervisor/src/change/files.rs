@@ -1,0 +1,70 @@
+//! Certificate files that have other contents than when they were read: what they hold now is put in force under the
+//! same revision, since the document is the same. Nothing else can change by it.
+
+use super::pages::{self, Gathered};
+use super::plan::Plan;
+use super::{ChangeError, Outcome, load, pass};
+use crate::state::{InForce, Supervisor};
+
+impl Supervisor {
+    /// Reads the files again that the document in force names. `None`: nothing is in force, or they hold what they did.
+    ///
+    /// # Errors
+    /// What they hold now cannot be used; what was in force stays so.
+    pub(crate) async fn refresh(&self) -> Result<Option<Outcome>, ChangeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        if self.in_force().is_none() || self.stopping() {
+            return Ok(None);
+        }
+        let outcome = self.refresh_locked().await?;
+        Ok(outcome.changed.then_some(outcome))
+    }
+
+    /// The same for who has the lock; without anything in force nothing is changed.
+    pub(super) async fn refresh_locked(&self) -> Result<Outcome, ChangeError> {
+        let Some(in_force) = self.in_force() else { return Ok(Outcome::default()) };
+        let revision = in_force.revision;
+        let loaded = load(&in_force.document, &self.base_dir_in_force())?;
+        let bodies = pages::recall(&loaded.wanted, &self.known_pages());
+        let passed = pass(loaded, Gathered { bodies, warnings: Vec::new() })?;
+        let plan = Plan::between(Some(&in_force.compiled), &passed.compiled);
+        let mut outcome = Outcome { revision, warnings: passed.warnings, ..Outcome::default() };
+        if passed.compiled == in_force.compiled {
+            return Ok(outcome);
+        }
+        outcome.changed = true;
+        outcome.changes = plan.changes();
+        outcome.message =
+            format!("certificate files have changed; revision {revision} stays in force");
+        let listeners = plan.updated.clone();
+        self.put_in_force(InForce {
+            revision,
+            document: in_force.document.clone(),
+            gateway: passed.gateway,
+            compiled: passed.compiled,
+        });
+        self.publish();
+        tracing::info!(
+            revision,
+            ?listeners,
+            "certificate files have changed, and what they hold is in force"
+        );
+        self.heard().await;
+        outcome.refusals = self.refusals(revision);
+        Ok(outcome)
+    }
+
+    /// Waits until every worker has heard what was published: the revision is the same, so its number does not tell. One that
+    /// is stopped is not waited for long.
+    async fn heard(&self) {
+        let workers = self.groups().into_iter().flat_map(|group| group.workers());
+        // One that redials is told of what is in force anyway.
+        let workers = workers.filter(|worker| worker.view().connected);
+        let answers = workers.map(|worker| async move { worker.answers().await });
+        for answered in futures_util::future::join_all(answers).await {
+            if !answered {
+                tracing::warn!("a worker does not say whether it has taken what changed");
+            }
+        }
+    }
+}

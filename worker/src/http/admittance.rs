@@ -1,0 +1,26 @@
+//! Whether a client may have anything of a site: where the site asks for certificates, by what the client showed when
+//! the connection began.
+//!
+//! The site of a handshake is found by SNI, a request's by its Host. So a request may come to a site that asks in
+//! another way than the client was asked, and must then begin a connection of its own (RFC 9110 section 15.5.20).
+
+use crate::fault::{Fault, FaultKind};
+use crate::http::Conversation;
+use crate::route::Site;
+use crate::snapshot::Table;
+use crate::tls::profile::Admittance;
+
+/// Refuses a request whose client has not shown what its site demands.
+pub(super) fn check(table: &Table, site: &Site, conversation: &Conversation) -> Result<(), Fault> {
+    if !conversation.peer.tls {
+        return Ok(());
+    }
+    // Compiled with the table; if there is none, nobody is let in.
+    let profile = table.offer.profile(site.tls_profile).ok_or(FaultKind::Internal)?;
+    match profile.admits(conversation.identity.as_deref()) {
+        Admittance::Granted => Ok(()),
+        Admittance::Missing => Err(Fault::new(FaultKind::NoClientCertificate)),
+        Admittance::Bad => Err(Fault::new(FaultKind::BadClientCertificate)),
+        Admittance::AskedOtherwise => Err(Fault::new(FaultKind::Misdirected)),
+    }
+}
