@@ -225,6 +225,12 @@ fn a_log_moved_away_under_traffic_goes_on_in_a_new_file() {
                 gateway.signal(Signal::SIGHUP);
             } else {
                 gateway.must(&["reload"]);
+                // Who has been told writes nothing more into the old file.
+                let target = format!("/whoami?after={number}");
+                assert_eq!(get(ports[0], &target).unwrap().status, 200);
+                find(&log, "the line of a later request", |line| {
+                    line["properties"]["originalRequestUriWithArgs"] == target
+                });
             }
         }
         eventually(Patience::USUAL, "the log to be there again", || log.exists().then_some(()));

@@ -98,14 +98,17 @@ impl Settings {
 // === impl AccessLog ===
 
 impl AccessLog {
-    /// Goes on with other settings; lines that wait already go where the new ones lead. `None`: there is no log.
+    /// Goes on with other settings, or the first ones; lines that wait already go where these lead. `None`: there is no log.
     pub(crate) fn configure(&self, settings: Option<&Settings>) {
-        if settings.is_some() && !self.queue.has_writer() && !writer::start(&self.queue) {
-            return;
-        }
         let destination = settings.map_or(Destination::Nowhere, |it| it.destination.clone());
+        // Before there is a writer, so that it never finds lines and knows not where they go.
         self.queue.set_destination(destination);
-        self.sampled.store(settings.map_or(0, |settings| settings.sampled), Relaxed);
+        let mut sampled = settings.map_or(0, |settings| settings.sampled);
+        if settings.is_some() && !writer::start(&self.queue) {
+            self.queue.set_destination(Destination::Nowhere);
+            sampled = 0;
+        }
+        self.sampled.store(sampled, Relaxed);
     }
 
     /// Whether the request that begins now gets a line.
@@ -119,10 +122,7 @@ impl AccessLog {
 
     /// Has a line written, soon. Never waits.
     pub(crate) fn write(&self, line: Line) {
-        // What was taken while there was a log is nobody's loss without one.
-        if self.sampled.load(Relaxed) != 0 {
-            self.queue.push(line);
-        }
+        self.queue.push(line);
     }
 
     /// Opens the file anew before anything else is written.

@@ -134,6 +134,22 @@ fn other_settings_lead_elsewhere_and_none_nowhere() {
     assert_eq!((in_file(&one), in_file(&two)), (vec!["/0".into()], vec!["/1".into()]));
 }
 
+#[test]
+fn what_ends_before_a_process_is_told_of_its_log_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let [early, without] = [(); 2].map(|()| AccessLog::default());
+    for log in [&early, &without] {
+        write(log, 0..2);
+    }
+    without.configure(None);
+    for log in [&early, &without] {
+        log.configure(Some(&Settings::compile(told(&path, ALL)).unwrap()));
+        log.flush(PATIENCE);
+    }
+    assert_eq!(in_file(&path), ["/0", "/1"]);
+}
+
 fn fifo(path: &Path) {
     mkfifo(path, Mode::S_IRWXU).unwrap();
 }
