@@ -7,11 +7,12 @@
 //! # Invariants
 //! - Nobody waits for the log: a line that finds the queue full is dropped and counted. What blocks, blocks the writer's
 //!   thread, which nobody waits for but the end of the process, and that for a bounded time.
-//! - Lines of several processes stand in one file: only whole lines go out, in one write(2), never longer than what the
-//!   kernel keeps together.
+//! - Lines of several processes stand in one file: only whole lines go out, never longer than what the kernel keeps
+//!   together, and what a killed process leaves of a line is taken back by the next one that writes.
 //! - Everything that a client has said is bounded and escaped.
 
 mod line;
+mod open_file;
 mod queue;
 mod sink;
 mod text;
