@@ -193,17 +193,20 @@ impl Worker {
         drop(tokio::time::timeout(FRESH_PATIENCE, asking).await);
     }
 
-    /// Has it open its access log anew; waits a moment until it has heard of it.
+    /// Has it open its access log anew, and waits until it has heard of it.
     pub async fn reopen_logs(&self) {
         if !self.view.borrow().connected {
             return;
         }
         let kind = Some(worker_directive::Kind::ReopenLogs(ReopenLogs {}));
         let telling = self.queries.send(WorkerDirective { kind });
-        // One that is stopped looks by itself when it runs again.
-        if tokio::time::timeout(FRESH_PATIENCE, telling).await.is_ok() {
-            // What it is asked behind that is answered behind that.
-            self.report_now().await;
+        let told = tokio::time::timeout(QUERY_PATIENCE, telling).await;
+        // What it is asked behind that is answered behind that. One that is stopped looks by itself when it runs again.
+        if matches!(told, Ok(Ok(()))) && !self.answers().await {
+            tracing::warn!(
+                pid = self.incarnation.pid(),
+                "a worker has not heard in time that its access log is to be opened anew"
+            );
         }
     }
 

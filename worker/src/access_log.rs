@@ -7,11 +7,12 @@
 //! # Invariants
 //! - Nobody waits for the log: a line that finds the queue full is dropped and counted. What blocks, blocks the writer's
 //!   thread, which nobody waits for but the end of the process, and that for a bounded time.
-//! - Lines of several processes stand in one file: only whole lines go out, in one write(2), never longer than what the
-//!   kernel keeps together.
+//! - Lines of several processes stand in one file: only whole lines go out, never longer than what the kernel keeps
+//!   together, and what a killed process leaves of a line is taken back by the next one that writes.
 //! - Everything that a client has said is bounded and escaped.
 
 mod line;
+mod open_file;
 mod queue;
 mod sink;
 mod text;
@@ -98,14 +99,17 @@ impl Settings {
 // === impl AccessLog ===
 
 impl AccessLog {
-    /// Goes on with other settings; lines that wait already go where the new ones lead. `None`: there is no log.
+    /// Goes on with other settings, or the first ones; lines that wait already go where these lead. `None`: there is no log.
     pub(crate) fn configure(&self, settings: Option<&Settings>) {
-        if settings.is_some() && !self.queue.has_writer() && !writer::start(&self.queue) {
-            return;
-        }
         let destination = settings.map_or(Destination::Nowhere, |it| it.destination.clone());
+        // Before there is a writer, so that it never finds lines and knows not where they go.
         self.queue.set_destination(destination);
-        self.sampled.store(settings.map_or(0, |settings| settings.sampled), Relaxed);
+        let mut sampled = settings.map_or(0, |settings| settings.sampled);
+        if settings.is_some() && !writer::start(&self.queue) {
+            self.queue.set_destination(Destination::Nowhere);
+            sampled = 0;
+        }
+        self.sampled.store(sampled, Relaxed);
     }
 
     /// Whether the request that begins now gets a line.
@@ -119,10 +123,7 @@ impl AccessLog {
 
     /// Has a line written, soon. Never waits.
     pub(crate) fn write(&self, line: Line) {
-        // What was taken while there was a log is nobody's loss without one.
-        if self.sampled.load(Relaxed) != 0 {
-            self.queue.push(line);
-        }
+        self.queue.push(line);
     }
 
     /// Opens the file anew before anything else is written.

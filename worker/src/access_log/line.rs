@@ -14,6 +14,8 @@ const CATEGORY: &str = "ApplicationGatewayAccessLog";
 const REQUEST: &str = "ApplicationGatewayAccess";
 /// Azure has none for a tunnel's end.
 const TUNNEL_END: &str = "HoldfastTunnelEnd";
+/// What every line begins with, and nothing else that stands in somebody's file.
+pub(super) const BEGIN: &[u8] = b"{\"timeStamp\":\"";
 /// A line's fields without what clients and operators decide the length of.
 const FIXED: usize = 1024;
 

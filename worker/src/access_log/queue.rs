@@ -32,8 +32,20 @@ pub(super) struct Queue {
     dropped: AtomicU64,
 }
 
+/// What becomes of lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Fate {
+    /// Nobody has said yet whether there is a log: a worker that has taken a tunnel over may see it end before it is told.
+    #[default]
+    Held,
+    Written,
+    /// There is no log.
+    Nothing,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    fate: Fate,
     lines: Vec<Line>,
     bytes: usize,
     orders: Orders,
@@ -69,6 +81,9 @@ impl Queue {
     pub(super) fn push(&self, line: Line) {
         let size = line.size();
         let mut state = self.lock();
+        if state.fate == Fate::Nothing {
+            return;
+        }
         let fits = state.lines.len() < MOST_LINES && state.bytes.saturating_add(size) <= MOST_BYTES;
         if fits {
             state.bytes += size;
@@ -91,22 +106,29 @@ impl Queue {
         }
     }
 
+    /// Goes on there, with what waits. What waits for a log that there is not is nobody's loss.
     pub(super) fn set_destination(&self, destination: Destination) {
-        self.order(|orders| orders.destination = Some(destination));
+        self.order(|state| {
+            if destination == Destination::Nowhere {
+                state.fate = Fate::Nothing;
+                (state.lines, state.bytes) = (Vec::new(), 0);
+            } else {
+                state.fate = Fate::Written;
+            }
+            state.orders.destination = Some(destination);
+        });
     }
 
     pub(super) fn reopen(&self) {
-        self.order(|orders| orders.reopen = true);
+        self.order(|state| state.orders.reopen = true);
     }
 
-    fn order(&self, give: impl FnOnce(&mut Orders)) {
-        if self.has_writer() {
-            let mut state = self.lock();
-            give(&mut state.orders);
-            state.sleeps = false;
-            drop(state);
-            self.bell.notify_one();
-        }
+    fn order(&self, give: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        give(&mut state);
+        state.sleeps = false;
+        drop(state);
+        self.bell.notify_one();
     }
 
     /// For the writer: waits for lines or orders, and takes them. What it took before is over.

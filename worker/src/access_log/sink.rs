@@ -1,30 +1,29 @@
 //! Where lines end up: a file that may be moved away or cut short under us, a FIFO, standard output.
 //!
 //! # Invariants
-//! - One write(2) holds whole lines. Into a file the kernel appends each write in one piece; into a pipe or a socket only
-//!   one of at most [`KEPT_TOGETHER`] bytes.
+//! - One write(2) holds whole lines. A file is written to by one process at a time (`open_file`); into a pipe or a socket
+//!   goes only what the kernel keeps together, [`KEPT_TOGETHER`] bytes.
 //! - A pipe or a socket is written to only when it takes something, and a file is never waited for to be opened: a FIFO
 //!   without a reader is a log that is not there.
 
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, write};
 
 use super::Destination;
+use super::open_file::OpenFile;
 
 /// Longest write into a pipe that is never mixed with another process's (`PIPE_BUF`).
 pub(super) const KEPT_TOGETHER: usize = 4096;
 /// Longest value of a client in a line that must not be longer than that.
 pub(super) const NARROW: usize = 200;
 /// Longest write into a file.
-const AT_ONCE: usize = 64 << 10;
+pub(super) const AT_ONCE: usize = 64 << 10;
 /// Longest value of a client in a line of a file.
 const WIDE: usize = 8 << 10;
 /// Between two looks at whether the file was moved away.
@@ -36,7 +35,7 @@ const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 #[derive(Debug)]
 pub(super) struct Sink {
     to: To,
-    /// The last line stands there in part only: the disk was full in the middle of it.
+    /// What stands there last has no end, as far as is known: the disk was full in the middle of a line.
     torn: bool,
 }
 
@@ -44,14 +43,6 @@ pub(super) struct Sink {
 enum To {
     Stdout,
     File { path: PathBuf, open: Option<OpenFile>, looked: Option<Instant> },
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    fd: OwnedFd,
-    /// Device and inode, to see whether the path still leads here.
-    identity: (u64, u64),
-    regular: bool,
 }
 
 /// What came of a write.
@@ -106,7 +97,10 @@ impl Sink {
             To::File { path, open, looked } => match opened(path, open, looked) {
                 Ok((open, anew)) => {
                     *torn &= !anew;
-                    put(open.fd.as_fd(), open.regular, lines, torn)
+                    let regular = open.regular;
+                    let (turn, end) = open.take_turn();
+                    *torn = end.unwrap_or(*torn);
+                    put(turn.fd(), regular, lines, torn)
                 }
                 Err(error) => Written::Failed(error),
             },
@@ -119,42 +113,21 @@ fn opened<'a>(
     path: &Path,
     open: &'a mut Option<OpenFile>,
     looked: &mut Option<Instant>,
-) -> io::Result<(&'a OpenFile, bool)> {
+) -> io::Result<(&'a mut OpenFile, bool)> {
     let due = looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY);
-    let leads_there =
-        |open: &OpenFile| fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == open.identity);
     if due {
         *looked = Some(Instant::now());
     }
     let anew = match open {
         None => Some(OpenFile::at(path)?),
         // Where that fails: better into the file that was moved away than nowhere.
-        Some(known) if due && !leads_there(known) => OpenFile::at(path).ok(),
+        Some(known) if due && !known.is_at(path) => OpenFile::at(path).ok(),
         Some(_) => None,
     };
     let is_new = anew.is_some();
     match anew {
         Some(file) => Ok((open.insert(file), is_new)),
-        None => open.as_ref().map(|open| (open, false)).ok_or_else(|| Errno::BADF.into()),
-    }
-}
-
-// === impl OpenFile ===
-
-impl OpenFile {
-    fn at(path: &Path) -> io::Result<Self> {
-        // Without NONBLOCK a FIFO without a reader would be waited for; for files it means nothing.
-        let flags = OFlags::WRONLY
-            | OFlags::APPEND
-            | OFlags::CREATE
-            | OFlags::CLOEXEC
-            | OFlags::NOCTTY
-            | OFlags::NONBLOCK;
-        let fd = open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP)?;
-        let regular = is_regular(fd.as_fd());
-        let found = fs::File::from(fd);
-        let about = found.metadata()?;
-        Ok(Self { identity: (about.dev(), about.ino()), regular, fd: found.into() })
+        None => open.as_mut().map(|open| (open, false)).ok_or_else(|| Errno::BADF.into()),
     }
 }
 
@@ -200,6 +173,6 @@ fn takes_something(fd: BorrowedFd<'_>) -> bool {
     !matches!(poll(&mut fds, Some(&TURN)), Ok(0) | Err(_))
 }
 
-fn is_regular(fd: BorrowedFd<'_>) -> bool {
+pub(super) fn is_regular(fd: BorrowedFd<'_>) -> bool {
     fstat(fd).is_ok_and(|it| FileType::from_raw_mode(it.st_mode) == FileType::RegularFile)
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -132,6 +132,63 @@ fn other_settings_lead_elsewhere_and_none_nowhere() {
     assert!(!log.takes());
     write(&log, 2..3);
     assert_eq!((in_file(&one), in_file(&two)), (vec!["/0".into()], vec!["/1".into()]));
+}
+
+#[test]
+fn what_ends_before_a_process_is_told_of_its_log_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let [early, without] = [(); 2].map(|()| AccessLog::default());
+    for log in [&early, &without] {
+        write(log, 0..2);
+    }
+    without.configure(None);
+    for log in [&early, &without] {
+        log.configure(Some(&Settings::compile(told(&path, ALL)).unwrap()));
+        log.flush(PATIENCE);
+    }
+    assert_eq!(in_file(&path), ["/0", "/1"]);
+}
+
+#[test]
+fn what_a_killed_process_has_left_of_a_line_is_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = log(&path);
+    write(&log, 0..2);
+    for part in ["{", "{\"timeStamp\":\"20", "{\"timeStamp\":\"2026\",\"properties\":{\"x\""] {
+        let mut other = File::options().append(true).open(&path).unwrap();
+        other.write_all(part.as_bytes()).unwrap();
+        write(&log, 2..3);
+    }
+    assert_eq!(in_file(&path), ["/0", "/1", "/2", "/2", "/2"]);
+}
+
+#[test]
+fn what_somebody_else_has_written_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    for text in ["no log at all", "one\ntwo", &"x".repeat(200_000)] {
+        let path = directory.path().join("log");
+        fs::write(&path, text).unwrap();
+        let log = log(&path);
+        write(&log, 0..1);
+        let whole = fs::read_to_string(&path).unwrap();
+        let lines = whole.strip_prefix(text).and_then(|rest| rest.strip_prefix('\n'));
+        assert_eq!(targets(lines.unwrap().as_bytes()), ["/0"]);
+    }
+}
+
+#[test]
+fn a_file_that_somebody_keeps_for_itself_is_written_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = log(&path);
+    write(&log, 0..1);
+    let kept = File::open(&path).unwrap();
+    kept.lock().unwrap();
+    write(&log, 1..3);
+    write(&log, 3..4);
+    assert_eq!(in_file(&path), ["/0", "/1", "/2", "/3"]);
 }
 
 fn fifo(path: &Path) {

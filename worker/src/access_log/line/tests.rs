@@ -40,6 +40,7 @@ fn parsed(line: &Line, most: usize) -> serde_json::Value {
     let mut bytes = Vec::new();
     line.render(&mut bytes, most).unwrap();
     assert_eq!(bytes.pop(), Some(b'\n'));
+    assert!(bytes.starts_with(BEGIN));
     assert!(!bytes.contains(&b'\n'));
     serde_json::from_slice(&bytes).unwrap()
 }
