@@ -357,6 +357,8 @@ mod tests {
             "holdfast",
             "holdfast fly",
             "holdfast run",
+            "holdfast import",
+            "holdfast import x --output a --output-dir b",
             "holdfast close",
             "holdfast drain chat",
             "holdfast drain /x",
