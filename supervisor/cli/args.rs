@@ -186,7 +186,7 @@ pub(crate) struct ImportArgs {
     /// Address of this host for a frontend, or for all [default: every address]
     #[arg(long, value_name = "[FRONTEND=]IP")]
     pub(crate) listen: Vec<String>,
-    /// Write the document even if it is not valid, with <NAME> where a value is missing
+    /// Write the document even if it is not valid, with `<NAME>` where a value is missing
     #[arg(long)]
     pub(crate) allow_incomplete: bool,
 }
@@ -363,6 +363,8 @@ mod tests {
             "holdfast",
             "holdfast fly",
             "holdfast run",
+            "holdfast import",
+            "holdfast import x --output a --output-dir b",
             "holdfast close",
             "holdfast drain chat",
             "holdfast drain /x",

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -156,13 +156,14 @@ fn write(path: &Path, gateway: &Imported) -> anyhow::Result<()> {
         bail!("{} is not a file's name", path.display());
     }
     let mode = if gateway.has_secret { 0o600 } else { 0o644 };
-    let written = File::options()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(gateway.document.as_bytes()));
+    let written = File::options().create(true).write(true).truncate(true).mode(mode).open(path);
+    let written = written.and_then(|mut file| {
+        // A file that was there keeps its mode otherwise.
+        if gateway.has_secret && file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
+        file.write_all(gateway.document.as_bytes())
+    });
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -94,6 +94,8 @@ fn what_is_missing_is_told_and_nothing_is_written() {
     assert!(made.contains("<certificateData>"), "{made}");
 
     let pfx = format!("certificateData={}", fixture("certs/site.pfx").display());
+    // A file that is there, and that everybody may read so far.
+    fs::write(directory.path().join("whole.json"), "old").unwrap();
     let output = import(
         directory.path(),
         &[

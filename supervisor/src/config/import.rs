@@ -1,9 +1,9 @@
 //! `holdfast import`: an ARM template, or what Azure prints of a gateway, becomes a document that can be run. A reader of
 //! other people's documents: bounded in time, memory and stack, and it never guesses what only Azure knows.
 //!
-//! In the order of the work: [`parser`] and [`evaluate`] (with [`call`], [`functions`], [`scope`], [`loops`]) make values of
-//! expressions, [`template`] finds the gateways, [`canonical`] writes each in one way, [`references`], [`frontends`] and
-//! [`certificates`] fit it to this host, [`checked`] lets nothing open or invalid pass in silence.
+//! In the order of the work: `parser` and `evaluate` (with `call`, `functions`, `scope`, `loops`) make values of
+//! expressions, `template` finds the gateways, `canonical` writes each in one way, `references`, `frontends` and
+//! `certificates` fit it to this host, `checked` lets nothing open or invalid pass in silence.
 
 use std::path::Path;
 

@@ -146,6 +146,11 @@ impl Context<'_> {
                     (Value::List(entries), Value::Int(at)) => {
                         let at = usize::try_from(*at).ok();
                         let found = at.and_then(|at| entries.get(at)).cloned();
+                        if found.is_none() && entries.iter().any(Item::has_hole) {
+                            // A text that is not known was split: nobody knows into how many.
+                            let open = entries.iter().filter_map(Item::as_text);
+                            return Ok(Item::new(poison(open)));
+                        }
                         (format!("entry {}", at.unwrap_or_default()), found)
                     }
                     (Value::Text(of), Value::Text(name)) if of.contains([OPEN, CLOSE]) => {

@@ -196,6 +196,7 @@ fn ids_have_their_end_whatever_is_known_of_their_beginning() {
             "<stores/s.listkeys.keys[0]>".to_owned(),
         ),
         ("substring(parameters('open'), 0, 1)", "<open>".to_owned()),
+        ("split(parameters('open'), '#')[1]", "<open>".to_owned()),
     ] {
         assert_eq!(value(expression), Ok(expected.into()), "{expression}");
     }
