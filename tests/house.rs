@@ -53,7 +53,7 @@ const WORKER_LAYERS: [&[&str]; 13] = [
     &["gate", "tunnel", "link"],
     &["tls"],
     &["respond"],
-    &["backoff", "drain", "fault", "memory", "metrics", "access_log"],
+    &["backoff", "drain", "fault", "load", "memory", "metrics", "access_log"],
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.

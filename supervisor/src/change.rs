@@ -227,6 +227,7 @@ impl Supervisor {
         let in_force = self.in_force()?;
         let mut snapshot = in_force.compiled.listeners.get(&address)?.clone();
         snapshot.revision = in_force.revision;
+        self.sign(&mut snapshot);
         Some(snapshot)
     }
 

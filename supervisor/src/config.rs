@@ -8,6 +8,7 @@ pub mod diagnostic;
 mod effective;
 pub mod gateway;
 mod json;
+mod policy;
 mod read;
 mod reference;
 mod report;

@@ -12,6 +12,7 @@ use holdfast_proto::control::Hello;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::affinity::AffinityKey;
 use crate::brought::Brought;
 use crate::change::outcome::Reloaded;
 use crate::children::{Children, Incarnation, Stranger};
@@ -62,6 +63,8 @@ pub struct Supervisor {
     pub metrics: Arc<Metrics>,
     /// What is exposed, for the next supervisor.
     pub counters: Arc<Counters>,
+    /// What affinity cookies are signed with.
+    pub(crate) affinity: AffinityKey,
     /// One change at a time.
     pub changing: tokio::sync::Mutex<()>,
     /// The last reload that is over, for those who wait for it.
@@ -129,6 +132,7 @@ impl Supervisor {
             vault: Arc::default(),
             metrics,
             counters: Arc::new(counters),
+            affinity: AffinityKey::default(),
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),
             upgrades: Upgrades::default(),

@@ -5,7 +5,7 @@
 //! sessions, `http` serves their requests: [`route`] chooses, [`pool`] reaches a backend, [`headers`] and
 //! [`respond`] keep HTTP honest, [`fault`] says who is to blame. An opening handshake goes by [`websocket`] through
 //! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `drain` the one signal to stop, `metrics`
-//! counts, `memory` says when the allocator gives back.
+//! counts, [`load`] says what each backend has in hand, `memory` says when the allocator gives back.
 //!
 //! Imports only point down this list; `tunnel` knows no HTTP and `route` no IO.
 
@@ -18,6 +18,7 @@ pub mod gate;
 pub mod headers;
 mod http;
 pub mod link;
+pub mod load;
 mod memory;
 mod metrics;
 pub mod pool;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::gateway::{
-    Action, Certificate, CertificateSource, Gateway, HostChoice, PathMap, PathRule, Probe,
+    Action, Certificate, CertificateSource, Gateway, HostChoice, PathMap, PathRule, Policy, Probe,
     ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings, Site,
 };
 
@@ -45,6 +45,7 @@ pub fn effective(gateway: &Gateway) -> Value {
                 let backends: Vec<Value> = pool.backends.iter().map(|b| backend(b)).collect();
                 child(&pool.name, json!({ "backendAddresses": backends }))
             }),
+            "loadDistributionPolicies": list(&gateway.policies, policy),
             "backendHttpSettingsCollection": list(&gateway.settings, settings),
             "redirectConfigurations": list(&gateway.redirects, redirect),
             "urlPathMaps": list(&gateway.path_maps, path_map),
@@ -140,7 +141,8 @@ fn settings(settings: &Settings) -> Value {
     let mut properties = json!({
         "port": settings.port,
         "protocol": settings.protocol.as_str(),
-        "cookieBasedAffinity": if settings.cookie_affinity { "Enabled" } else { "Disabled" },
+        "cookieBasedAffinity": if settings.affinity.is_some() { "Enabled" } else { "Disabled" },
+        "dedicatedBackendConnection": settings.dedicated,
         "requestTimeout": settings.request_timeout.as_secs(),
         "pickHostNameFromBackendAddress": settings.host == HostChoice::Backend,
     });
@@ -150,6 +152,7 @@ fn settings(settings: &Settings) -> Value {
     if let HostChoice::Named(name) = &settings.host {
         put(&mut properties, "hostName", Some(json!(name)));
     }
+    put(&mut properties, "affinityCookieName", settings.affinity.as_ref().map(|it| json!(it)));
     put(&mut properties, "path", (!settings.path.is_empty()).then(|| json!(settings.path)));
     put(&mut properties, "probe", settings.probe.as_ref().map(|p| id("probes", &p.name)));
     if settings.protocol == Protocol::Https {
@@ -162,6 +165,20 @@ fn settings(settings: &Settings) -> Value {
         put(&mut properties, "sniName", sni);
     }
     child(&settings.name, properties)
+}
+
+fn policy(policy: &Policy) -> Value {
+    let targets = policy.shares.iter().enumerate().map(|(index, share)| {
+        let name = share.name.clone().unwrap_or_else(|| format!("target{}", index + 1));
+        let pool = id("backendAddressPools", &share.pool.name);
+        child(&name, json!({ "weightPerServer": share.weight, "backendAddressPool": pool }))
+    });
+    let targets: Vec<Value> = targets.collect();
+    let algorithm = policy.algorithm.as_str();
+    child(
+        &policy.name,
+        json!({ "loadDistributionAlgorithm": algorithm, "loadDistributionTargets": targets }),
+    )
 }
 
 fn redirect(redirect: &Redirect) -> Value {
@@ -195,6 +212,16 @@ fn action(action: &Action, is_default: bool) -> Value {
             members.insert(
                 word("backendAddressPool", "defaultBackendAddressPool"),
                 id("backendAddressPools", &pool.name),
+            );
+            members.insert(
+                word("backendHttpSettings", "defaultBackendHttpSettings"),
+                id("backendHttpSettingsCollection", &settings.name),
+            );
+        }
+        Action::Distribute { policy, settings } => {
+            members.insert(
+                word("loadDistributionPolicy", "defaultLoadDistributionPolicy"),
+                id("loadDistributionPolicies", &policy.name),
             );
             members.insert(
                 word("backendHttpSettings", "defaultBackendHttpSettings"),

@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::policy::{Algorithm, Policy, Share};
+
 /// A whole gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
@@ -26,6 +28,8 @@ pub struct Gateway {
     pub redirects: Vec<Arc<Redirect>>,
     /// Backend pools.
     pub pools: Vec<Arc<Pool>>,
+    /// Policies that share requests out among pools.
+    pub policies: Vec<Arc<Policy>>,
     /// Backend settings.
     pub settings: Vec<Arc<Settings>>,
     /// Custom probes.
@@ -127,6 +131,13 @@ pub enum Action {
         /// How to talk to them.
         settings: Arc<Settings>,
     },
+    /// It is forwarded to a backend of one of several pools.
+    Distribute {
+        /// Which pools, and how.
+        policy: Arc<Policy>,
+        /// How to talk to their backends.
+        settings: Arc<Settings>,
+    },
     /// The client is sent elsewhere.
     Redirect(Arc<Redirect>),
 }
@@ -222,8 +233,10 @@ pub struct Settings {
     pub validate_name: bool,
     /// Name to send and to check; empty: by the host rule.
     pub sni_name: String,
-    /// Asked for, but without effect in this version.
-    pub cookie_affinity: bool,
+    /// Name of the cookie that keeps a client at its backend; `None`: affinity is off.
+    pub affinity: Option<String>,
+    /// Whether a backend connection belongs to one client's connection.
+    pub dedicated: bool,
 }
 
 /// The Host header that a backend sees.

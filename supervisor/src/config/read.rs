@@ -16,6 +16,7 @@ mod backend;
 mod global;
 mod identity;
 pub(super) mod network;
+mod policy;
 pub(super) mod routing;
 
 /// Azure's limit for the name of any child.
@@ -51,11 +52,13 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
     let certificates = identity::certificates(&root, base_dir, report);
     let trusted_roots = identity::trusted_roots(&root, report);
     let pools = backend::pools(&root, report);
+    let policies = policy::policies(&root, &pools, report);
     let probes = backend::probes(&root, report);
     let settings = backend::settings(&root, &probes, &trusted_roots, report);
     let sites = network::sites(&root, &frontends, &ports, &certificates, report);
     let redirects = routing::redirects(&root, &sites, report);
-    let targets = routing::Targets { pools: &pools, settings: &settings, redirects: &redirects };
+    let (pools, policies) = (&pools, &policies);
+    let targets = routing::Targets { pools, policies, settings: &settings, redirects: &redirects };
     let path_maps = routing::path_maps(&root, &targets, report);
     let rules = routing::rules(&root, &sites, &path_maps, &targets, report);
     let certificates = identity::usable(&certificates, report);
@@ -64,6 +67,7 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
 
     validate::redirect_loops(&rules, report);
     let rules = validate::priorities(rules, &sites, report);
+    policy::shared_cookies(&rules, report);
     let listeners = validate::listeners(&sites, &rules, report);
     if report.has_errors() {
         return None;
@@ -87,6 +91,7 @@ pub(super) fn gateway(root: &Node, base_dir: &Path, report: &mut Report) -> Opti
         path_maps: path_maps.values(),
         redirects: redirects.values(),
         pools: pools.values(),
+        policies: policies.values(),
         settings: settings.values(),
         probes: probes.values(),
         certificates,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
+use crate::pool::rotation::Preference;
 
 const BACKENDS: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 
@@ -28,6 +29,7 @@ fn snapshot(revision: u64) -> wire::ListenerSnapshot {
                 host: wire::HostChoice::Client.into(),
                 ..Default::default()
             }),
+            distribution: None,
         }],
         limits: Some(wire::Limits { header_timeout_ms: 60_000, ..Default::default() }),
         ..Default::default()
@@ -52,7 +54,14 @@ fn health(version: u64, in_rotation: &[&str]) -> wire::HealthSnapshot {
 }
 
 fn order(current: &Current) -> Vec<String> {
-    current.load().candidates(0).map(|backend| backend.address.to_string()).collect()
+    candidates(&current.load(), 0)
+}
+
+fn candidates(serving: &Serving, binding: usize) -> Vec<String> {
+    let client = [127, 0, 0, 1].into();
+    let preference = Preference { client, cookie: None, own: None };
+    let picks = serving.candidates(binding, &preference);
+    picks.map(|backend| backend.address.to_string()).collect()
 }
 
 #[test]
@@ -80,8 +89,8 @@ fn only_backends_in_rotation_get_work_and_turns_outlive_revisions() {
     current.install_health(health(2, &[]));
     assert!(order(&current).is_empty());
     assert_eq!(before.table.revision, 1, "a request keeps what it began with");
-    assert_eq!(before.candidates(0).len(), 2);
-    assert_eq!(before.candidates(7).len(), 0);
+    assert_eq!(candidates(&before, 0).len(), 2);
+    assert_eq!(candidates(&before, 7).len(), 0);
 }
 
 #[test]

@@ -66,7 +66,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
         "trustedClientCertificates",
         "sslProfiles",
         "rewriteRuleSets",
-        "loadDistributionPolicies",
         "forceFirewallPolicyAssociation",
         "privateEndpointConnections",
         "defaultPredefinedSslPolicy",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::network::{SiteDraft, required};
 use crate::config::gateway::{
-    Action, PathMap, PathRule, Pool, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
+    Action, PathMap, PathRule, Policy, Pool, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
 };
 use crate::config::json::Value;
 use crate::config::reference::Table;
@@ -16,6 +16,7 @@ use crate::config::shape::{Placed, Shape};
 /// What actions refer to.
 pub(super) struct Targets<'a> {
     pub(super) pools: &'a Table<Pool>,
+    pub(super) policies: &'a Table<Policy>,
     pub(super) settings: &'a Table<Settings>,
     pub(super) redirects: &'a Table<Redirect>,
 }
@@ -118,19 +119,21 @@ fn action(
 ) -> Option<Action> {
     let [pool, settings, redirect, rewrite, load] = words;
     shape.no_effect(rewrite, "headers and URLs are passed on as they are", report);
-    shape.no_effect(load, "backends take turns", report);
     shape.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
     if shape.get(redirect).is_some() {
-        if shape.get(pool).is_some() || shape.get(settings).is_some() {
+        if [pool, settings, load].iter().any(|name| shape.get(name).is_some()) {
             report.error(
                 shape.place_of(redirect),
-                format!("{redirect} stands beside {pool} or {settings}"),
+                format!("{redirect} stands beside {pool}, {settings} or {load}"),
                 "keep either the redirect or the pool with its settings",
             );
             return None;
         }
         let reference = shape.reference(redirect, report)?;
         return targets.redirects.find(&reference, report).map(Action::Redirect);
+    }
+    if shape.get(load).is_some() {
+        return super::policy::action(shape, [load, pool, settings], targets, report);
     }
     let pool = required(shape, pool, targets.pools, report);
     let settings = required(shape, settings, targets.settings, report);
