@@ -21,6 +21,7 @@ mod scrape;
 mod shroud;
 mod survival;
 mod talker;
+mod teller;
 mod tools;
 mod traffic;
 mod wire;
@@ -34,7 +35,7 @@ pub(crate) use disk::Disk;
 pub(crate) use document::Document;
 pub(crate) use eventually::{Patience, eventually, scale, stays};
 pub(crate) use gateway::{Gateway, MOMENT, directory, words};
-pub(crate) use http::{Connection, get, get_host};
+pub(crate) use http::{Connection, Response, get, get_host};
 #[cfg(feature = "failpoints")]
 pub(crate) use kernel::stamp_arenas;
 pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
@@ -48,6 +49,7 @@ pub(crate) use proc::{
 pub(crate) use scrape::watch_counters;
 pub(crate) use shroud::Manner;
 pub(crate) use talker::Talker;
+pub(crate) use teller::Teller;
 pub(crate) use tools::{Peer, script, tools};
 pub(crate) use traffic::{Shape, Traffic};
 pub(crate) use wire::{Sealed, Wire, Wires, finish, reset, rest};

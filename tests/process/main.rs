@@ -13,9 +13,13 @@
 )]
 
 mod admin;
+mod affinity;
+mod backends;
+mod balance;
 mod boot;
 mod crash;
 mod crowd;
+mod dedicated;
 mod demo;
 mod drain;
 mod endurance;
