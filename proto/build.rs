@@ -8,6 +8,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let sources = [
+        "holdfast/control/v1/distribution.proto",
         "holdfast/control/v1/error_page.proto",
         "holdfast/control/v1/pool.proto",
         "holdfast/control/v1/logging.proto",

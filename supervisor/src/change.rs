@@ -267,6 +267,7 @@ impl Supervisor {
         let mut snapshot = in_force.compiled.listeners.get(&address)?.clone();
         snapshot.revision = in_force.revision;
         snapshot.ticket_keys = self.tickets.keys();
+        self.sign(&mut snapshot);
         Some(snapshot)
     }
 

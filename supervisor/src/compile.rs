@@ -8,11 +8,12 @@ use std::time::Duration;
 use holdfast_proto::control;
 
 use crate::config::gateway::{
-    Action, Gateway, Listener, Protocol, Redirect, RedirectTarget, RuleTarget, Settings, Site,
+    Action, Gateway, Listener, Pool, Protocol, Redirect, RedirectTarget, RuleTarget, Settings, Site,
 };
 
 mod client_side;
 mod pages;
+mod policies;
 mod probes;
 mod rewrite;
 mod tls;
@@ -56,8 +57,7 @@ pub fn compile(gateway: &Gateway) -> Compiled {
     for listener in &gateway.listeners {
         let snapshot = Snapshot::of(listener, gateway);
         for site in snapshot.sites() {
-            for action in actions(site) {
-                let Action::Forward { pool, settings, .. } = action else { continue };
+            for (pool, settings) in actions(site).into_iter().flat_map(policies::joins) {
                 if joined.insert((pool.name.clone(), settings.name.clone())) {
                     compiled.pools.push(CompiledPool {
                         pool: pool.name.clone(),
@@ -167,6 +167,8 @@ impl<'a> Snapshot<'a> {
             rewrite_sets: self.rewrites,
             tls_profiles: self.tls_profiles,
             ticket_keys: Vec::new(),
+            // The caller's: it outlives every configuration.
+            affinity_key: Vec::new(),
         }
     }
 
@@ -211,27 +213,33 @@ impl<'a> Snapshot<'a> {
         u32::try_from(index).unwrap_or(u32::MAX)
     }
 
+    /// The index of a pool's binding.
+    fn binding(&mut self, pool: &Pool, settings: &Settings) -> u32 {
+        let known = self.bindings.iter().position(|it| {
+            it.distribution.is_none() && it.pool == pool.name && it.settings == settings.name
+        });
+        let index = known.unwrap_or_else(|| {
+            self.bindings.push(control::PoolBinding {
+                pool: pool.name.clone(),
+                settings: settings.name.clone(),
+                backends: backends(&pool.backends, settings.port),
+                backend_settings: Some(backend_settings(settings)),
+                distribution: None,
+            });
+            self.bindings.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
     fn action(&mut self, action: &Action) -> control::Action {
         let mut rewrite_set = None;
+        let forward = |binding| control::action::Kind::Forward(control::Forward { binding });
+        if let Action::Forward { rewrite, .. } | Action::Distribute { rewrite, .. } = action {
+            rewrite_set = rewrite.as_ref().map(|set| rewrite::index(&mut self.rewrites, set));
+        }
         let kind = match action {
-            Action::Forward { pool, settings, rewrite } => {
-                rewrite_set = rewrite.as_ref().map(|set| rewrite::index(&mut self.rewrites, set));
-                let known = self
-                    .bindings
-                    .iter()
-                    .position(|b| b.pool == pool.name && b.settings == settings.name);
-                let index = known.unwrap_or_else(|| {
-                    self.bindings.push(control::PoolBinding {
-                        pool: pool.name.clone(),
-                        settings: settings.name.clone(),
-                        backends: backends(&pool.backends, settings.port),
-                        backend_settings: Some(backend_settings(settings)),
-                    });
-                    self.bindings.len() - 1
-                });
-                let binding = u32::try_from(index).unwrap_or(u32::MAX);
-                control::action::Kind::Forward(control::Forward { binding })
-            }
+            Action::Forward { pool, settings, .. } => forward(self.binding(pool, settings)),
+            Action::Distribute { policy, settings, .. } => forward(self.shared(policy, settings)),
             Action::Redirect(target) => control::action::Kind::Redirect(redirect(target)),
         };
         control::Action { kind: Some(kind), rewrite_set }
@@ -272,6 +280,8 @@ fn backend_settings(settings: &Settings) -> control::BackendSettings {
         tls: (settings.protocol == Protocol::Https).then(|| backend_tls(settings)),
         draining_enabled: settings.drain_timeout.is_some(),
         drain_timeout_ms: millis(settings.drain_timeout.unwrap_or(DRAIN_WHEN_OFF)),
+        affinity: settings.affinity.clone().map(|cookie_name| control::Affinity { cookie_name }),
+        dedicated: settings.dedicated,
     }
 }
 
@@ -280,7 +290,7 @@ fn backend_tls(settings: &Settings) -> control::BackendTls {
         trusted_roots_der: settings.trusted_roots.iter().map(|root| root.der.clone()).collect(),
         validate_chain: settings.validate_chain,
         validate_name: settings.validate_name,
-        sni_name: settings.sni_name.clone(),
+        sni_name: probes::without_port(&settings.sni_name).to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod import;
 mod json;
 mod paths;
+mod policy;
 mod read;
 mod reference;
 mod report;

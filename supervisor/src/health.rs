@@ -50,13 +50,19 @@ struct Entry {
 impl DrainedBackend {
     /// Does this name the backend that `key` is about?
     pub fn names(&self, key: &TargetKey) -> bool {
-        if !self.pool.eq_ignore_ascii_case(&key.pool) {
-            return false;
-        }
-        let TargetKey { address, port, .. } = key;
-        [address.clone(), format!("{address}:{port}"), format!("[{address}]:{port}")]
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(&self.backend))
+        self.pool.eq_ignore_ascii_case(&key.pool) && self.names_address(&key.address, key.port)
+    }
+
+    /// Does this name the backend of that address and port, in its pool? Brackets, as IPv6 addresses have, do no harm.
+    pub fn names_address(&self, address: &str, port: u32) -> bool {
+        [
+            address,
+            &format!("[{address}]"),
+            &format!("{address}:{port}"),
+            &format!("[{address}]:{port}"),
+        ]
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(&self.backend))
     }
 }
 

@@ -5,6 +5,7 @@
 //! them and answers operators. [`vault`] keeps what tunnels live on; [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all,
 //! [`upgrade`] puts another executable in its place.
 
+mod affinity;
 pub mod backoff;
 pub mod brought;
 pub mod change;

@@ -12,6 +12,7 @@ use holdfast_proto::control::Hello;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::affinity::AffinityKey;
 use crate::brought::Brought;
 use crate::change::outcome::Reloaded;
 use crate::children::{Children, Incarnation, Stranger};
@@ -65,6 +66,8 @@ pub struct Supervisor {
     pub counters: Arc<Counters>,
     /// What sessions of clients are resumed with.
     pub tickets: Tickets,
+    /// What affinity cookies are signed with.
+    pub(crate) affinity: AffinityKey,
     /// One change at a time.
     pub changing: tokio::sync::Mutex<()>,
     /// The last reload that is over, for those who wait for it.
@@ -135,6 +138,7 @@ impl Supervisor {
             metrics,
             counters: Arc::new(counters),
             tickets: Tickets::new(),
+            affinity: AffinityKey::default(),
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),
             upgrades: Upgrades::default(),

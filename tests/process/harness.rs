@@ -25,6 +25,7 @@ mod scrape;
 mod shroud;
 mod survival;
 mod talker;
+mod teller;
 mod tools;
 mod traffic;
 mod wire;
@@ -56,6 +57,7 @@ pub(crate) use proc::{
 pub(crate) use scrape::watch_counters;
 pub(crate) use shroud::Manner;
 pub(crate) use talker::Talker;
+pub(crate) use teller::Teller;
 pub(crate) use tools::{Peer, script, tools};
 pub(crate) use traffic::{Shape, Traffic};
 pub(crate) use wire::{Sealed, Wire, Wires, finish, reset, rest};

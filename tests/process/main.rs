@@ -14,6 +14,9 @@
 
 mod access_log;
 mod admin;
+mod affinity;
+mod backends;
+mod balance;
 mod boot;
 mod certificate_files;
 mod client_auth;
@@ -21,6 +24,7 @@ mod client_source;
 mod client_tls;
 mod crash;
 mod crowd;
+mod dedicated;
 mod demo;
 mod drain;
 mod endurance;

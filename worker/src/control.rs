@@ -236,7 +236,8 @@ impl Control {
                 _ = reports.tick() => {
                     // A backend may have left while nobody had those that were taken over; not looked at for each
                     // batch, since a look is at all of them.
-                    if taken.has_changed().unwrap_or(false) {
+                    let lingered = self.shared.current.take_lingering();
+                    if taken.has_changed().unwrap_or(false) || lingered {
                         taken.mark_unchanged();
                         self.retire_tunnels();
                     }

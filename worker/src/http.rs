@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::gate::{Gate, GateHandle};
 use crate::link::Link;
 use crate::metrics::Metrics;
+use crate::pool::dedicated::Dedicated;
 use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
 use crate::rewrite::facts::Session;
@@ -109,6 +110,8 @@ pub(crate) struct Conversation {
     /// The connection itself, from the last request that wanted it upgraded.
     upgrade: Mutex<Option<OnUpgrade>>,
     tunnel: Mutex<Option<PendingTunnel>>,
+    /// Backend connections that nobody else may use; made when first asked for.
+    own: OnceLock<Arc<Dedicated<BoxBody>>>,
 }
 
 /// Counts one request as in flight until its answer's body is gone.
@@ -158,6 +161,7 @@ impl Conversation {
             broken: AtomicBool::new(false),
             upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),
+            own: OnceLock::new(),
         }
     }
 

@@ -6,7 +6,7 @@
 //! [`respond`] keep HTTP honest, [`client_source`] says who the client is and [`fault`] who is to blame, `access_log` keeps
 //! a line of each request. An opening handshake goes by [`websocket`] through
 //! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `drain` the one signal to stop, `metrics`
-//! counts, `memory` says when the allocator gives back.
+//! counts, [`load`] says what each backend has in hand, `memory` says when the allocator gives back.
 //!
 //! Imports only point down this list; `tunnel` knows no HTTP and `route` no IO.
 
@@ -21,6 +21,7 @@ pub mod gate;
 pub mod headers;
 mod http;
 pub mod link;
+pub mod load;
 mod memory;
 mod metrics;
 pub mod pool;

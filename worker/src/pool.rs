@@ -1,9 +1,14 @@
 //! Backends and how to reach them: a binding is a pool under one set of backend settings.
 //!
-//! What a backend sees of a request (Host, path) is decided here; which backend gets it in [`rotation`]; sockets are
-//! made in [`connect`] and kept in [`reuse`]. Health is not known here: `snapshot` joins it.
+//! What a backend sees of a request (Host, path) is decided here; which backend gets it in [`rotation`], by what
+//! [`distribution`] and [`affinity`] say; sockets are made in [`connect`] and kept in [`reuse`] or, for one client
+//! alone, in [`dedicated`]. Health is not known here: `snapshot` joins it.
 
+pub mod affinity;
 pub mod connect;
+pub mod dedicated;
+pub mod distribution;
+mod hashing;
 pub mod resolve;
 pub mod reuse;
 pub mod rotation;
@@ -19,9 +24,12 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 use thiserror::Error;
 
+use self::affinity::{Affinity, AffinityRefusal};
+use self::distribution::{Distribution, DistributionRefusal};
 use self::resolve::Addresses;
 use self::rotation::Cursor;
 use self::tls::{BackendTls, TlsRefusal};
+use crate::load::{self, Load};
 use crate::route::{MatchedPrefix, without_port};
 
 /// Gives backends and transports names that no other one of this process ever has.
@@ -59,16 +67,37 @@ pub enum BindingRefusal {
     /// The TLS settings cannot be used.
     #[error("TLS towards the backends")]
     Tls(#[source] TlsRefusal),
+    /// Cookie affinity cannot be had.
+    #[error("affinity")]
+    Affinity(#[from] AffinityRefusal),
+    /// The distribution leads nowhere.
+    #[error(transparent)]
+    Distribution(#[from] DistributionRefusal),
+}
+
+/// What a binding is compiled with, besides itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// What affinity cookies are signed with.
+    pub affinity_key: &'a [u8],
+    /// The bindings that stand before it in the snapshot.
+    pub bindings: &'a [Arc<Binding>],
 }
 
 /// One server of a pool.
 #[derive(Debug)]
 pub struct Backend {
+    /// Name of the pool that it stands in.
+    pub pool: Arc<str>,
     /// IP literal or host name, as configured.
     pub address: Arc<str>,
     /// The port that traffic goes to.
     pub port: u16,
+    /// What it has in hand of this process.
+    pub load: Arc<Load>,
     id: u64,
+    /// Its part in the hashes of clients' addresses.
+    seed: u64,
     literal: Option<IpAddr>,
     resolved: Addresses,
 }
@@ -94,7 +123,7 @@ pub(crate) struct Transport {
 /// A pool under one set of backend settings.
 #[derive(Debug)]
 pub struct Binding {
-    /// Name of the pool.
+    /// Name of the pool, or of the policy where it leads to several.
     pub pool: Arc<str>,
     /// Name of the backend settings.
     pub settings: Arc<str>,
@@ -110,6 +139,12 @@ pub struct Binding {
     pub draining_enabled: bool,
     /// How long tunnels of a backend that was removed or drained live on.
     pub drain_timeout: Duration,
+    /// Cookies that lead clients back to their backend.
+    pub affinity: Option<Affinity>,
+    /// Whether connections to backends belong to one client's connection each.
+    pub dedicated: bool,
+    /// With several pools: how requests are shared out among them.
+    pub distribution: Option<Distribution>,
     pub(crate) cursor: Arc<Cursor>,
     pub(crate) transport: Arc<Transport>,
 }
@@ -118,11 +153,13 @@ pub struct Binding {
 
 impl Backend {
     /// A backend whose addresses have yet to be learnt.
-    pub fn new(address: String, port: u16) -> Self {
+    pub fn new(pool: Arc<str>, address: String, port: u16) -> Self {
         let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let literal = bare.unwrap_or(&address).parse().ok();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { address: address.into(), port, id, literal, resolved: Addresses::default() }
+        let (load, seed) = (load::of(&address, port), hashing::backend(&address, port));
+        let (address, resolved) = (address.into(), Addresses::default());
+        Self { pool, address, port, load, id, seed, literal, resolved }
     }
 
     /// `ADDRESS:PORT` for people, logs and metrics; an IPv6 literal in brackets.
@@ -142,6 +179,7 @@ impl Backend {
 
     fn compile(
         backend: wire::Backend,
+        pool: &Arc<str>,
         previous: Option<&Binding>,
     ) -> Result<Arc<Self>, BindingRefusal> {
         let wire::Backend { address, port } = backend;
@@ -149,9 +187,12 @@ impl Backend {
             Ok(port)
                 if port > 0 && HeaderValue::from_str(&address).is_ok_and(|h| !h.is_empty()) =>
             {
-                let kept =
-                    previous.and_then(|binding| binding.backend(&address, port)).map(Arc::clone);
-                Ok(kept.unwrap_or_else(|| Arc::new(Self::new(address, port))))
+                // Health names it as it is spelled now.
+                let kept = previous
+                    .and_then(|binding| binding.backend(&address, port))
+                    .filter(|kept| *kept.address == *address)
+                    .map(Arc::clone);
+                Ok(kept.unwrap_or_else(|| Arc::new(Self::new(Arc::clone(pool), address, port))))
             }
             _ => Err(BindingRefusal::Backend { address, port }),
         }
@@ -173,13 +214,27 @@ impl Binding {
     pub fn compile(
         binding: wire::PoolBinding,
         previous: Option<&Self>,
+        context: Context<'_>,
     ) -> Result<Self, BindingRefusal> {
         let settings = binding.backend_settings.ok_or(BindingRefusal::NoSettings)?;
-        let backends = binding
+        let pool: Arc<str> = binding.pool.into();
+        let mut backends = binding
             .backends
             .into_iter()
-            .map(|backend| Backend::compile(backend, previous))
-            .collect::<Result<_, _>>()?;
+            .map(|backend| Backend::compile(backend, &pool, previous))
+            .collect::<Result<Vec<_>, _>>()?;
+        let distribution = match binding.distribution {
+            None => None,
+            Some(_) if !backends.is_empty() => Err(DistributionRefusal::OwnBackends)?,
+            Some(shares) => {
+                let compiled = Distribution::compile(&shares, &binding.settings, context.bindings)?;
+                backends = compiled.1;
+                Some(compiled.0)
+            }
+        };
+        let signed =
+            |cookie| Affinity::compile(cookie, context.affinity_key, &binding.settings, &backends);
+        let affinity = settings.affinity.map(signed).transpose()?;
         let tls = match wire::Scheme::try_from(settings.scheme) {
             Ok(wire::Scheme::Http) => None,
             Ok(wire::Scheme::Https) => Some(settings.tls.unwrap_or(wire::BackendTls {
@@ -203,13 +258,16 @@ impl Binding {
             host: HostRule::compile(settings.host, settings.host_name)?,
             transport: transport(tls, previous).map_err(BindingRefusal::Tls)?,
             cursor: previous.map(|previous| Arc::clone(&previous.cursor)).unwrap_or_default(),
-            pool: binding.pool.into(),
+            pool,
             settings: binding.settings.into(),
             backends,
             request_timeout: limit(settings.request_timeout_ms),
             path_prefix,
             draining_enabled: settings.draining_enabled,
             drain_timeout: Duration::from_millis(settings.drain_timeout_ms),
+            affinity,
+            dedicated: settings.dedicated,
+            distribution,
         })
     }
 

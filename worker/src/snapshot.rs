@@ -23,7 +23,7 @@ pub use self::pages::{PageRefusal, Pages};
 use crate::access_log::{self, AccessLogRefusal};
 use crate::client_source::{ClientSource, NotANetwork};
 pub use crate::pool::FOREVER;
-use crate::pool::{Binding, BindingRefusal, limit, tls};
+use crate::pool::{Binding, BindingRefusal, Context, limit, tls};
 use crate::rewrite::{RewriteRefusal, RewriteSet};
 use crate::route::{RouteRefusal, Router, Site};
 use crate::tls::profile::{Offer, OfferRefusal, Profile};
@@ -176,17 +176,17 @@ impl Table {
         let pages = Pages::compile(std::mem::take(&mut snapshot.error_pages), &snapshot.sites)?;
         let certificates =
             snapshot.certificates.into_iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
-        let bindings = snapshot
-            .bindings
-            .into_iter()
-            .map(|binding| {
-                let (pool, settings) = (binding.pool.clone(), binding.settings.clone());
-                let known = previous.and_then(|table| table.binding(&pool, &settings));
-                Binding::compile(binding, known.map(AsRef::as_ref))
-                    .map(Arc::new)
-                    .map_err(|source| SnapshotRefusal::Binding { pool, settings, source })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut bindings: Vec<Arc<Binding>> = Vec::with_capacity(snapshot.bindings.len());
+        for binding in snapshot.bindings {
+            let (pool, settings) = (binding.pool.clone(), binding.settings.clone());
+            let shared = binding.distribution.is_some();
+            let known = previous.and_then(|table| table.find(&pool, &settings, shared));
+            let key = &snapshot.affinity_key;
+            let context = Context { affinity_key: key, bindings: &bindings };
+            let compiled = Binding::compile(binding, known.map(AsRef::as_ref), context)
+                .map_err(|source| SnapshotRefusal::Binding { pool, settings, source })?;
+            bindings.push(Arc::new(compiled));
+        }
         let rewrite_sets = rewrites::compile(snapshot.rewrite_sets, &snapshot.sites)?;
         let router = Router::compile(snapshot.sites, bindings.len(), certificates.len())?;
         let offer = Offer::compile(
@@ -240,9 +240,13 @@ impl Table {
 
     /// The binding of a pool and settings.
     pub fn binding(&self, pool: &str, settings: &str) -> Option<&Arc<Binding>> {
-        self.bindings
-            .iter()
-            .find(|binding| *binding.pool == *pool && *binding.settings == *settings)
+        self.find(pool, settings, false)
+    }
+
+    /// The same, or with `shared` the one of a policy of that name.
+    fn find(&self, pool: &str, settings: &str, shared: bool) -> Option<&Arc<Binding>> {
+        let of = |it: &Binding| *it.pool == *pool && *it.settings == *settings;
+        self.bindings.iter().find(|it| it.distribution.is_some() == shared && of(it))
     }
 
     /// The certificate to show for a TLS server name.

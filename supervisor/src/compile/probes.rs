@@ -66,7 +66,7 @@ fn custom_probe(probe: &Probe, settings: &Settings, backend: &str) -> control::P
         ProbeHost::Named(name) => name.clone(),
         ProbeHost::FromSettings => match &settings.host {
             HostChoice::Named(name) => name.clone(),
-            HostChoice::Backend => backend.to_owned(),
+            HostChoice::Backend => in_header(backend),
             HostChoice::Client => DEFAULT_HOST.to_owned(),
         },
     };
@@ -110,7 +110,19 @@ fn sni(protocol: Protocol, probe_host: Option<&str>, settings: &Settings, backen
         .to_owned()
 }
 
-fn without_port(host: &str) -> &str {
+/// A backend's address as a Host header has it (RFC 3986, section 3.2.2).
+fn in_header(address: &str) -> String {
+    match address.parse() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => address.to_owned(),
+    }
+}
+
+/// The name in a Host header: without port and brackets.
+pub(super) fn without_port(host: &str) -> &str {
+    if let Some(inside) = host.strip_prefix('[') {
+        return inside.split_once(']').map_or(inside, |(address, _)| address);
+    }
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.contains(':') => {
             name

@@ -11,8 +11,8 @@ mod rewrite;
 
 use super::gateway::{
     Action, Certificate, CertificateSource, ErrorPage, Gateway, HostChoice, PageSource, PathMap,
-    PathRule, Probe, ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
-    Site,
+    PathRule, Policy, Probe, ProbeHost, Protocol, Redirect, RedirectTarget, Rule, RuleTarget,
+    Settings, Site,
 };
 
 mod client_side;
@@ -57,6 +57,7 @@ pub fn effective(gateway: &Gateway) -> Value {
                 let backends: Vec<Value> = pool.backends.iter().map(|b| backend(b)).collect();
                 child(&pool.name, json!({ "backendAddresses": backends }))
             }),
+            "loadDistributionPolicies": list(&gateway.policies, policy),
             "backendHttpSettingsCollection": list(&gateway.settings, settings),
             "redirectConfigurations": list(&gateway.redirects, redirect),
             "rewriteRuleSets": list(&gateway.rewrite_sets, rewrite::set),
@@ -173,7 +174,8 @@ fn settings(settings: &Settings) -> Value {
     let mut properties = json!({
         "port": settings.port,
         "protocol": settings.protocol.as_str(),
-        "cookieBasedAffinity": if settings.cookie_affinity { "Enabled" } else { "Disabled" },
+        "cookieBasedAffinity": if settings.affinity.is_some() { "Enabled" } else { "Disabled" },
+        "dedicatedBackendConnection": settings.dedicated,
         "requestTimeout": settings.request_timeout.as_secs(),
         "pickHostNameFromBackendAddress": settings.host == HostChoice::Backend,
     });
@@ -183,6 +185,7 @@ fn settings(settings: &Settings) -> Value {
     if let HostChoice::Named(name) = &settings.host {
         put(&mut properties, "hostName", Some(json!(name)));
     }
+    put(&mut properties, "affinityCookieName", settings.affinity.as_ref().map(|it| json!(it)));
     put(&mut properties, "path", (!settings.path.is_empty()).then(|| json!(settings.path)));
     put(&mut properties, "probe", settings.probe.as_ref().map(|p| id("probes", &p.name)));
     if settings.protocol == Protocol::Https {
@@ -195,6 +198,20 @@ fn settings(settings: &Settings) -> Value {
         put(&mut properties, "sniName", sni);
     }
     child(&settings.name, properties)
+}
+
+fn policy(policy: &Policy) -> Value {
+    let targets = policy.shares.iter().enumerate().map(|(index, share)| {
+        let name = share.name.clone().unwrap_or_else(|| format!("target{}", index + 1));
+        let pool = id("backendAddressPools", &share.pool.name);
+        child(&name, json!({ "weightPerServer": share.weight, "backendAddressPool": pool }))
+    });
+    let targets: Vec<Value> = targets.collect();
+    let algorithm = policy.algorithm.as_str();
+    child(
+        &policy.name,
+        json!({ "loadDistributionAlgorithm": algorithm, "loadDistributionTargets": targets }),
+    )
 }
 
 fn redirect(redirect: &Redirect) -> Value {
@@ -228,6 +245,20 @@ fn action(action: &Action, is_default: bool) -> Value {
             members.insert(
                 word("backendAddressPool", "defaultBackendAddressPool"),
                 id("backendAddressPools", &pool.name),
+            );
+            members.insert(
+                word("backendHttpSettings", "defaultBackendHttpSettings"),
+                id("backendHttpSettingsCollection", &settings.name),
+            );
+            if let Some(set) = rewrite {
+                let word = word("rewriteRuleSet", "defaultRewriteRuleSet");
+                members.insert(word, id("rewriteRuleSets", &set.name));
+            }
+        }
+        Action::Distribute { policy, settings, rewrite } => {
+            members.insert(
+                word("loadDistributionPolicy", "defaultLoadDistributionPolicy"),
+                id("loadDistributionPolicies", &policy.name),
             );
             members.insert(
                 word("backendHttpSettings", "defaultBackendHttpSettings"),

@@ -23,6 +23,7 @@ pub mod rewrite;
 use self::rewrite::RewriteSet;
 mod tls;
 
+pub use super::policy::{Algorithm, Policy, Share};
 pub use tls::{
     ClientAuth, ClientAuthMode, Suite, SuiteNeeds, TlsPolicy, TlsProfile, TrustedClients,
 };
@@ -48,6 +49,8 @@ pub struct Gateway {
     pub rewrite_sets: Vec<Arc<RewriteSet>>,
     /// Backend pools.
     pub pools: Vec<Arc<Pool>>,
+    /// Policies that share requests out among pools.
+    pub policies: Vec<Arc<Policy>>,
     /// Backend settings.
     pub settings: Vec<Arc<Settings>>,
     /// Custom probes.
@@ -165,6 +168,15 @@ pub enum Action {
         /// What is changed on the way there and back.
         rewrite: Option<Arc<RewriteSet>>,
     },
+    /// It is forwarded to a backend of one of several pools.
+    Distribute {
+        /// Which pools, and how.
+        policy: Arc<Policy>,
+        /// How to talk to their backends.
+        settings: Arc<Settings>,
+        /// What is changed on the way there and back.
+        rewrite: Option<Arc<RewriteSet>>,
+    },
     /// The client is sent elsewhere.
     Redirect(Arc<Redirect>),
 }
@@ -260,8 +272,10 @@ pub struct Settings {
     pub validate_name: bool,
     /// Name to send and to check; empty: by the host rule.
     pub sni_name: String,
-    /// Asked for, but without effect in this version.
-    pub cookie_affinity: bool,
+    /// Name of the cookie that keeps a client at its backend; `None`: affinity is off.
+    pub affinity: Option<String>,
+    /// Whether a backend connection belongs to one client's connection.
+    pub dedicated: bool,
 }
 
 /// The Host header that a backend sees.

@@ -20,6 +20,7 @@ mod identity;
 mod logging;
 pub(super) mod network;
 mod pages;
+mod policy;
 mod rewrite;
 pub(super) mod routing;
 mod tls;
@@ -62,6 +63,7 @@ pub(super) fn gateway(
     let certificates = identity::certificates(&root, base_dir, report);
     let trusted_roots = identity::trusted_roots(&root, report);
     let pools = backend::pools(&root, report);
+    let policies = policy::policies(&root, &pools, report);
     let probes = backend::probes(&root, report);
     let settings = backend::settings(&root, &probes, &trusted_roots, report);
     let mut pages = pages::Pages::new(base_dir);
@@ -72,6 +74,7 @@ pub(super) fn gateway(
     let rewrites = rewrite::sets(&root, report);
     let targets = routing::Targets {
         pools: &pools,
+        policies: &policies,
         settings: &settings,
         redirects: &redirects,
         rewrites: &rewrites,
@@ -84,6 +87,7 @@ pub(super) fn gateway(
     global::finish(&root, report);
 
     let rules = validate::priorities(rules, &sites, report);
+    policy::shared_cookies(&rules, report);
     let listeners = validate::listeners(&sites, &rules, report);
     validate::redirect_loops(&listeners, &rules, report);
     validate::counts(&root, &listeners, report);
@@ -110,6 +114,7 @@ pub(super) fn gateway(
         redirects: redirects.values(),
         rewrite_sets,
         pools: pools.values(),
+        policies: policies.values(),
         settings: settings.values(),
         probes: probes.values(),
         certificates,

@@ -123,15 +123,19 @@ impl Operators {
             return Err(Status::not_found(message));
         };
         let backends = || pools.iter().flat_map(|pool| &pool.backends);
-        let named = |address: &str, port: u32| {
-            request.backend.eq_ignore_ascii_case(address)
-                || request.backend.eq_ignore_ascii_case(&format!("{address}:{port}"))
-        };
-        if backends().any(|it| named(&it.address, it.port)) {
-            let backend = request.backend.clone();
-            return Ok(DrainedBackend { pool: pool.pool.clone(), backend });
+        let wanted = DrainedBackend { pool: pool.pool.clone(), backend: request.backend.clone() };
+        if backends().any(|it| wanted.names_address(&it.address, it.port)) {
+            return Ok(wanted);
         }
-        let names: Vec<_> = backends().map(|it| format!("{}:{}", it.address, it.port)).collect();
+        let name = |it: &admin::BackendHealth| {
+            let six = it.address.contains(':');
+            if six {
+                format!("[{}]:{}", it.address, it.port)
+            } else {
+                format!("{}:{}", it.address, it.port)
+            }
+        };
+        let names: Vec<_> = backends().map(name).collect();
         let (name, names) = (&pool.pool, names.join(", "));
         let message =
             format!("pool {name:?} has no backend {:?}; it has: {names}", request.backend);

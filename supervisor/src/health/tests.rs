@@ -165,3 +165,24 @@ fn a_new_prober_does_not_reset_the_beginning_of_a_state() {
     assert!(table.verdict(broken));
     assert_eq!(table.report()[0].backends[0].since, "1970-01-01T00:00:00Z");
 }
+
+#[test]
+fn a_drained_backend_is_named_by_address_with_or_without_port_and_brackets() {
+    let names = |backend: &str, address: &str| {
+        let drained = DrainedBackend { pool: "Chat".to_owned(), backend: backend.to_owned() };
+        let key = TargetKey {
+            pool: "chat".into(),
+            address: address.into(),
+            port: 80,
+            ..TargetKey::default()
+        };
+        drained.names(&key)
+    };
+    for name in ["::1", "[::1]", "[::1]:80", "::1:80"] {
+        assert!(names(name, "::1"), "{name}");
+    }
+    assert!(names("App.test:80", "app.test") && names("app.test", "app.test"));
+    for name in ["app.test:81", "app.tes", ""] {
+        assert!(!names(name, "app.test"), "{name}");
+    }
+}

@@ -1,8 +1,11 @@
 //! An HTTP/1.1 client that shows everything: bytes out as given, answers one at a time, resets as resets.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
 /// One answer.
 #[derive(Debug, Clone)]
@@ -16,6 +19,15 @@ impl Response {
     /// The first header of that name (lower case).
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Every header of that name (lower case).
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// The body as text, trimmed.
@@ -38,6 +50,17 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
+    /// The same from one of this host's addresses.
+    pub(crate) fn open_from(source: Ipv4Addr, port: u16) -> io::Result<Self> {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))?;
+        let gateway = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        connect(socket.as_raw_fd(), &SockaddrIn::from(gateway))?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes.as_ref())
@@ -46,6 +69,12 @@ impl Connection {
     /// Sends a GET and reads its answer.
     pub(crate) fn get(&mut self, path: &str, host: &str) -> io::Result<Response> {
         self.write(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))?;
+        self.response()
+    }
+
+    /// Sends a GET with a Cookie header and reads its answer.
+    pub(crate) fn get_with(&mut self, path: &str, cookie: &str) -> io::Result<Response> {
+        self.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n"))?;
         self.response()
     }
 

@@ -90,6 +90,7 @@ mod tests {
             settings: "plain".into(),
             backends: ports.iter().map(backend).collect(),
             backend_settings: Some(settings),
+            distribution: None,
         };
         let snapshot = ListenerSnapshot {
             bindings: vec![binding],

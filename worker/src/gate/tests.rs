@@ -81,7 +81,9 @@ async fn upgrade(
     opening.verify(&parts).unwrap();
     gate.capture();
     tasks.lock().unwrap().spawn(async move {
-        begin(client, gate, backend, facts(), &tunnels).await.unwrap();
+        begin(client, gate, backend, facts(), crate::load::of("gate.test", 1).hold(), &tunnels)
+            .await
+            .unwrap();
     });
     Response::from_parts(parts, Full::default())
 }

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - A request is sent again only when no backend can have begun it: the dial failed, or hyper gave the request back,
 //!   or it is idempotent, has no body, and a kept connection died before the first byte of an answer.
-//! - A backend connection that saw an upgrade attempt is never used for another request.
+//! - A backend connection that saw an upgrade attempt is never used for another client's request.
 //! - A backend's time runs only while it is the backend's turn: a slow upload is the client's time.
 
 use std::error::Error as _;
@@ -22,15 +22,15 @@ use tokio::time::{Instant, sleep_until};
 use crate::fault::{Fault, FaultKind};
 use crate::http::body::{BackendReply, Reply, Upload};
 use crate::http::note::Note;
+use crate::load::Held;
 use crate::metrics::Metrics;
 use crate::pool::connect::exhaustion_is_news;
+use crate::pool::dedicated::Dedicated;
 use crate::pool::reuse::{Idle, Key, dial_http};
+use crate::pool::rotation::{MOST_TRIES, Preference};
 use crate::pool::{Backend, Binding};
 use crate::respond::{self, BoxBody};
 use crate::snapshot::Serving;
-
-/// Backends that one request may try: the first, another, and one more in a pool that has just lost its rack.
-const MOST_BACKENDS: usize = 3;
 
 /// A backend's half of an HTTP/1.1 connection, to send on.
 type Sender = SendRequest<BoxBody>;
@@ -47,6 +47,10 @@ pub(super) struct Errand<'a> {
     pub(super) metrics: &'a Metrics,
     /// Connections that wait for a request.
     pub(super) idle: &'a Arc<Idle<BoxBody>>,
+    /// With a binding that asks for it: the connections of this client's connection, instead of those.
+    pub(super) own: Option<&'a Arc<Dedicated<BoxBody>>>,
+    /// Which backend is preferred, if any.
+    pub(super) preference: Preference<'a>,
     /// The request as every backend gets it, but for its own host.
     pub(super) head: &'a request::Parts,
     /// The Host that the client sent, or that a rewrite has written.
@@ -57,7 +61,7 @@ pub(super) struct Errand<'a> {
     pub(super) upload: &'a Upload,
     /// What the access log will say of it.
     pub(super) note: &'a Note,
-    /// Whether this is an opening handshake: then the connection is new and never kept.
+    /// Whether this is an opening handshake: then the connection is new and never kept, but for the client's own.
     pub(super) upgrade: bool,
 }
 
@@ -67,8 +71,18 @@ pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
     /// Who gave it.
     pub(super) backend: Arc<Backend>,
+    /// The backend has the request in hand until its answer has come whole.
+    pub(super) held: Held,
     key: Key,
     sender: Sender,
+}
+
+/// Where a backend connection waits for its next request.
+pub(super) enum Keep {
+    /// With those that any client's request may take.
+    Shared(Arc<Idle<BoxBody>>),
+    /// With those of one client's connection.
+    Own(Arc<Dedicated<BoxBody>>),
 }
 
 /// Why a backend has not answered.
@@ -86,10 +100,10 @@ impl Errand<'_> {
     pub(super) async fn send(&self, body: BoxBody) -> Result<Answer, Fault> {
         let mut body = Some(body);
         let mut last = Fault::new(FaultKind::NoBackend);
-        let candidates = self.serving.candidates(self.index);
-        for (tried, backend) in candidates.take(MOST_BACKENDS).enumerate() {
+        let candidates = self.serving.candidates(self.index, &self.preference);
+        for (tried, backend) in candidates.take(MOST_TRIES).enumerate() {
             if tried != 0 {
-                self.metrics.count_retry(&self.binding.pool);
+                self.metrics.count_retry(&backend.pool);
             }
             match self.ask(&backend, body.take()).await {
                 Ok(answer) => {
@@ -115,21 +129,28 @@ impl Errand<'_> {
     ) -> Result<Answer, Setback> {
         self.note.tried(backend);
         let key = Key::new(self.binding, backend, self.client_host);
-        let kept = if self.upgrade { None } else { self.idle.take(&key) };
+        let patience = self.serving.table.limits.connect_timeout;
+        let kept = match self.own {
+            Some(own) => own.take(&key, patience).await,
+            None if self.upgrade => None,
+            None => self.idle.take(&key),
+        };
         if let Some(sender) = kept {
-            match self.deliver(backend, &key, sender, body, true).await {
+            let held = backend.load.hold();
+            match self.deliver(backend, &key, sender, body, held, true).await {
                 Err(Setback::NotTaken(returned, _)) => {
-                    self.metrics.count_retry(&self.binding.pool);
+                    self.metrics.count_retry(&backend.pool);
                     body = returned;
                 }
                 settled => return settled,
             }
         }
-        let patience = self.serving.table.limits.connect_timeout;
+        // A backend that does not answer has its dials in hand: it must not look idle.
+        let held = backend.load.hold();
         match dial_http(self.binding, backend, self.client_host, patience).await {
-            Ok(sender) => self.deliver(backend, &key, sender, body, false).await,
+            Ok(sender) => self.deliver(backend, &key, sender, body, held, false).await,
             Err(error) => {
-                self.metrics.count_connect_failure(&self.binding.pool);
+                self.metrics.count_connect_failure(&backend.pool);
                 let fault = error.fault();
                 let exhausted = fault.kind == FaultKind::Busy;
                 let error: &dyn std::error::Error = &error;
@@ -153,6 +174,7 @@ impl Errand<'_> {
         key: &Key,
         mut sender: Sender,
         body: Option<BoxBody>,
+        held: Held,
         kept: bool,
     ) -> Result<Answer, Setback> {
         let replayable = body.as_ref().is_none_or(Body::is_end_stream);
@@ -169,7 +191,7 @@ impl Errand<'_> {
                 // a body without length to the connection's end, and a broken one would look whole.
                 *response.version_mut() = Version::HTTP_11;
                 let (backend, key) = (backend.clone(), key.clone());
-                Ok(Answer { response, backend, key, sender })
+                Ok(Answer { response, backend, held, key, sender })
             }
             Err(mut failed) => {
                 let returned = failed.take_message().map(Request::into_body);
@@ -212,16 +234,15 @@ impl Errand<'_> {
 // === impl Answer ===
 
 impl Answer {
-    /// The answer with its body on its way; the connection waits in `idle` when the body has come whole.
-    pub(super) fn into_response(
-        self,
-        patience: Duration,
-        idle: Option<Arc<Idle<BoxBody>>>,
-    ) -> Response<Reply> {
-        let Self { response, key, sender, .. } = self;
+    /// The answer with its body on its way; the connection is kept for another request when the body has come whole.
+    pub(super) fn into_response(self, patience: Duration, keep: Option<Keep>) -> Response<Reply> {
+        let Self { response, backend, held, key, sender } = self;
         let keep = move || {
-            if let Some(idle) = idle {
-                idle.put(key, sender);
+            drop(held);
+            match keep {
+                Some(Keep::Shared(idle)) => idle.put(key, sender),
+                Some(Keep::Own(own)) => own.put(key, backend, sender),
+                None => {}
             }
         };
         response

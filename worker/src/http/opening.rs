@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use crate::gate::Gate;
 use crate::http::Conversation;
 use crate::http::note::Note;
+use crate::load::Held;
 use crate::tunnel::TunnelFacts;
 use crate::websocket;
 
@@ -19,30 +20,29 @@ pub(super) struct PendingTunnel {
     pub(super) backend: OnUpgrade,
     /// What is known of it.
     pub(super) facts: TunnelFacts,
+    /// A cookie has led it to a backend that is drained.
+    pub(super) lingers: bool,
+    /// Counted with its backend until the tunnel is.
+    pub(super) held: Held,
     /// What the access log will say of the handshake.
     pub(super) note: Note,
-}
-
-// === impl PendingTunnel ===
-
-impl PendingTunnel {
-    pub(super) fn new(backend: OnUpgrade, facts: TunnelFacts) -> Self {
-        Self { backend, facts, note: Note::default() }
-    }
 }
 
 /// Begins the tunnel that the last request of this connection asked for, or gives the connection back.
 pub(super) async fn begin(conversation: &Conversation) -> Option<Gate> {
     let client = conversation.upgrade().take()?;
     let Some(pending) = conversation.tunnel().take() else { return reclaim(client).await };
-    let PendingTunnel { backend, facts, note } = pending;
+    let PendingTunnel { backend, facts, lingers, held, note } = pending;
     let (peer, trace_id) = (facts.client, facts.trace_id.clone());
     let tunnels = &conversation.shared.tunnels;
     let gate = conversation.gate.clone();
-    match websocket::begin(client, gate, backend, facts, tunnels).await {
+    match websocket::begin(client, gate, backend, facts, held, tunnels).await {
         Ok(id) => {
             note.opened(id);
             tracing::debug!(tunnel = id, client = %peer, %trace_id, "tunnel begun");
+            if lingers {
+                conversation.shared.current.note_lingering();
+            }
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -18,12 +18,13 @@ use crate::fault::{Fault, FaultKind};
 use crate::headers::{self, Forwarded};
 use crate::http::admittance;
 use crate::http::body::{Reply, RequestBody, Upload};
-use crate::http::forward::{Answer, Errand};
+use crate::http::forward::{Answer, Errand, Keep};
 use crate::http::note::Note;
 use crate::http::opening::PendingTunnel;
 use crate::http::rewritten::{self, Kept};
 use crate::http::{Conversation, RequestInFlight, h2};
-use crate::pool::Binding;
+use crate::pool::rotation::Preference;
+use crate::pool::{Backend, Binding};
 use crate::respond;
 use crate::rewrite::facts::Facts;
 use crate::route::{Action, MatchedPrefix, Redirect, Routed};
@@ -244,12 +245,18 @@ impl Call<'_> {
         }
         self.note.forwarded(self.binding, &head.uri, &self.trace_id);
         let client_host = written_host.as_ref().and_then(|host| host.to_str().ok());
+        let cookie = self.binding.affinity.as_ref().and_then(|it| it.named_by(&head.headers));
+        let own = self.binding.dedicated.then(|| self.conversation.own.get_or_init(Arc::default));
+        let own_backend = own.and_then(|own| own.backend(self.binding));
+        let client = self.client.ip();
         let errand = Errand {
             serving: self.serving,
             binding: self.binding,
             index: self.index,
             metrics: &shared.metrics,
             idle: &shared.idle,
+            own,
+            preference: Preference { client, cookie, own: own_backend.as_ref() },
             head: &head,
             client_host: client_host.unwrap_or(self.host),
             host: written_host.as_ref(),
@@ -260,19 +267,33 @@ impl Call<'_> {
         let body = if has_body { BodyExt::boxed(body) } else { respond::empty() };
         let answer = errand.send(body).await?;
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(answer, kept.as_deref());
+            return self.switch(answer, cookie, kept.as_deref());
         }
         headers::check_response(answer.response.headers())?;
-        // A connection that saw an upgrade attempt is not trusted with another request.
-        let idle = self.opening.is_none().then(|| shared.idle.clone());
-        let mut response = answer.into_response(self.binding.request_timeout, idle);
+        // A connection that saw an upgrade attempt is not trusted with another client's request.
+        let keep = match own {
+            Some(own) => Some(Keep::Own(own.clone())),
+            None => self.opening.is_none().then(|| Keep::Shared(shared.idle.clone())),
+        };
+        let backend = answer.backend.clone();
+        let mut response = answer.into_response(self.binding.request_timeout, keep);
         let hide_server = self.serving.table.hide_server_header;
         let status = response.status();
         headers::prepare_response(response.headers_mut(), status, hide_server);
+        self.lead_back(&backend, cookie, response.headers_mut());
         if let Some(kept) = kept {
             kept.change(status, response.headers_mut())?;
         }
         Ok(response)
+    }
+
+    /// Sees to it that the client's next request comes to the backend that answered this one.
+    fn lead_back(&self, to: &Arc<Backend>, cookie: Option<&Arc<Backend>>, answer: &mut HeaderMap) {
+        if let Some(affinity) = &self.binding.affinity
+            && !cookie.is_some_and(|named| Arc::ptr_eq(named, to))
+        {
+            affinity.set(to, answer);
+        }
     }
 
     /// The request as backends get it; each attempt adds its backend's own Host. Rewrites need the client's until then.
@@ -309,21 +330,27 @@ impl Call<'_> {
     }
 
     /// The backend's 101: verified, then left for the connection to make a tunnel of.
-    fn switch(self, answer: Answer, kept: Option<&Kept<'_>>) -> Result<Response<Reply>, Fault> {
+    fn switch(
+        self,
+        answer: Answer,
+        cookie: Option<&Arc<Backend>>,
+        kept: Option<&Kept<'_>>,
+    ) -> Result<Response<Reply>, Fault> {
         // Nobody asked for a change of protocol, or not for this one.
         let opening = self.opening.as_ref().ok_or(FaultKind::BackendProtocol)?;
-        let Answer { mut response, backend, .. } = answer;
+        let Answer { mut response, backend, held, .. } = answer;
         let backend_upgrade = hyper::upgrade::on(&mut response);
         let (mut parts, _) = response.into_parts();
         opening.verify(&parts)?;
         let hide_server = self.serving.table.hide_server_header;
         headers::prepare_response(&mut parts.headers, parts.status, hide_server);
+        self.lead_back(&backend, cookie, &mut parts.headers);
         if let Some(kept) = kept {
             kept.change(parts.status, &mut parts.headers)?;
         }
         let facts = TunnelFacts {
             site: self.routed.site.name.clone(),
-            pool: self.binding.pool.clone(),
+            pool: backend.pool.clone(),
             settings: self.binding.settings.clone(),
             backend: backend.address.clone(),
             backend_port: backend.port,
@@ -333,7 +360,10 @@ impl Call<'_> {
             idle_timeout: self.binding.request_timeout,
             opened: SystemTime::now(),
         };
-        *self.conversation.tunnel() = Some(PendingTunnel::new(backend_upgrade, facts));
+        let lingers = !self.serving.is_in_rotation(self.index, &backend);
+        let note = Note::default();
+        let pending = PendingTunnel { backend: backend_upgrade, facts, lingers, held, note };
+        *self.conversation.tunnel() = Some(pending);
         // From here on, what hyper writes is the tunnel's to say.
         self.conversation.gate.capture();
         Ok(Response::from_parts(parts, Reply::page(respond::empty())))

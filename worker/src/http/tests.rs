@@ -36,6 +36,7 @@ fn table(backend: SocketAddr, limits: wire::Limits) -> Table {
             port: backend.port().into(),
         }],
         backend_settings: Some(settings),
+        distribution: None,
     };
     let forward = wire::action::Kind::Forward(wire::Forward { binding: 0 });
     let site = wire::Site {

@@ -1,10 +1,10 @@
-//! Making one connection to one backend: addresses, TCP, TLS.
+//! Making one connection to one backend: addresses, TCP (`race`), TLS.
 //!
 //! Running out of descriptors or ports is the gateway's trouble and an error of its own: it must never be taken for
 //! a backend that is down.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::link::Link;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
+
+mod race;
 
 /// Silence after which the kernel probes a peer, the pause between probes, and how many go unanswered: a vanished
 /// peer is noticed within two minutes, and middleboxes that forget after four see traffic.
@@ -169,18 +171,9 @@ async fn dial(backend: &Backend) -> Result<TcpStream, ConnectError> {
         })?;
         &resolved
     };
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect(SocketAddr::new(*address, backend.port)).await {
-            Ok(stream) => {
-                tune(&stream).map_err(failed)?;
-                return Ok(stream);
-            }
-            Err(error) if is_exhaustion(&error) => return Err(failed(error)),
-            Err(error) => last = error,
-        }
-    }
-    Err(failed(last))
+    let stream = race::first_of(addresses, backend.port).await.map_err(failed)?;
+    tune(&stream).map_err(failed)?;
+    Ok(stream)
 }
 
 /// Sets what every leg needs from its first byte: no delay, keep-alive, urgent bytes in line (they would break the

@@ -1,7 +1,7 @@
 //! Addresses of a backend that is configured by name.
 //!
-//! Answers are kept for a short time and the last good ones survive a failing resolver. A slow resolver never holds
-//! up a backend whose addresses are known: somebody asks, the others go on with what they have.
+//! An answer is kept for as long as it says that it holds, and the last good one survives a failing resolver. A slow
+//! resolver never holds up a backend whose addresses are known: somebody asks, the others go on with what they have.
 
 use std::future::Future;
 use std::io;
@@ -12,9 +12,15 @@ use std::time::Duration;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
 
-/// How long an answer is used without asking again. The system's resolver does not tell a record's TTL; ten seconds
-/// follow a changed record soon enough and ask rarely enough.
-const FRESH_FOR: Duration = Duration::from_secs(10);
+mod lookup;
+
+/// An answer is used for a second even where it holds for no time: one lookup serves a burst of connections.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// And for no longer than this: a question in five minutes costs nobody anything, and an emergency may not wait for a
+/// time to live of a day.
+const LONGEST: Duration = Duration::from_secs(300);
+/// How long nobody asks again after a failure, while the last good answer is there.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// How long one request waits for a renewal when it has addresses to go on with.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -28,7 +34,16 @@ pub struct Addresses {
 #[derive(Debug, Default)]
 struct Known {
     addresses: Arc<[IpAddr]>,
-    asked: Option<Instant>,
+    /// When to ask again.
+    until: Option<Instant>,
+}
+
+/// What a name was found to be.
+#[derive(Debug)]
+struct Answer {
+    addresses: Vec<IpAddr>,
+    /// How long it is true.
+    holds: Duration,
 }
 
 // === impl Addresses ===
@@ -36,17 +51,13 @@ struct Known {
 impl Addresses {
     /// The addresses of `host`, never empty.
     pub async fn of(&self, host: &str) -> io::Result<Arc<[IpAddr]>> {
-        self.resolve(|| async move {
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
-        })
-        .await
+        self.resolve(|| lookup::lookup(host)).await
     }
 
     async fn resolve<L, F>(&self, lookup: L) -> io::Result<Arc<[IpAddr]>>
     where
         L: FnOnce() -> F,
-        F: Future<Output = io::Result<Vec<IpAddr>>>,
+        F: Future<Output = io::Result<Answer>>,
     {
         let (known, fresh) = self.state();
         if fresh {
@@ -73,14 +84,15 @@ impl Addresses {
 
     fn state(&self) -> (Arc<[IpAddr]>, bool) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = known.asked.is_some_and(|asked| asked.elapsed() < FRESH_FOR);
+        let fresh = known.until.is_some_and(|until| Instant::now() < until);
         (Arc::clone(&known.addresses), fresh)
     }
 
-    fn learn(&self, answer: io::Result<Vec<IpAddr>>) -> io::Result<Arc<[IpAddr]>> {
+    fn learn(&self, answer: io::Result<Answer>) -> io::Result<Arc<[IpAddr]>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.asked = Some(Instant::now());
-        let mut addresses = answer?;
+        let now = Instant::now();
+        known.until = Some(now + AFTER_FAILURE);
+        let Answer { mut addresses, holds } = answer?;
         // getaddrinfo repeats an address per socket type on some systems.
         let mut seen = Vec::with_capacity(addresses.len());
         addresses.retain(|address| {
@@ -92,12 +104,13 @@ impl Addresses {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         }
         known.addresses = addresses.into();
+        known.until = Some(now + holds.clamp(SHORTEST, LONGEST));
         Ok(Arc::clone(&known.addresses))
     }
 
     /// A first lookup that failed is not an answer to rest on.
     fn forget_asking(&self) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).asked = None;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).until = None;
     }
 }
 
@@ -111,29 +124,41 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, last).into()
     }
 
+    fn answer(last: &[u8], holds: u64) -> Answer {
+        let addresses = last.iter().copied().map(v4).collect();
+        Answer { addresses, holds: Duration::from_secs(holds) }
+    }
+
+    async fn learn(addresses: &Addresses, last: u8, holds: u64) -> IpAddr {
+        let known = addresses.resolve(|| async { Ok(answer(&[last], holds)) }).await.unwrap();
+        known.first().copied().unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_kept_for_ten_seconds() {
-        let addresses = Addresses::default();
-        let first = addresses.resolve(|| async { Ok(vec![v4(1), v4(1)]) }).await.unwrap();
-        assert_eq!(&*first, &[v4(1)]);
-        let kept = addresses.resolve(|| async { Ok(vec![v4(2)]) }).await.unwrap();
-        assert_eq!(&*kept, &[v4(1)]);
-        tokio::time::advance(FRESH_FOR).await;
-        let renewed = addresses.resolve(|| async { Ok(vec![v4(2)]) }).await.unwrap();
-        assert_eq!(&*renewed, &[v4(2)]);
+    async fn an_answer_is_kept_for_as_long_as_it_holds_within_reason() {
+        for (holds, kept) in [(30, 30), (0, 1), (86_400, 300)] {
+            let addresses = Addresses::default();
+            let first = addresses.resolve(|| async { Ok(answer(&[1, 1], holds)) }).await.unwrap();
+            assert_eq!(&*first, &[v4(1)]);
+            tokio::time::advance(Duration::from_millis(kept * 1000 - 1)).await;
+            assert_eq!(learn(&addresses, 2, holds).await, v4(1));
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(learn(&addresses, 2, holds).await, v4(2));
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_good_addresses_outlive_failing_and_hanging_lookups() {
         let addresses = Addresses::default();
-        addresses.resolve(|| async { Ok(vec![v4(1)]) }).await.unwrap();
-        tokio::time::advance(FRESH_FOR).await;
+        learn(&addresses, 1, 1).await;
+        tokio::time::advance(SHORTEST).await;
         let failed = addresses.resolve(|| async { Err(io::ErrorKind::Other.into()) }).await;
         assert_eq!(&*failed.unwrap(), &[v4(1)]);
-        tokio::time::advance(FRESH_FOR).await;
-        let empty = addresses.resolve(|| async { Ok(Vec::new()) }).await;
+        assert_eq!(learn(&addresses, 2, 1).await, v4(1), "nobody asks at once again");
+        tokio::time::advance(AFTER_FAILURE).await;
+        let empty = addresses.resolve(|| async { Ok(answer(&[], 1)) }).await;
         assert_eq!(&*empty.unwrap(), &[v4(1)]);
-        tokio::time::advance(FRESH_FOR).await;
+        tokio::time::advance(AFTER_FAILURE).await;
         let hung = addresses.resolve(std::future::pending).await;
         assert_eq!(&*hung.unwrap(), &[v4(1)]);
     }
@@ -142,7 +167,6 @@ mod tests {
     async fn a_first_lookup_that_failed_is_tried_again_at_once() {
         let addresses = Addresses::default();
         assert!(addresses.resolve(|| async { Err(io::ErrorKind::Other.into()) }).await.is_err());
-        let found = addresses.resolve(|| async { Ok(vec![v4(3)]) }).await.unwrap();
-        assert_eq!(&*found, &[v4(3)]);
+        assert_eq!(learn(&addresses, 3, 1).await, v4(3));
     }
 }

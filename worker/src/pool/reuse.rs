@@ -56,6 +56,11 @@ impl Key {
             tls_name: binding.tls_name(backend, client_host),
         }
     }
+
+    /// The transport settings' name.
+    pub(super) fn transport(&self) -> u64 {
+        self.transport
+    }
 }
 
 // === impl Idle ===

@@ -25,6 +25,7 @@ pub(crate) fn wire_binding(backends: &[(&str, u16)]) -> wire::PoolBinding {
             drain_timeout_ms: 30_000,
             ..Default::default()
         }),
+        distribution: None,
     }
 }
 
@@ -35,7 +36,7 @@ fn with(change: impl FnOnce(&mut wire::BackendSettings)) -> wire::PoolBinding {
 }
 
 fn compile(change: impl FnOnce(&mut wire::BackendSettings)) -> Binding {
-    Binding::compile(with(change), None).unwrap()
+    Binding::compile(with(change), None, Context::default()).unwrap()
 }
 
 #[test]
@@ -114,8 +115,12 @@ fn the_path_override_follows_azures_table() {
 #[test]
 fn a_new_revision_keeps_what_did_not_change() {
     let first = compile(|_| ());
-    let second =
-        Binding::compile(with(|settings| settings.request_timeout_ms = 1), Some(&first)).unwrap();
+    let second = Binding::compile(
+        with(|settings| settings.request_timeout_ms = 1),
+        Some(&first),
+        Context::default(),
+    )
+    .unwrap();
     assert!(Arc::ptr_eq(&first.backends[0], &second.backends[0]));
     assert!(Arc::ptr_eq(&first.cursor, &second.cursor));
     assert!(Arc::ptr_eq(&first.transport, &second.transport));
@@ -125,11 +130,11 @@ fn a_new_revision_keeps_what_did_not_change() {
             settings.tls = Some(wire::BackendTls { validate_name, ..Default::default() });
         })
     };
-    let third = Binding::compile(tls(false), Some(&second)).unwrap();
+    let third = Binding::compile(tls(false), Some(&second), Context::default()).unwrap();
     assert!(third.is_tls() && !Arc::ptr_eq(&second.transport, &third.transport));
-    let fourth = Binding::compile(tls(false), Some(&third)).unwrap();
+    let fourth = Binding::compile(tls(false), Some(&third), Context::default()).unwrap();
     assert!(Arc::ptr_eq(&third.transport, &fourth.transport));
-    let fifth = Binding::compile(tls(true), Some(&fourth)).unwrap();
+    let fifth = Binding::compile(tls(true), Some(&fourth), Context::default()).unwrap();
     assert!(!Arc::ptr_eq(&fourth.transport, &fifth.transport));
 }
 
@@ -160,13 +165,14 @@ fn the_tls_name_follows_the_host_rule_without_port() {
 #[test]
 fn bindings_that_cannot_work_are_refused() {
     let refused = |change: fn(&mut wire::BackendSettings)| {
-        Binding::compile(with(change), None).unwrap_err().to_string()
+        Binding::compile(with(change), None, Context::default()).unwrap_err().to_string()
     };
     assert_eq!(refused(|s| s.scheme = 9), "scheme 9 is unknown");
     assert_eq!(refused(|s| s.host = 0), "host choice 0 is unknown");
     assert_eq!(refused(|s| s.host = wire::HostChoice::Named.into()), "host name \"\" is not valid");
     assert_eq!(refused(|s| s.path_prefix = "no slash".into()), "path \"no slash\" is not valid");
-    let zero = Binding::compile(wire_binding(&[("10.0.0.1", 0)]), None).unwrap_err();
+    let zero =
+        Binding::compile(wire_binding(&[("10.0.0.1", 0)]), None, Context::default()).unwrap_err();
     assert_eq!(zero.to_string(), "backend \"10.0.0.1\" port 0 is not valid");
     let root = refused(|s| {
         s.scheme = wire::Scheme::Https.into();

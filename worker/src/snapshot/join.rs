@@ -1,13 +1,14 @@
 //! A table joined with health: who may get new work.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use holdfast_proto::control as wire;
 
 use super::Table;
-use crate::pool::rotation::Picks;
+use crate::pool::rotation::{Picks, Preference, Rotation};
 use crate::pool::{Backend, Binding};
 
 /// What a request is served by, from its first byte to its last.
@@ -17,7 +18,7 @@ pub struct Serving {
     pub table: Arc<Table>,
     /// Version of the health that it was joined with; 0 before the first.
     pub health_version: u64,
-    candidates: Vec<Arc<[Arc<Backend>]>>,
+    rotations: Vec<Rotation>,
 }
 
 /// The one place that says what is served now.
@@ -26,41 +27,55 @@ pub struct Current {
     serving: ArcSwap<Serving>,
     /// Health as last told; a table and health come on the same stream, but each is joined with the other's latest.
     health: Mutex<wire::HealthSnapshot>,
+    /// A cookie has led a tunnel to a drained backend since somebody has asked.
+    lingered: AtomicBool,
 }
 
 // === impl Serving ===
 
 impl Serving {
     fn join(table: Arc<Table>, health: &wire::HealthSnapshot) -> Self {
-        let in_rotation: HashSet<(&str, &str, &str, u32)> = health
-            .targets
-            .iter()
-            .filter(|target| target.in_rotation)
-            .filter_map(|target| target.key.as_ref())
-            .map(|key| (&*key.pool, &*key.settings, &*key.address, key.port))
-            .collect();
-        let candidates = table
-            .bindings
-            .iter()
-            .map(|binding| {
-                let takes_work = |backend: &&Arc<Backend>| {
-                    let Binding { pool, settings, .. } = binding.as_ref();
-                    let port = u32::from(backend.port);
-                    in_rotation.contains(&(pool, settings, &backend.address, port))
-                };
-                binding.backends.iter().filter(takes_work).map(Arc::clone).collect()
-            })
-            .collect();
-        Self { table, health_version: health.version, candidates }
+        let targets = health.targets.iter().filter_map(|it| Some((named(it.key.as_ref()?), it)));
+        let known: HashMap<_, _> = targets.collect();
+        let rotations = table.bindings.iter().map(|binding| rotation(binding, &known)).collect();
+        Self { table, health_version: health.version, rotations }
     }
 
-    /// The backends in rotation of a binding, the one whose turn it is first; takes a turn.
-    pub fn candidates(&self, binding: usize) -> Picks {
-        match (self.table.bindings.get(binding), self.candidates.get(binding)) {
-            (Some(binding), Some(backends)) => Picks::new(Arc::clone(backends), &binding.cursor),
+    /// Whether a backend of a binding gets new work, and not only the clients whose cookies name it.
+    pub fn is_in_rotation(&self, binding: usize, backend: &Backend) -> bool {
+        self.rotations.get(binding).is_some_and(|rotation| rotation.has(backend))
+    }
+
+    /// The backends to try for a request of a binding, the one whose turn it is first.
+    pub fn candidates(&self, binding: usize, preference: &Preference<'_>) -> Picks<'_> {
+        match (self.table.bindings.get(binding), self.rotations.get(binding)) {
+            (Some(binding), Some(rotation)) => rotation.picks(&binding.cursor, preference),
             _ => Picks::none(),
         }
     }
+}
+
+/// What health goes by: pool, settings, address and port.
+type Name<'a> = (&'a str, &'a str, &'a str, u32);
+
+fn named(key: &wire::TargetKey) -> Name<'_> {
+    (&key.pool, &key.settings, &key.address, key.port)
+}
+
+fn rotation<'a>(binding: &'a Binding, known: &HashMap<Name<'a>, &wire::TargetHealth>) -> Rotation {
+    let health = |backend: &'a Arc<Backend>| {
+        let name = (&*backend.pool, &*binding.settings, &*backend.address, backend.port.into());
+        known.get(&name).copied()
+    };
+    let in_rotation = |backend: &'a Arc<Backend>| health(backend).is_some_and(|it| it.in_rotation);
+    // Out of rotation by an operator's wish, and not because it does not answer.
+    let lingers = |backend: &'a Arc<Backend>| {
+        health(backend).is_some_and(|it| it.drained && it.state() == wire::HealthState::Healthy)
+    };
+    let lingering = binding.backends.iter().filter(|it| lingers(it)).cloned().collect();
+    let members = binding.weighted().filter(|(backend, _)| in_rotation(backend));
+    let members = members.map(|(backend, weight)| (Arc::clone(backend), weight));
+    Rotation::new(binding.algorithm(), members, lingering)
 }
 
 // === impl Current ===
@@ -70,12 +85,26 @@ impl Current {
     pub fn new() -> Self {
         let health = wire::HealthSnapshot::default();
         let serving = Serving::join(Arc::new(Table::empty()), &health);
-        Self { serving: ArcSwap::from_pointee(serving), health: Mutex::new(health) }
+        Self {
+            serving: ArcSwap::from_pointee(serving),
+            health: Mutex::new(health),
+            lingered: AtomicBool::new(false),
+        }
     }
 
     /// What is served now.
     pub fn load(&self) -> Arc<Serving> {
         self.serving.load_full()
+    }
+
+    /// Says that a tunnel was opened to a backend that is out of rotation: its time runs already.
+    pub fn note_lingering(&self) {
+        self.lingered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anybody has said so since this was asked last.
+    pub fn take_lingering(&self) -> bool {
+        self.lingered.swap(false, Ordering::Relaxed)
     }
 
     /// Serves another table from now on.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
+use crate::pool::rotation::Preference;
 
 const BACKENDS: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 
@@ -28,6 +29,7 @@ fn snapshot(revision: u64) -> wire::ListenerSnapshot {
                 host: wire::HostChoice::Client.into(),
                 ..Default::default()
             }),
+            distribution: None,
         }],
         limits: Some(wire::Limits { header_timeout_ms: 60_000, ..Default::default() }),
         ..Default::default()
@@ -52,7 +54,14 @@ fn health(version: u64, in_rotation: &[&str]) -> wire::HealthSnapshot {
 }
 
 fn order(current: &Current) -> Vec<String> {
-    current.load().candidates(0).map(|backend| backend.address.to_string()).collect()
+    candidates(&current.load(), 0)
+}
+
+fn candidates(serving: &Serving, binding: usize) -> Vec<String> {
+    let client = [127, 0, 0, 1].into();
+    let preference = Preference { client, cookie: None, own: None };
+    let picks = serving.candidates(binding, &preference);
+    picks.map(|backend| backend.address.to_string()).collect()
 }
 
 #[test]
@@ -80,8 +89,8 @@ fn only_backends_in_rotation_get_work_and_turns_outlive_revisions() {
     current.install_health(health(2, &[]));
     assert!(order(&current).is_empty());
     assert_eq!(before.table.revision, 1, "a request keeps what it began with");
-    assert_eq!(before.candidates(0).len(), 2);
-    assert_eq!(before.candidates(7).len(), 0);
+    assert_eq!(candidates(&before, 0).len(), 2);
+    assert_eq!(candidates(&before, 7).len(), 0);
 }
 
 #[test]
@@ -156,4 +165,80 @@ fn a_certificate_must_belong_to_its_key() {
     assert!(table.certificate_for(Some("a.com")).is_some());
     let refused = with(certificate(&other.signing_key)).unwrap_err();
     assert!(matches!(refused, SnapshotRefusal::Certificate { .. }));
+}
+
+/// A snapshot whose second binding shares requests out to the first, under the first one's own name.
+fn shared() -> wire::ListenerSnapshot {
+    let mut snapshot = snapshot(1);
+    let shares = vec![wire::Share { binding: 0, weight: 1 }];
+    let algorithm = wire::DistributionAlgorithm::RoundRobin.into();
+    let policy = wire::PoolBinding {
+        backends: Vec::new(),
+        distribution: Some(wire::Distribution { algorithm, shares }),
+        ..snapshot.bindings[0].clone()
+    };
+    snapshot.bindings.push(policy);
+    snapshot
+}
+
+#[test]
+fn a_policy_goes_by_the_health_of_its_pools_and_is_no_pool_itself() {
+    let current = Current::new();
+    current.install_table(Table::compile(shared(), None).unwrap());
+    current.install_health(health(1, &["10.0.0.2", "10.0.0.3"]));
+    assert_eq!(candidates(&current.load(), 1), ["10.0.0.2", "10.0.0.3"]);
+    let table = &current.load().table;
+    assert!(table.binding("pool", "settings").unwrap().distribution.is_none());
+    let again = Table::compile(shared(), Some(table)).unwrap();
+    for (before, after) in table.bindings.iter().zip(&again.bindings) {
+        assert!(Arc::ptr_eq(&before.cursor, &after.cursor), "turns go on");
+        assert!(Arc::ptr_eq(&before.backends[0], &after.backends[0]));
+    }
+}
+
+#[test]
+fn only_drained_backends_that_are_well_are_where_cookies_lead() {
+    let current = Current::new();
+    current.install_table(Table::compile(snapshot(1), None).unwrap());
+    let mut told = health(1, &["10.0.0.1"]);
+    for target in &mut told.targets[1..] {
+        target.drained = true;
+    }
+    told.targets[1].set_state(wire::HealthState::Healthy);
+    told.targets[2].set_state(wire::HealthState::Unhealthy);
+    current.install_health(told);
+    let serving = current.load();
+    let backends = &serving.table.bindings[0].backends;
+    let led_to = |index: usize| {
+        let (client, cookie) = ([127, 0, 0, 1].into(), backends.get(index));
+        let preference = Preference { client, cookie, own: None };
+        serving.candidates(0, &preference).next().unwrap().address.to_string()
+    };
+    assert_eq!([0, 1, 2].map(led_to), ["10.0.0.1", "10.0.0.2", "10.0.0.1"]);
+    assert_eq!([0, 1, 2].map(|at| serving.is_in_rotation(0, &backends[at])), [true, false, false]);
+}
+
+#[test]
+fn affinity_without_a_key_and_shares_that_lead_nowhere_are_refused() {
+    let refusal = |change: fn(&mut wire::ListenerSnapshot)| {
+        let mut snapshot = shared();
+        change(&mut snapshot);
+        Table::compile(snapshot, None).map(drop).map_err(|refusal| refusal.text())
+    };
+    let under = |cause: &str| Err(format!("pool pool under settings settings: {cause}"));
+    let sticky = |snapshot: &mut wire::ListenerSnapshot| {
+        let settings = snapshot.bindings[0].backend_settings.as_mut().unwrap();
+        settings.affinity = Some(wire::Affinity { cookie_name: "Sticky".to_owned() });
+    };
+    assert_eq!(refusal(sticky), under("affinity: no key for affinity cookies"));
+    let keyed = |snapshot: &mut wire::ListenerSnapshot| snapshot.affinity_key = vec![1; 32];
+    assert_eq!(refusal(keyed), Ok(()));
+    assert_eq!(
+        refusal(|s| s.bindings.swap(0, 1)),
+        under("share 0 does not lead to a pool under the same settings")
+    );
+    assert_eq!(
+        refusal(|s| s.bindings[1].backends = s.bindings[0].backends.clone()),
+        under("the distribution has backends of its own")
+    );
 }

@@ -16,6 +16,7 @@ use super::leg::Side;
 use super::pin::Pin;
 use super::slot::Slot;
 use super::{Cause, TunnelFacts, TunnelId};
+use crate::load::{self, Held};
 
 /// No deadline. Later than any other.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -37,6 +38,8 @@ pub(super) struct Record {
     /// Why it cannot move to another process, if it cannot.
     pub(super) pinned: Option<Pin>,
     pub(super) slot: Slot,
+    /// Its backend has it in hand for as long as it is one of this process's.
+    pub(super) held: Held,
     client: Arc<OwnedFd>,
     backend: Arc<OwnedFd>,
     /// The vault holds its sockets.
@@ -83,7 +86,19 @@ impl Record {
         [client, backend]: [Arc<OwnedFd>; 2],
     ) -> Self {
         let [protected, offered, released] = [(); 3].map(|()| AtomicBool::new(false));
-        Self { id, facts, thread, pinned, slot, client, backend, protected, offered, released }
+        Self {
+            id,
+            held: load::of(&facts.backend, facts.backend_port).hold(),
+            facts,
+            thread,
+            pinned,
+            slot,
+            client,
+            backend,
+            protected,
+            offered,
+            released,
+        }
     }
 
     pub(super) fn cell(&self) -> &Cell {

@@ -127,6 +127,7 @@ impl Registry {
     }
 
     fn take_out(&self, record: &Record) {
+        record.held.end();
         let empty = {
             let mut live = self.live();
             // One that has come back meanwhile has another record here.

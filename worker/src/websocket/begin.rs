@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::gate::{Gate, GateHandle};
 use crate::link::Link;
+use crate::load::Held;
 use crate::tls::session::{self, Stayed};
 use crate::tunnel::{Leg, OpenError, Preludes, TunnelFacts, TunnelId, Tunnels};
 
@@ -48,12 +49,13 @@ pub enum BeginError {
 
 /// Awaits both upgrades and hands the tunnel to the engine, which then says the 101 to the client.
 ///
-/// The wait is bounded by the tunnel's idle timeout: a client may still have to read an earlier response.
+/// `held` counts the handshake with its backend until then. The wait is bounded by the tunnel's idle timeout: a client may still have to read an earlier response.
 pub async fn begin(
     client: OnUpgrade,
     gate: GateHandle,
     backend: OnUpgrade,
     facts: TunnelFacts,
+    held: Held,
     tunnels: &Tunnels,
 ) -> Result<TunnelId, BeginError> {
     if !gate.is_capturing() {
@@ -71,6 +73,8 @@ pub async fn begin(
     let both = tokio::time::timeout(LEAVING, both).await.map_err(|_| BeginError::Slow(LEAVING))?;
     let ((client, head, from_client), (backend, from_backend)) = both?;
     let preludes = Preludes { head, to_client: from_backend, to_backend: from_client };
+    // The tunnel is counted itself from here on.
+    drop(held);
     tunnels.open(client, backend, preludes, facts).await.map_err(BeginError::Open)
 }
 
@@ -79,12 +83,14 @@ pub async fn begin_behind(
     client: OwnedFd,
     backend: OnUpgrade,
     facts: TunnelFacts,
+    held: Held,
     tunnels: &Tunnels,
 ) -> Result<TunnelId, BeginError> {
     let backend = async { take_backend(backend.await.map_err(BeginError::Upgrade)?).await };
     let (backend, from_backend) =
         tokio::time::timeout(LEAVING, backend).await.map_err(|_| BeginError::Slow(LEAVING))??;
     let preludes = Preludes { to_client: from_backend, ..Preludes::default() };
+    drop(held);
     tunnels.open(Leg::plain(client), backend, preludes, facts).await.map_err(BeginError::Open)
 }
 

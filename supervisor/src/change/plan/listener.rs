@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_proto::control::{
-    Backend, Certificate, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site, TlsProfile,
-    Tunnel, action,
+    Backend, Certificate, Distribution, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site,
+    TlsProfile, Tunnel, action,
 };
 
 /// Where a request goes, by name: a binding's index means something only in its own snapshot.
@@ -12,6 +12,8 @@ use holdfast_proto::control::{
 enum Destination<'a> {
     Nowhere,
     Pool(&'a str, &'a str),
+    /// By a policy: its algorithm, its pools with their weights, the settings.
+    Shared(i32, Vec<(&'a str, u32)>, &'a str),
     Elsewhere(&'a Redirect),
 }
 
@@ -81,7 +83,10 @@ fn routes<'a>((snapshot, site): Of<'a>) -> Vec<(&'a [String], Destination<'a>)> 
         Some(action::Kind::Forward(forward)) => {
             let index = usize::try_from(forward.binding).unwrap_or(usize::MAX);
             let binding = snapshot.bindings.get(index);
-            binding.map_or(Destination::Nowhere, |it| Destination::Pool(&it.pool, &it.settings))
+            binding.map_or(Destination::Nowhere, |it| match &it.distribution {
+                None => Destination::Pool(&it.pool, &it.settings),
+                Some(shares) => shared(snapshot, shares, &it.settings),
+            })
         }
     };
     let paths = site.paths.iter().map(|path| (path.patterns.as_slice(), to(&path.action)));
@@ -93,6 +98,18 @@ fn rewrites((snapshot, site): Of<'_>) -> Vec<Option<&RewriteSet>> {
     let actions = site.paths.iter().map(|path| &path.action).chain([&site.default_action]);
     let set = |index: u32| snapshot.rewrite_sets.get(usize::try_from(index).ok()?);
     actions.map(|action| action.as_ref()?.rewrite_set.and_then(set)).collect()
+}
+
+fn shared<'a>(
+    snapshot: &'a ListenerSnapshot,
+    shares: &Distribution,
+    settings: &'a str,
+) -> Destination<'a> {
+    let pool = |share: &holdfast_proto::control::Share| {
+        let index = usize::try_from(share.binding).unwrap_or(usize::MAX);
+        (snapshot.bindings.get(index).map_or("", |it| it.pool.as_str()), share.weight)
+    };
+    Destination::Shared(shares.algorithm, shares.shares.iter().map(pool).collect(), settings)
 }
 
 /// What all sites of a listener share. Pools have rows of their own.
@@ -182,6 +199,7 @@ mod tests {
             settings: "plain".into(),
             backends: vec![Backend { address: backend.into(), port: 80 }],
             backend_settings: Some(BackendSettings::default()),
+            distribution: None,
         }
     }
 
@@ -244,6 +262,25 @@ mod tests {
         assert_eq!(detail(&rewritten(0, "s"), &rewritten(0, "s")), "");
         assert_eq!(detail(&rewritten(0, "s"), &rewritten(0, "t")), "site a: rewrites");
         assert_eq!(detail(&rewritten(0, "s"), &rewritten(1, "s")), "site a: rewrites");
+    }
+
+    #[test]
+    fn a_policy_is_compared_by_its_pools_and_weights() {
+        use holdfast_proto::control::Share;
+        let policy = |weights: &[(u32, u32)]| {
+            let share = |&(binding, weight): &(u32, u32)| Share { binding, weight };
+            let shares = weights.iter().map(share).collect();
+            let distribution = Some(Distribution { algorithm: 1, shares });
+            PoolBinding { backends: Vec::new(), distribution, ..binding("policy", "none") }
+        };
+        let (p, q) = (binding("p", "one"), binding("q", "two"));
+        let site = || vec![site("a", 2)];
+        let before = snapshot(site(), vec![p.clone(), q.clone(), policy(&[(0, 3), (1, 1)])]);
+        let renumbered = snapshot(site(), vec![q.clone(), p.clone(), policy(&[(1, 3), (0, 1)])]);
+        assert_eq!(detail(&before, &renumbered), "");
+        let reweighted = snapshot(site(), vec![p, q, policy(&[(0, 3), (1, 2)])]);
+        assert_eq!(detail(&before, &reweighted), "site a: routes");
+        assert!(!loses(&before, &reweighted));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Pools, probes and backend settings. Which of them are joined is the rules' business.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +105,10 @@ fn is_authority(text: &str) -> bool {
     if text.parse::<IpAddr>().is_ok() || text.parse::<std::net::SocketAddr>().is_ok() {
         return true;
     }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if bare.is_some_and(|bare| bare.parse::<Ipv6Addr>().is_ok()) {
+        return true;
+    }
     match text.rsplit_once(':') {
         Some((host, port)) => is_host(host) && port.parse::<u16>().is_ok(),
         None => is_host(text),
@@ -115,6 +119,10 @@ fn is_authority(text: &str) -> bool {
 fn host(shape: &Shape<'_>, name: &str, report: &mut Report) -> Result<Option<Placed<String>>, ()> {
     let Some(mut text) = shape.text(name, report) else { return Ok(None) };
     text.value = text.value.trim().to_owned();
+    if text.value.parse::<Ipv6Addr>().is_ok() {
+        // As it stands in a header (RFC 3986, section 3.2.2).
+        text.value = format!("[{}]", text.value);
+    }
     if is_authority(&text.value) {
         return Ok(Some(text));
     }
@@ -254,17 +262,10 @@ pub(super) fn settings(
         SYNONYMS,
         report,
         |shape, name, report| {
-            shape.pass_over(&["probeEnabled", "affinityCookieName"]);
-            let affinity = shape.word("cookieBasedAffinity", &["Enabled", "Disabled"], report);
-            if affinity == Ok(Some("Enabled")) {
-                report.warn(
-                shape.place_of("cookieBasedAffinity"),
-                "cookieBasedAffinity has no effect yet in this version",
-                "requests of one client may go to different backends; a WebSocket always stays where it is",
-            );
-            }
+            shape.pass_over(&["probeEnabled"]);
+            let affinity = super::policy::affinity(shape, report);
+            let dedicated = shape.flag("dedicatedBackendConnection", false, report);
             shape.no_effect("authenticationCertificates", "use trustedRootCertificates", report);
-            shape.no_effect("dedicatedBackendConnection", "backend connections are shared", report);
             let protocol = protocol(shape, report);
             let port = port(shape, "port", report);
             if port == Ok(None) {
@@ -308,7 +309,8 @@ pub(super) fn settings(
                 validate_chain,
                 validate_name,
                 sni_name: sni.ok()?.map(|sni| sni.value).unwrap_or_default(),
-                cookie_affinity: affinity.ok()? == Some("Enabled"),
+                affinity: affinity.ok()?,
+                dedicated,
             })
         },
     )

@@ -78,7 +78,6 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
         "sku",
         "gatewayIPConfigurations",
         "autoscaleConfiguration",
-        "loadDistributionPolicies",
         "forceFirewallPolicyAssociation",
         "privateEndpointConnections",
         "defaultPredefinedSslPolicy",

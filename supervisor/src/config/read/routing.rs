@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::network::{SiteDraft, required};
 use super::rewrite::RewriteSets;
 use crate::config::gateway::{
-    Action, PathMap, PathRule, Pool, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
+    Action, PathMap, PathRule, Policy, Pool, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
 };
 use crate::config::json::Value;
 use crate::config::paths::normalized;
@@ -18,6 +18,7 @@ use crate::config::shape::{Placed, Shape};
 /// What actions refer to.
 pub(super) struct Targets<'a> {
     pub(super) pools: &'a Table<Pool>,
+    pub(super) policies: &'a Table<Policy>,
     pub(super) settings: &'a Table<Settings>,
     pub(super) redirects: &'a Table<Redirect>,
     pub(super) rewrites: &'a RewriteSets,
@@ -121,13 +122,12 @@ fn action(
 ) -> Option<Action> {
     let [pool, settings, redirect, rewrite, load] = words;
     let set = targets.rewrites.refer(shape, rewrite, report);
-    shape.no_effect(load, "backends take turns", report);
     shape.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
     if shape.get(redirect).is_some() {
-        if shape.get(pool).is_some() || shape.get(settings).is_some() {
+        if [pool, settings, load].iter().any(|name| shape.get(name).is_some()) {
             report.error(
                 shape.place_of(redirect),
-                format!("{redirect} stands beside {pool} or {settings}"),
+                format!("{redirect} stands beside {pool}, {settings} or {load}"),
                 "keep either the redirect or the pool with its settings",
             );
             return None;
@@ -141,6 +141,9 @@ fn action(
         }
         let reference = shape.reference(redirect, report)?;
         return targets.redirects.find(&reference, report).map(Action::Redirect);
+    }
+    if shape.get(load).is_some() {
+        return super::policy::action(shape, [load, pool, settings], set, targets, report);
     }
     let pool = required(shape, pool, targets.pools, report);
     let settings = required(shape, settings, targets.settings, report);
@@ -290,7 +293,10 @@ pub(super) fn rules(
             } else if kind.is_ok() {
                 shape.pass_over(&["urlPathMap"]);
                 let action = action(shape, WORDS, targets, report);
-                if let Some(Action::Forward { rewrite: Some(set), .. }) = &action
+                if let Some(
+                    Action::Forward { rewrite: Some(set), .. }
+                    | Action::Distribute { rewrite: Some(set), .. },
+                ) = &action
                     && set.rules.iter().any(|it| it.url.as_ref().is_some_and(|url| url.reroute))
                 {
                     report.warn(

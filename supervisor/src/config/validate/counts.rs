@@ -46,7 +46,9 @@ pub(in crate::config) fn counts(root: &Shape<'_>, listeners: &[Listener], report
     }
     let sites = listeners.iter().flat_map(|listener| &listener.sites);
     let is_active = |target: &RuleTarget| match target {
-        RuleTarget::Basic(action) => matches!(action, Action::Forward { .. }),
+        RuleTarget::Basic(action) => {
+            matches!(action, Action::Forward { .. } | Action::Distribute { .. })
+        }
         RuleTarget::PathBased(_) => true,
     };
     let rules = sites.filter_map(|site| site.rule.as_ref());

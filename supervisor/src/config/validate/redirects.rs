@@ -232,7 +232,7 @@ impl<'a> Walker<'a> {
         };
         match action {
             Action::Redirect(redirect) => Some(redirect),
-            Action::Forward { .. } => None,
+            Action::Forward { .. } | Action::Distribute { .. } => None,
         }
     }
 

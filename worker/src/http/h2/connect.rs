@@ -120,13 +120,16 @@ impl Bootstrap {
 /// Opens the tunnel and copies between it and the stream, until both directions have ended or the stream has broken.
 async fn bridge(stream: OnUpgrade, pending: PendingTunnel, connection: &Conversation) {
     let client = connection.peer.client;
-    let PendingTunnel { backend, facts, note } = pending;
+    let PendingTunnel { backend, facts, lingers, held, note } = pending;
     let opened = async {
         let (ours, engines) = UnixStream::pair()?;
         let engines = engines.into_std()?;
         let tunnels = &connection.shared.tunnels;
-        let id = websocket::begin_behind(engines.into(), backend, facts, tunnels).await?;
+        let id = websocket::begin_behind(engines.into(), backend, facts, held, tunnels).await?;
         note.opened(id);
+        if lingers {
+            connection.shared.current.note_lingering();
+        }
         let stream = stream.await.map_err(io::Error::other)?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((ours, stream))
     };

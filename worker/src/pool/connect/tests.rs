@@ -6,12 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::pool::Context;
 use crate::pool::tests::wire_binding;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn binding(address: &str, port: u16) -> Binding {
-    Binding::compile(wire_binding(&[(address, port)]), None).unwrap()
+    Binding::compile(wire_binding(&[(address, port)]), None, Context::default()).unwrap()
 }
 
 #[tokio::test]
@@ -58,7 +59,7 @@ async fn a_silent_tls_backend_runs_into_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut https = wire_binding(&[("127.0.0.1", listener.local_addr().unwrap().port())]);
     https.backend_settings.as_mut().unwrap().scheme = wire::Scheme::Https.into();
-    let binding = Binding::compile(https, None).unwrap();
+    let binding = Binding::compile(https, None, Context::default()).unwrap();
     let patience = Duration::from_millis(50);
     let error = connect(&binding, &binding.backends[0], "h", patience).await.unwrap_err();
     assert!(matches!(error, ConnectError::TimedOut { .. }));

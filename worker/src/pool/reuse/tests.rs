@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::pool::Context;
 use crate::pool::tests::wire_binding;
 
 type Sender = SendRequest<Empty<Bytes>>;
@@ -15,7 +16,8 @@ type Sender = SendRequest<Empty<Bytes>>;
 async fn pair() -> (Binding, Sender, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let binding = Binding::compile(wire_binding(&[("127.0.0.1", port)]), None).unwrap();
+    let binding =
+        Binding::compile(wire_binding(&[("127.0.0.1", port)]), None, Context::default()).unwrap();
     let patience = Duration::from_secs(10);
     let mut sender = dial_http(&binding, &binding.backends[0], "h", patience).await.unwrap();
     sender.ready().await.unwrap();
