@@ -363,6 +363,7 @@ pub struct TrustedRoot {
 
 /// What concerns the gateway as a whole.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, as documents have them")]
 pub struct Global {
     /// Worker threads of each listener; without a figure one for each CPU.
     pub threads: Option<u32>,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Wanted;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Listener};
 use super::json::Node;
 use super::reference::Table;
 use super::report::{Place, Report};
@@ -48,12 +48,7 @@ pub(super) fn gateway(
 ) -> Option<(Gateway, Vec<Wanted>)> {
     let place = Place { path: String::new(), line: root.line, column: root.column };
     let root = Shape::open(root, place, report)?;
-    if root.get("resources").is_some() {
-        report.error(
-            root.place_of("resources"),
-            "the document is a template, not a gateway",
-            "run `holdfast import FILE`, which writes its gateway as a document",
-        );
+    if is_template(&root, report) {
         return None;
     }
     let name = root.text("name", report).map(|name| name.value).unwrap_or_default();
@@ -91,15 +86,7 @@ pub(super) fn gateway(
     let listeners = validate::listeners(&sites, &rules, report);
     validate::redirect_loops(&listeners, &rules, report);
     validate::counts(&root, &listeners, report);
-    if report.has_errors() {
-        return None;
-    }
-    if listeners.iter().all(|listener| listener.sites.iter().all(|site| site.rule.is_none())) {
-        report.error(
-            root.place_of("requestRoutingRules"),
-            "no rule routes any listener, so nothing would be served",
-            "add a request routing rule for each listener",
-        );
+    if report.has_errors() || serves_nothing(&root, &listeners, report) {
         return None;
     }
     let mut rules: Vec<_> = rules.into_iter().map(|rule| rule.value).collect();
@@ -126,6 +113,30 @@ pub(super) fn gateway(
         global,
     };
     Some((gateway, pages.into_wanted()))
+}
+
+fn is_template(root: &Shape<'_>, report: &mut Report) -> bool {
+    let is_template = root.get("resources").is_some();
+    if is_template {
+        report.error(
+            root.place_of("resources"),
+            "the document is a template, not a gateway",
+            "run `holdfast import FILE`, which writes its gateway as a document",
+        );
+    }
+    is_template
+}
+
+fn serves_nothing(root: &Shape<'_>, listeners: &[Listener], report: &mut Report) -> bool {
+    let nothing = listeners.iter().flat_map(|it| &it.sites).all(|site| site.rule.is_none());
+    if nothing {
+        report.error(
+            root.place_of("requestRoutingRules"),
+            "no rule routes any listener, so nothing would be served",
+            "add a request routing rule for each listener",
+        );
+    }
+    nothing
 }
 
 /// Reads a collection; `entry` gets each object with its name.

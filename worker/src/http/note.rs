@@ -298,7 +298,9 @@ fn error_info(kind: FaultKind, method: &Method) -> &'static str {
         return "ERRORINFO_INVALID_CONTENT_LENGTH";
     }
     match kind {
-        FaultKind::NoSite | FaultKind::BadRequest("Host is not valid") => "ERRORINFO_INVALID_HOST",
+        FaultKind::NoSite | FaultKind::Misdirected | FaultKind::BadRequest("Host is not valid") => {
+            "ERRORINFO_INVALID_HOST"
+        }
         FaultKind::NoBackend | FaultKind::ConnectFailed => "ERRORINFO_UPSTREAM_NO_LIVE",
         FaultKind::BackendClosed | FaultKind::BackendProtocol => BACKEND_CLOSED,
         FaultKind::BackendTimeout => "ERRORINFO_UPSTREAM_TIMED_OUT",
@@ -315,7 +317,6 @@ fn error_info(kind: FaultKind, method: &Method) -> &'static str {
         FaultKind::NoClientCertificate | FaultKind::BadClientCertificate => {
             "ERRORINFO_CLIENT_CERTIFICATE"
         }
-        FaultKind::Misdirected => "ERRORINFO_INVALID_HOST",
         FaultKind::Busy => "ERRORINFO_GATEWAY_BUSY",
     }
 }

@@ -4,6 +4,7 @@
 //! the revision that it began under.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -21,14 +22,14 @@ use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand, Keep};
 use crate::http::note::Note;
 use crate::http::opening::PendingTunnel;
-use crate::http::rewritten::{self, Kept};
+use crate::http::rewritten::{self, Course, Kept};
 use crate::http::{Conversation, RequestInFlight, h2};
 use crate::pool::rotation::Preference;
 use crate::pool::{Backend, Binding};
 use crate::respond;
 use crate::rewrite::facts::Facts;
 use crate::route::{Action, MatchedPrefix, Redirect, Routed};
-use crate::snapshot::Serving;
+use crate::snapshot::{Serving, Table};
 use crate::tunnel::TunnelFacts;
 use crate::websocket::Opening;
 
@@ -204,7 +205,7 @@ fn original_url(parts: &request::Parts) -> &str {
 
 // === impl Call ===
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// To a backend and back.
     async fn forward(
         mut self,
@@ -218,27 +219,19 @@ impl Call<'_> {
         }
         let has_body = !body.is_end_stream();
         let peer = self.conversation.peer;
-        let facts = rewritten::concerns(&self.routed).then(|| {
-            let session = self.conversation.session.as_ref();
-            Facts::of(&parts, self.client, peer.local.port(), session)
-        });
+        let is_rewritten = rewritten::concerns(&self.routed);
+        let (table, site) = (&self.serving.table, self.routed.site);
+        let session = is_rewritten.then(|| admittance::session(table, site, self.conversation));
+        let session = session.flatten();
+        let facts = is_rewritten
+            .then(|| Facts::of(&parts, self.client, peer.local.port(), session.as_ref()));
         let mut head = self.outbound(parts, has_body, facts.is_some())?;
         let (mut written_host, mut kept) = (None, None);
         if let Some(facts) = facts {
-            let table = &self.serving.table;
-            let course = rewritten::follow(&self.routed, &table.rewrite_sets, facts, &mut head)?;
-            match course.action {
-                Action::Redirect(redirect) => {
-                    let hide_server = table.hide_server_header;
-                    return redirect_to(redirect, &head, self.host, self.conversation, hide_server);
-                }
-                Action::Forward { binding, .. } => {
-                    self.index = *binding;
-                    self.binding = table.bindings.get(*binding).ok_or(FaultKind::Internal)?;
-                }
+            match self.steer(facts, &mut head)? {
+                ControlFlow::Break(answer) => return Ok(answer),
+                ControlFlow::Continue(course) => (written_host, kept) = (course.host, course.kept),
             }
-            self.prefix = course.prefix;
-            (written_host, kept) = (course.host, course.kept);
         }
         if let Some(path) = head.uri.path_and_query() {
             head.uri = Uri::from(self.binding.path_for(&self.prefix, path));
@@ -285,6 +278,33 @@ impl Call<'_> {
             kept.change(status, response.headers_mut())?;
         }
         Ok(response)
+    }
+
+    /// Lets the route's rewrites change the request and choose its way. `Break`: it goes nowhere, this answers it.
+    fn steer<'f>(
+        &mut self,
+        facts: Facts<'f>,
+        head: &mut request::Parts,
+    ) -> Result<ControlFlow<Response<Reply>, Course<'f>>, Fault>
+    where
+        'a: 'f,
+    {
+        let table: &'a Table = &self.serving.table;
+        let course = rewritten::follow(&self.routed, &table.rewrite_sets, facts, head)?;
+        match course.action {
+            Action::Redirect(redirect) => {
+                let hide_server = table.hide_server_header;
+                let answer =
+                    redirect_to(redirect, head, self.host, self.conversation, hide_server)?;
+                return Ok(ControlFlow::Break(answer));
+            }
+            Action::Forward { binding, .. } => {
+                self.index = *binding;
+                self.binding = table.bindings.get(*binding).ok_or(FaultKind::Internal)?;
+            }
+        }
+        self.prefix = course.prefix;
+        Ok(ControlFlow::Continue(course))
     }
 
     /// Sees to it that the client's next request comes to the backend that answered this one.

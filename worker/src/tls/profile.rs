@@ -207,6 +207,11 @@ impl Profile {
         Ok(settled(config))
     }
 
+    /// Whether clients are asked for certificates.
+    pub(crate) fn asks(&self) -> bool {
+        self.auth.is_some()
+    }
+
     /// What a client with this identity may have of a site with this profile.
     pub(crate) fn admits(&self, identity: Option<&ClientIdentity>) -> Admittance {
         let Some(auth) = &self.auth else { return Admittance::Granted };
