@@ -12,7 +12,7 @@ use crate::harness::{
 mod asking;
 mod row;
 
-use asking::{Asking, Overt, Sealed};
+use asking::{Asking, Multiplexed, Overt, Sealed};
 use row::{Row, rows};
 
 /// The gateway of the table, as `table/gateway.json` has it.
@@ -70,6 +70,7 @@ impl Stage {
 fn doubled(text: &str) -> Value {
     let id = |collection: &str, name: &str| json!({ "id": format!("/{collection}/{name}") });
     let mut gateway: Value = serde_json::from_str(text).unwrap();
+    gateway["enableHttp2"] = true.into();
     let listeners = gateway["httpListeners"].as_array_mut().unwrap();
     for listener in listeners.iter_mut() {
         listener["frontendIPConfiguration"] = id("frontendIPConfigurations", "loopback");
@@ -179,4 +180,10 @@ fn every_row_of_the_request_table_holds_over_http() {
 fn every_row_of_the_request_table_holds_over_https() {
     let stage = Stage::set();
     run(&Sealed(stage.certificate.clone()), &stage.ports);
+}
+
+#[test]
+fn every_row_of_the_request_table_that_can_be_said_so_holds_over_http2() {
+    let stage = Stage::set();
+    run(&Multiplexed(stage.certificate.clone()), &stage.ports);
 }

@@ -23,6 +23,8 @@ pub(crate) struct Http2 {
     runtime: Runtime,
     pub(crate) sender: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
+    /// The client's own address.
+    pub(crate) local: SocketAddr,
     host: String,
 }
 
@@ -49,16 +51,17 @@ impl Http2 {
             .unwrap();
         let config = Arc::new(config(certificate, &[b"h2"]));
         let name = ServerName::try_from(certificate.host.clone()).unwrap();
-        let (sender, connection) = runtime.block_on(async {
+        let (sender, connection, local) = runtime.block_on(async {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+            let local = socket.local_addr().unwrap();
             let connector = tokio_rustls::TlsConnector::from(config);
             let stream = connector.connect(name, socket).await.unwrap();
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
             let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-            (sender, tokio::spawn(connection))
+            (sender, tokio::spawn(connection), local)
         });
-        Self { runtime, sender, connection, host: certificate.host.clone() }
+        Self { runtime, sender, connection, local, host: certificate.host.clone() }
     }
 
     /// A request for a path of the certificate's host.

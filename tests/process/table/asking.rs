@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Ports;
 use super::row::{Heard, Request, Row};
-use crate::harness::{Certificate, TlsStream, read_response, tls};
+use crate::harness::{Certificate, Http2, Response, TlsStream, read_response, tls};
 
 /// A way to ask.
 pub(crate) trait Asking {
@@ -45,6 +45,66 @@ pub(crate) struct Overt;
 
 /// HTTP/1.1 over TLS.
 pub(crate) struct Sealed(pub(crate) Certificate);
+
+/// HTTP/2.
+pub(crate) struct Multiplexed(pub(crate) Certificate);
+
+impl Asking for Multiplexed {
+    fn scheme(&self) -> &'static str {
+        "https"
+    }
+
+    fn can_ask(&self, row: &Row) -> bool {
+        !row.only_http1 && fields_of(&row.request).is_some()
+    }
+
+    fn ask(&self, row: &Row, port: u16) -> io::Result<Heard> {
+        let (request, body) = fields_of(&row.request).unwrap();
+        let mut connection = Http2::connect(port, &self.0);
+        let client = connection.local.to_string();
+        let (response, mut stream) =
+            connection.begin(request, body.is_none()).map_err(io::Error::other)?;
+        if let Some(body) = body {
+            stream.send_data(body.into(), true).map_err(io::Error::other)?;
+        }
+        let answer = connection.finish(response).map_err(io::Error::other)?;
+        let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let headers = answer.headers.iter().map(field).collect();
+        let answer = Response { status: answer.status, headers, body: answer.body };
+        Ok(Heard { answer, client })
+    }
+}
+
+/// A request as HTTP/2 has it; `None` if it has no words for it.
+fn fields_of(request: &Request) -> Option<(http::Request<()>, Option<Vec<u8>>)> {
+    const OF_A_HOP: [&str; 6] =
+        ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te"];
+    let Request::Parts { method, target, host, fields, body, .. } = request else { return None };
+    let uri = format!("https://{}{target}", host.as_deref()?);
+    // The crate would write another one.
+    let uri = uri.parse::<http::Uri>().ok().filter(|it| it.to_string() == uri)?;
+    if uri.authority()?.as_str() != host.as_deref()? {
+        return None;
+    }
+    let mut asked = http::Request::builder().method(method.as_str()).uri(uri);
+    for (name, value) in fields {
+        let name = name.to_ascii_lowercase();
+        if OF_A_HOP.contains(&name.as_str()) || name == "host" {
+            return None;
+        }
+        // Each character is a byte.
+        let bytes: Option<Vec<u8>> =
+            value.chars().map(|it| u8::try_from(u32::from(it)).ok()).collect();
+        asked = asked.header(name, bytes?);
+    }
+    let body = body.as_ref().map(|body| body.clone().into_bytes());
+    if let Some(body) = &body {
+        asked = asked.header("content-length", body.len());
+    }
+    Some((asked.body(()).ok()?, body))
+}
 
 impl Asking for Overt {
     fn scheme(&self) -> &'static str {

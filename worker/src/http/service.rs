@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -97,7 +97,10 @@ pub(super) async fn answer(
         tunnel.note = in_flight.note.take_for_tunnel();
     }
     tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
-    response.map(|reply| reply.hold(in_flight))
+    // Over HTTP/1.1 hyper knows that a HEAD has no body.
+    let bare = multiplexed && method == Method::HEAD;
+    let body = |reply| if bare { Reply::page(respond::empty()) } else { reply };
+    response.map(|reply| body(reply).hold(in_flight))
 }
 
 fn refuse(
