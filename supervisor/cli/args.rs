@@ -89,7 +89,8 @@ pub(crate) enum Command {
     /// Prints an error page for the supervisor
     #[command(hide = true)]
     FetchPage {
-        /// An absolute http or https URL
+        /// An absolute http or https URL; a token in it is safer in the environment than among the arguments
+        #[arg(env = "HOLDFAST_PAGE_URL", hide_env_values = true)]
         url: String,
     },
     /// Says whether this executable could take over from a running gateway; asked by the supervisor

@@ -63,6 +63,10 @@ fn load(document: &str, base_dir: &std::path::Path) -> Result<config::Loaded, Ch
     config::load(document, base_dir).map_err(ChangeError::Invalid)
 }
 
+fn load_again(document: &str, base_dir: &std::path::Path) -> Result<config::Loaded, ChangeError> {
+    config::load_again(document, base_dir).map_err(ChangeError::Invalid)
+}
+
 fn pass(loaded: config::Loaded, gathered: Gathered) -> Result<Passed, ChangeError> {
     let config::Loaded { mut gateway, mut warnings, .. } = loaded;
     let pages = gathered.to_keep();
@@ -328,7 +332,7 @@ impl Supervisor {
 /// Puts what is in the ledger in force at a start: no new revision, nothing bound yet.
 pub(crate) fn restore(supervisor: &Supervisor) -> Result<Option<Vec<Diagnostic>>, ChangeError> {
     let Some(revision) = supervisor.ledger().in_force().cloned() else { return Ok(None) };
-    let loaded = load(&revision.document, &revision.base_dir)?;
+    let loaded = load_again(&revision.document, &revision.base_dir)?;
     let bodies = pages::recall(&loaded.wanted, &revision.pages);
     let passed = pass(loaded, Gathered { bodies, warnings: Vec::new() })?;
     supervisor.put_in_force(InForce {

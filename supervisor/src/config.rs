@@ -54,6 +54,23 @@ pub struct Wanted {
 /// # Errors
 /// Every error of the document, and its warnings, in the order of their places.
 pub fn load(document: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    load_with(document, base_dir, false)
+}
+
+/// The same for a document that has been in force already: a file of an error page that is gone since is a warning, and
+/// the page that is known of it, or the built-in one, answers. Nothing that runs, or is to run again, stops over a page.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(document: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+    load_with(document, base_dir, true)
+}
+
+fn load_with(
+    document: &str,
+    base_dir: &Path,
+    without_pages: bool,
+) -> Result<Loaded, Vec<Diagnostic>> {
     let root = match json::parse(document) {
         Ok(root) => root,
         Err(json::SyntaxError { line, column, reason, mend }) => {
@@ -62,7 +79,7 @@ pub fn load(document: &str, base_dir: &Path) -> Result<Loaded, Vec<Diagnostic>> 
         }
     };
     let mut report = report::Report::default();
-    let gateway = read::gateway(&root, base_dir, &mut report);
+    let gateway = read::gateway(&root, base_dir, without_pages, &mut report);
     match gateway {
         Some((gateway, wanted)) if !report.has_errors() => {
             Ok(Loaded { gateway, warnings: report.into_sorted(), wanted })

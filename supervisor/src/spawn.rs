@@ -77,11 +77,16 @@ impl Spawner {
 
     /// Runs this executable with other arguments, for an answer on its standard output. It is no child of the gateway's:
     /// it is told nothing but its arguments, and ends with the value that is returned.
-    pub(crate) async fn run(&self, arguments: &[&str]) -> io::Result<tokio::process::Child> {
+    pub(crate) async fn run(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> io::Result<tokio::process::Child> {
         let _birth = self.births.read().await;
         tokio::process::Command::new(format!("/proc/self/fd/{}", self.executable.as_raw_fd()))
             .arg0("holdfast")
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -61,6 +61,13 @@ impl Tickets {
         }
     }
 
+    /// How long the key that seals goes on with it: one that an executable before this has made has less left.
+    fn due_in(&self, now: SystemTime) -> Duration {
+        let newest = self.keys().first().map_or(0, |key| key.until);
+        let due = newest.saturating_sub(OPENS.saturating_sub(SEALS).as_secs());
+        Duration::from_secs(due.saturating_sub(since_1970(now))).min(SEALS)
+    }
+
     /// A new key seals from now on; those that are too old are gone.
     fn rotate(&self, now: SystemTime) {
         let now = since_1970(now);
@@ -141,7 +148,8 @@ fn made(until: u64) -> Result<TicketKey, ring::error::Unspecified> {
 
 /// Makes a new key whenever one is due, and tells the workers; runs as long as the supervisor.
 async fn tend(supervisor: Arc<Supervisor>) {
-    let mut due = interval_at(Instant::now() + SEALS, SEALS);
+    let first = supervisor.tickets.due_in(SystemTime::now());
+    let mut due = interval_at(Instant::now() + first, SEALS);
     loop {
         // Cancel-safe, both: they only wait.
         tokio::select! {
@@ -159,6 +167,18 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn a_key_that_was_taken_over_seals_no_longer_than_any_other() {
+        let tickets = Tickets::new();
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        let about = |left: Duration, wanted: Duration| left <= wanted && left + hour / 60 > wanted;
+        assert!(about(tickets.due_in(now), SEALS));
+        assert!(about(tickets.due_in(now + 5 * hour), hour));
+        assert_eq!(tickets.due_in(now + 7 * hour), Duration::ZERO);
+        assert_eq!(tickets.due_in(now + 100 * hour), Duration::ZERO);
+    }
 
     #[test]
     fn a_new_key_seals_and_the_last_one_opens_on() {

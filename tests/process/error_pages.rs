@@ -253,6 +253,23 @@ fn an_edited_page_file_is_read_by_a_reload() {
 }
 
 #[test]
+fn a_page_file_that_is_gone_stops_no_start() {
+    let port = free_port();
+    let directory = directory();
+    std::fs::write(directory.path().join("page.html"), "<p>first</p>").unwrap();
+    let gateway =
+        Gateway::start_in(directory, &deserted(port, &json!([from_file(502, "page.html")])));
+    std::fs::remove_file(gateway.path().join("page.html")).unwrap();
+    gateway.kill_everything();
+    gateway.start_again();
+    assert!(get(port, "/").unwrap().text().contains("<h1>502 Bad Gateway</h1>"));
+    gateway.says(&["page.html cannot be used"]);
+    gateway.write("page.html", "<p>second</p>");
+    gateway.must(&["reload"]);
+    assert_eq!(get(port, "/").unwrap().text(), "<p>second</p>");
+}
+
+#[test]
 fn a_dry_run_says_that_pages_change_and_changes_none() {
     let web = Web::start("<p>old</p>");
     let port = free_port();

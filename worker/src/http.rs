@@ -107,6 +107,8 @@ pub(crate) struct Conversation {
     /// Bytes of uploads, and over HTTP/2 of all that requests are about.
     carried: Arc<AtomicU64>,
     broken: AtomicBool,
+    /// Its client must shake hands anew to be served.
+    to_end: AtomicBool,
     /// The connection itself, from the last request that wanted it upgraded.
     upgrade: Mutex<Option<OnUpgrade>>,
     tunnel: Mutex<Option<PendingTunnel>>,
@@ -159,6 +161,7 @@ impl Conversation {
             gate,
             carried: Arc::default(),
             broken: AtomicBool::new(false),
+            to_end: AtomicBool::new(false),
             upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),
             own: OnceLock::new(),
@@ -168,6 +171,15 @@ impl Conversation {
     /// Protocol and cipher of the client's TLS, as logs name them.
     fn session_names(&self) -> Option<[&'static str; 2]> {
         self.session.as_ref().map(|session| [session.protocol, session.cipher])
+    }
+
+    /// Has the connection end after what it does now.
+    fn end_soon(&self) {
+        self.to_end.store(true, Ordering::Relaxed);
+    }
+
+    fn is_to_end(&self) -> bool {
+        self.to_end.load(Ordering::Relaxed)
     }
 
     fn begin_request(self: &Arc<Self>) -> RequestInFlight {

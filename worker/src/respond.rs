@@ -93,7 +93,8 @@ pub fn empty() -> BoxBody {
     full(Bytes::new())
 }
 
-fn full(bytes: Bytes) -> BoxBody {
+/// A body of these bytes.
+pub(crate) fn full(bytes: Bytes) -> BoxBody {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 

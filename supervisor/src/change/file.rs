@@ -75,19 +75,32 @@ impl Supervisor {
         let source = format!("{source} {}", path.display());
         let unchanged = self.ledger().file_digest() == Some(digest.as_str());
         if unchanged && let Some(in_force) = self.in_force() {
-            let mut outcome = self.refresh_locked().await?;
+            let mut outcome = self.refresh_locked(super::load).await?;
             // A start needs no network for what it has; a reload is asked for so that things are looked at again.
-            let known = self.known_pages();
-            if *self.started.borrow() && !known.is_empty() {
+            let (known, base_dir) = (self.known_pages(), self.base_dir_in_force());
+            let wants = !super::load(&in_force.document, &base_dir)?.wanted.is_empty();
+            if *self.started.borrow() && wants {
                 let document = in_force.document.clone();
-                let base_dir = self.base_dir_in_force();
+                let source = format!("{source}, pages of revision {}", in_force.revision);
                 let proposal =
                     Proposal { document, base_dir, source, by, if_revision: None, dry_run: false };
-                let fetched = self.change_locked(proposal, Source::Fresh(&known)).await?;
-                if fetched.changed {
-                    return Ok(fetched);
+                match self.change_locked(proposal, Source::Fresh(&known)).await {
+                    Ok(mut fetched) if fetched.changed => {
+                        // What the files have changed is in force as well.
+                        fetched.changes.splice(0..0, outcome.changes);
+                        return Ok(fetched);
+                    }
+                    Ok(fetched) => outcome.warnings = fetched.warnings,
+                    Err(error) if outcome.changed => {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(
+                            error,
+                            "certificate files are in force, error pages are as before"
+                        );
+                        outcome.message.push_str("; its error pages could not be looked at again");
+                    }
+                    Err(error) => return Err(error),
                 }
-                outcome.warnings = fetched.warnings;
             }
             if !outcome.changed {
                 outcome.message = format!(

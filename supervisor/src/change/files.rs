@@ -1,9 +1,12 @@
 //! Certificate files that have other contents than when they were read: what they hold now is put in force under the
 //! same revision, since the document is the same. Nothing else can change by it.
 
+use std::path::Path;
+
 use super::pages::{self, Gathered};
 use super::plan::Plan;
-use super::{ChangeError, Outcome, load, pass};
+use super::{ChangeError, Outcome, load_again, pass};
+use crate::config::Loaded;
 use crate::state::{InForce, Supervisor};
 
 impl Supervisor {
@@ -16,16 +19,21 @@ impl Supervisor {
         if self.in_force().is_none() || self.stopping() {
             return Ok(None);
         }
-        let outcome = self.refresh_locked().await?;
+        // A page's file that is gone must not keep a certificate out.
+        let outcome = self.refresh_locked(load_again).await?;
         Ok(outcome.changed.then_some(outcome))
     }
 
     /// The same for who has the lock; without anything in force nothing is changed.
-    pub(super) async fn refresh_locked(&self) -> Result<Outcome, ChangeError> {
+    pub(super) async fn refresh_locked(
+        &self,
+        load: fn(&str, &Path) -> Result<Loaded, ChangeError>,
+    ) -> Result<Outcome, ChangeError> {
         let Some(in_force) = self.in_force() else { return Ok(Outcome::default()) };
         let revision = in_force.revision;
         let loaded = load(&in_force.document, &self.base_dir_in_force())?;
-        let bodies = pages::recall(&loaded.wanted, &self.known_pages());
+        let mut bodies = pages::recall(&loaded.wanted, &self.known_pages());
+        bodies.extend(in_force.gateway.file_pages());
         let passed = pass(loaded, Gathered { bodies, warnings: Vec::new() })?;
         let plan = Plan::between(Some(&in_force.compiled), &passed.compiled);
         let mut outcome = Outcome { revision, warnings: passed.warnings, ..Outcome::default() };

@@ -129,13 +129,16 @@ fn diagnostic(wanted: &Wanted, severity: Severity, why: &str) -> Diagnostic {
             ("; the page that it had is kept", "apply the document again once it answers")
         }
     };
-    let reason = format!("the error page {url} cannot be fetched: {why}{then}");
+    // The place says which one it is; behind it may stand a token.
+    let shown = url.split('?').next().unwrap_or_default();
+    let reason = format!("the error page {shown} cannot be fetched: {why}{then}");
     Diagnostic { severity, path, line, column, reason, mend: mend.to_owned() }
 }
 
 /// One page, or why there is none.
 async fn fetch(spawner: &Spawner, url: &str, deadline: Instant) -> Result<Arc<[u8]>, String> {
-    let started = spawner.run(&["fetch-page", url]).await;
+    // A URL may hold a token, and everybody can read arguments.
+    let started = spawner.run(&["fetch-page"], &[("HOLDFAST_PAGE_URL", url)]).await;
     let mut child = started.map_err(|error| format!("no process can be started: {error}"))?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let talk = async {

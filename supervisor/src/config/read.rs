@@ -44,6 +44,7 @@ const BACK_REFERENCES: &[&str] = &[
 pub(super) fn gateway(
     root: &Node,
     base_dir: &Path,
+    without_pages: bool,
     report: &mut Report,
 ) -> Option<(Gateway, Vec<Wanted>)> {
     let place = Place { path: String::new(), line: root.line, column: root.column };
@@ -61,7 +62,7 @@ pub(super) fn gateway(
     let policies = policy::policies(&root, &pools, report);
     let probes = backend::probes(&root, report);
     let settings = backend::settings(&root, &probes, &trusted_roots, report);
-    let mut pages = pages::Pages::new(base_dir);
+    let mut pages = pages::Pages::new(base_dir, without_pages);
     let error_pages = pages.read(&root, report);
     let tls = tls::Tls::read(&root, base_dir, report);
     let sites = network::sites(&root, &frontends, &ports, &certificates, &tls, &mut pages, report);

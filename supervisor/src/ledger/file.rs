@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::Revision;
 
-/// No document is longer than a gRPC message and its escaping in JSON allow; a longer file is not ours, bytes.
-const LONGEST_FILE: u64 = 64 * 1024 * 1024;
+/// No document is longer than a gRPC message and its escaping in JSON allow, and pages in base64 come on top; a longer file
+/// is not ours, bytes.
+const LONGEST_FILE: u64 = 96 * 1024 * 1024;
 /// Of a file that is being written.
 const TEMPORARY_EXTENSION: &str = "new";
 

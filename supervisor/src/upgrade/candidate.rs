@@ -51,10 +51,11 @@ fn consider(
     std::fs::read_dir(&question.runtime_dir)
         .map_err(|error| format!("{}: {error}", question.runtime_dir.display()))?;
     let revision = Ledger::read(&question.state_dir, question.revision).map_err(|e| chain(&e))?;
-    let loaded = config::load(&revision.document, &revision.base_dir).map_err(|diagnostics| {
-        let first = diagnostics.first().map(ToString::to_string).unwrap_or_default();
-        format!("it does not accept revision {}: {first}", question.revision)
-    })?;
+    let loaded =
+        config::load_again(&revision.document, &revision.base_dir).map_err(|diagnostics| {
+            let first = diagnostics.first().map(ToString::to_string).unwrap_or_default();
+            format!("it does not accept revision {}: {first}", question.revision)
+        })?;
     compile(&loaded.gateway);
     Ok(())
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -77,7 +77,7 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
         move |mut request: http::Request<Incoming>| {
             // Counted here and not in the future: it may be polled for the first time much later.
             let in_flight = conversation.begin_request();
-            let begun = streams.begin(request.headers());
+            let begun = streams.begin(request.headers(), !request.body().is_end_stream());
             let bootstrap = Bootstrap::of(&mut request, websockets);
             let conversation = conversation.clone();
             async move {
@@ -109,7 +109,9 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
                 return Poll::Ready(End::Overdrawn("frames carry nothing"));
             }
             let told = !leaving
-                && (streams.begun() >= MOST_REQUESTS || drain.as_mut().poll(cx).is_ready());
+                && (streams.begun() >= MOST_REQUESTS
+                    || conversation.is_to_end()
+                    || drain.as_mut().poll(cx).is_ready());
             if !told {
                 let seen = conversation.observe();
                 let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now()) else {

@@ -123,6 +123,10 @@ fn refuse(
         fault.kind,
         FaultKind::NoClientCertificate | FaultKind::BadClientCertificate | FaultKind::Misdirected
     );
+    let has_no_session = fault.kind != FaultKind::Misdirected && needs_handshake;
+    if has_no_session {
+        conversation.end_soon();
+    }
     if rest_is_unreadable || needs_handshake {
         headers::end_connection(response.headers_mut());
     }

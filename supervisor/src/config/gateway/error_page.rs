@@ -17,7 +17,7 @@ pub struct ErrorPage {
     pub status: u16,
     /// Where it comes from.
     pub source: PageSource,
-    /// HTML; `None` for a URL that nobody has fetched yet.
+    /// HTML; `None` for a URL that nobody has fetched yet, and for a file that is gone.
     pub body: Option<Arc<[u8]>>,
 }
 
@@ -30,7 +30,7 @@ pub enum PageSource {
     File(String),
 }
 
-/// Bodies by URL.
+/// Bodies by URL, or by the path of a file that cannot be read any more.
 pub type Bodies = BTreeMap<String, Arc<[u8]>>;
 
 // === impl Gateway ===
@@ -41,12 +41,25 @@ impl Gateway {
         if site.error_pages.is_empty() { &self.error_pages } else { &site.error_pages }
     }
 
-    /// Puts in what was fetched.
+    /// What is known of pages that come from files.
+    pub fn file_pages(&self) -> Bodies {
+        let sites = self.listeners.iter().flat_map(|listener| &listener.sites);
+        let pages = sites.flat_map(|site| &site.error_pages).chain(&self.error_pages);
+        let known = pages.filter_map(|page| match &page.source {
+            PageSource::File(path) => Some((path.clone(), page.body.clone()?)),
+            PageSource::Url(_) => None,
+        });
+        known.collect()
+    }
+
+    /// Puts in what was fetched, and what is known of files that could not be read.
     pub fn fill_pages(&mut self, fetched: &Bodies) {
-        let fill = |page: &mut ErrorPage| {
-            if let PageSource::Url(url) = &page.source {
-                page.body = fetched.get(url).cloned();
+        let fill = |page: &mut ErrorPage| match &page.source {
+            PageSource::Url(url) => page.body = fetched.get(url).cloned(),
+            PageSource::File(path) if page.body.is_none() => {
+                page.body = fetched.get(path).cloned();
             }
+            PageSource::File(_) => {}
         };
         self.error_pages.iter_mut().for_each(fill);
         for site in self.listeners.iter_mut().flat_map(|listener| &mut listener.sites) {

@@ -35,13 +35,15 @@ pub(super) struct Pages<'a> {
     base: &'a Path,
     files: HashMap<PathBuf, Arc<[u8]>>,
     wanted: Vec<Wanted>,
+    /// A file that cannot be read is a warning.
+    optional: bool,
 }
 
 // === impl Pages ===
 
 impl<'a> Pages<'a> {
-    pub(super) fn new(base: &'a Path) -> Self {
-        Self { base, files: HashMap::new(), wanted: Vec::new() }
+    pub(super) fn new(base: &'a Path, optional: bool) -> Self {
+        Self { base, files: HashMap::new(), wanted: Vec::new(), optional }
     }
 
     /// Each URL once, where it stands first.
@@ -142,7 +144,12 @@ impl<'a> Pages<'a> {
             }
             Err(why) => {
                 let reason = format!("the page {} cannot be used: {why}", path.display());
-                report.error(&file.place, reason, "name a readable HTML file of less than 1 MiB");
+                let mend = "name a readable HTML file of less than 1 MiB";
+                if self.optional {
+                    report.warn(&file.place, reason, mend);
+                    return Some((source, None));
+                }
+                report.error(&file.place, reason, mend);
                 None
             }
         }

@@ -35,8 +35,10 @@ pub(super) struct Clock {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     /// Whatever comes or goes without a request: a PING and its answer are no reason to stay.
+    /// But while it leaves, what it is still sent counts: the end of its last answer may wait in h2.
     Idle {
         since: Instant,
+        written: u64,
     },
     Busy,
     Writing {
@@ -50,7 +52,7 @@ enum Phase {
 impl Clock {
     /// For a connection accepted at `now`.
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
-        let phase = Phase::Idle { since: now };
+        let phase = Phase::Idle { since: now, written: 0 };
         Self { first: limits.header_timeout, fresh: true, leaving: false, phase }
     }
 
@@ -64,7 +66,7 @@ impl Clock {
         self.phase = self.next(seen, now);
         if leaving
             && !std::mem::replace(&mut self.leaving, true)
-            && let Phase::Idle { since } = &mut self.phase
+            && let Phase::Idle { since, .. } = &mut self.phase
         {
             *since = now;
         }
@@ -74,9 +76,9 @@ impl Clock {
                 self.fresh = false;
                 None
             }
-            Phase::Idle { since } if leaving => Some((since + LEAVING, Expiry::Left)),
-            Phase::Idle { since } if self.fresh => Some((since + self.first, Expiry::Idle)),
-            Phase::Idle { since } => Some((since + IDLE, Expiry::Idle)),
+            Phase::Idle { since, .. } if leaving => Some((since + LEAVING, Expiry::Left)),
+            Phase::Idle { since, .. } if self.fresh => Some((since + self.first, Expiry::Idle)),
+            Phase::Idle { since, .. } => Some((since + IDLE, Expiry::Idle)),
         }
     }
 
@@ -87,8 +89,13 @@ impl Clock {
             }
             _ if !seen.flushed => Phase::Writing { since: now, written: seen.written },
             _ if seen.busy => Phase::Busy,
-            Phase::Idle { since } => Phase::Idle { since },
-            Phase::Busy | Phase::Writing { .. } => Phase::Idle { since: now },
+            Phase::Idle { written, .. } if self.leaving && written != seen.written => {
+                Phase::Idle { since: now, written: seen.written }
+            }
+            Phase::Idle { since, written } => Phase::Idle { since, written },
+            Phase::Busy | Phase::Writing { .. } => {
+                Phase::Idle { since: now, written: seen.written }
+            }
         }
     }
 }
@@ -131,6 +138,11 @@ mod tests {
         assert_eq!(clock.deadline(busy, true, now), None);
         let then = now + 100 * SECOND;
         assert_eq!(clock.deadline(QUIET, true, then), Some((then + LEAVING, Expiry::Left)));
+        // The end of an answer is still on its way.
+        let (sent, later) = (Observation { written: 9, ..QUIET }, then + 4 * SECOND);
+        assert_eq!(clock.deadline(sent, true, later), Some((later + LEAVING, Expiry::Left)));
+        let last = later + SECOND;
+        assert_eq!(clock.deadline(sent, true, last), Some((later + LEAVING, Expiry::Left)));
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ use tokio::net::UnixStream;
 use crate::fault::{Fault, FaultKind};
 use crate::gate::GateHandle;
 use crate::http::body::Reply;
+use crate::http::clock::STALL;
 use crate::http::opening::PendingTunnel;
 use crate::http::{Conversation, RequestInFlight, service};
 use crate::respond;
@@ -40,7 +41,7 @@ pub(super) struct Bootstrap {
     stream: OnUpgrade,
 }
 
-/// A client's stream, whose bytes count as carried.
+/// A client's stream, whose bytes count as carried, either way.
 struct Counted<Io> {
     io: Io,
     carried: Arc<AtomicU64>,
@@ -162,10 +163,17 @@ async fn copy<Stream: AsyncRead + AsyncWrite>(ours: UnixStream, stream: Stream) 
         tokio::io::copy(&mut from_client, &mut to_engine).await?;
         to_engine.shutdown().await
     });
+    let mut stuck = pin!(async {
+        closed(&watch).await?;
+        tokio::time::sleep(STALL).await;
+        Err(io::Error::from(io::ErrorKind::TimedOut))
+    });
     let mut finished = false;
     loop {
         tokio::select! {
             ended = &mut outward => return ended,
+            // The tunnel is over, and the client takes nothing of what is left.
+            ended = &mut stuck => return ended,
             ended = &mut inward, if !finished => {
                 ended?;
                 finished = true;
@@ -205,7 +213,11 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Counted<Io> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let outcome = Pin::new(&mut self.io).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &outcome {
+            self.carried.fetch_add(*written as u64, Ordering::Relaxed);
+        }
+        outcome
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
