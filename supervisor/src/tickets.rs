@@ -217,6 +217,7 @@ mod tests {
         let key = TicketKey { id: vec![7; 16], secret: vec![77; 32], until: 1 };
         tickets.keys.lock().unwrap().insert(0, key);
         let shown = format!("{tickets:?}");
-        assert!(!shown.contains("77"), "{shown}");
+        // Times have digits, too.
+        assert!(!shown.contains("77, 77"), "{shown}");
     }
 }

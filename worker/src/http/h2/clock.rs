@@ -66,9 +66,10 @@ impl Clock {
         self.phase = self.next(seen, now);
         if leaving
             && !std::mem::replace(&mut self.leaving, true)
-            && let Phase::Idle { since, .. } = &mut self.phase
+            && let Phase::Idle { since, written } = &mut self.phase
         {
-            *since = now;
+            // The GOAWAY is no answer.
+            (*since, *written) = (now, seen.written);
         }
         match self.phase {
             Phase::Writing { since, .. } => Some((since + STALL, Expiry::Stalled)),
@@ -143,6 +144,17 @@ mod tests {
         assert_eq!(clock.deadline(sent, true, later), Some((later + LEAVING, Expiry::Left)));
         let last = later + SECOND;
         assert_eq!(clock.deadline(sent, true, last), Some((later + LEAVING, Expiry::Left)));
+    }
+
+    #[tokio::test]
+    async fn what_tells_a_client_to_go_puts_its_end_not_off() {
+        let now = Instant::now();
+        let mut clock = clock(now);
+        assert_eq!(clock.deadline(QUIET, false, now), Some((now + 60 * SECOND, Expiry::Idle)));
+        let (told, then) = (Observation { written: 50, ..QUIET }, now + 60 * SECOND);
+        assert_eq!(clock.deadline(told, true, then), Some((then + LEAVING, Expiry::Left)));
+        let later = then + LEAVING;
+        assert_eq!(clock.deadline(told, true, later), Some((later, Expiry::Left)));
     }
 
     #[tokio::test]
