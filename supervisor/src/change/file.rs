@@ -77,9 +77,8 @@ impl Supervisor {
         if unchanged && let Some(in_force) = self.in_force() {
             let mut outcome = self.refresh_locked(super::load).await?;
             // A start needs no network for what it has; a reload is asked for so that things are looked at again.
-            let (known, base_dir) = (self.known_pages(), self.base_dir_in_force());
-            let wants = !super::load(&in_force.document, &base_dir)?.wanted.is_empty();
-            if *self.started.borrow() && wants {
+            if *self.started.borrow() && in_force.gateway.has_fetched_pages() {
+                let (known, base_dir) = (self.known_pages(), self.base_dir_in_force());
                 let document = in_force.document.clone();
                 let source = format!("{source}, pages of revision {}", in_force.revision);
                 let proposal =

@@ -241,39 +241,35 @@ fn action(action: &Action, is_default: bool) -> Value {
         |plain: &str, default: &str| if is_default { default.to_owned() } else { plain.to_owned() };
     let mut members = Map::new();
     match action {
-        Action::Forward { pool, settings, rewrite } => {
+        Action::Forward { pool, .. } => {
             members.insert(
                 word("backendAddressPool", "defaultBackendAddressPool"),
                 id("backendAddressPools", &pool.name),
             );
-            members.insert(
-                word("backendHttpSettings", "defaultBackendHttpSettings"),
-                id("backendHttpSettingsCollection", &settings.name),
-            );
-            if let Some(set) = rewrite {
-                let word = word("rewriteRuleSet", "defaultRewriteRuleSet");
-                members.insert(word, id("rewriteRuleSets", &set.name));
-            }
         }
-        Action::Distribute { policy, settings, rewrite } => {
+        Action::Distribute { policy, .. } => {
             members.insert(
                 word("loadDistributionPolicy", "defaultLoadDistributionPolicy"),
                 id("loadDistributionPolicies", &policy.name),
             );
-            members.insert(
-                word("backendHttpSettings", "defaultBackendHttpSettings"),
-                id("backendHttpSettingsCollection", &settings.name),
-            );
-            if let Some(set) = rewrite {
-                let word = word("rewriteRuleSet", "defaultRewriteRuleSet");
-                members.insert(word, id("rewriteRuleSets", &set.name));
-            }
         }
         Action::Redirect(redirect) => {
             members.insert(
                 word("redirectConfiguration", "defaultRedirectConfiguration"),
                 id("redirectConfigurations", &redirect.name),
             );
+        }
+    }
+    if let Action::Forward { settings, rewrite, .. }
+    | Action::Distribute { settings, rewrite, .. } = action
+    {
+        members.insert(
+            word("backendHttpSettings", "defaultBackendHttpSettings"),
+            id("backendHttpSettingsCollection", &settings.name),
+        );
+        if let Some(set) = rewrite {
+            let word = word("rewriteRuleSet", "defaultRewriteRuleSet");
+            members.insert(word, id("rewriteRuleSets", &set.name));
         }
     }
     Value::Object(members)

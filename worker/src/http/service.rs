@@ -119,15 +119,13 @@ fn refuse(
         FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
     );
     // Only another handshake could be answered otherwise.
-    let needs_handshake = matches!(
-        fault.kind,
-        FaultKind::NoClientCertificate | FaultKind::BadClientCertificate | FaultKind::Misdirected
-    );
-    let has_no_session = fault.kind != FaultKind::Misdirected && needs_handshake;
-    if has_no_session {
+    let is_unproven =
+        matches!(fault.kind, FaultKind::NoClientCertificate | FaultKind::BadClientCertificate);
+    if is_unproven {
         conversation.end_soon();
     }
-    if rest_is_unreadable || needs_handshake {
+    // Over HTTP/2 other sites of the connection are served on.
+    if rest_is_unreadable || is_unproven || fault.kind == FaultKind::Misdirected {
         headers::end_connection(response.headers_mut());
     }
     response

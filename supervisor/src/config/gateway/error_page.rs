@@ -41,11 +41,19 @@ impl Gateway {
         if site.error_pages.is_empty() { &self.error_pages } else { &site.error_pages }
     }
 
+    /// Whether any page comes from the web.
+    pub fn has_fetched_pages(&self) -> bool {
+        self.all_pages().any(|page| matches!(page.source, PageSource::Url(_)))
+    }
+
+    fn all_pages(&self) -> impl Iterator<Item = &ErrorPage> {
+        let sites = self.listeners.iter().flat_map(|listener| &listener.sites);
+        sites.flat_map(|site| &site.error_pages).chain(&self.error_pages)
+    }
+
     /// What is known of pages that come from files.
     pub fn file_pages(&self) -> Bodies {
-        let sites = self.listeners.iter().flat_map(|listener| &listener.sites);
-        let pages = sites.flat_map(|site| &site.error_pages).chain(&self.error_pages);
-        let known = pages.filter_map(|page| match &page.source {
+        let known = self.all_pages().filter_map(|page| match &page.source {
             PageSource::File(path) => Some((path.clone(), page.body.clone()?)),
             PageSource::Url(_) => None,
         });
@@ -71,9 +79,7 @@ impl Gateway {
 
     /// Bytes of all pages, each that stands in several places counted once.
     pub fn page_bytes(&self) -> usize {
-        let sites = self.listeners.iter().flat_map(|listener| &listener.sites);
-        let pages = sites.flat_map(|site| &site.error_pages).chain(&self.error_pages);
-        let bodies = pages.filter_map(|page| page.body.as_ref());
+        let bodies = self.all_pages().filter_map(|page| page.body.as_ref());
         let distinct: BTreeMap<*const u8, usize> =
             bodies.map(|body| (body.as_ptr(), body.len())).collect();
         distinct.values().sum()
