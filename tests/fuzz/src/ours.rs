@@ -104,15 +104,15 @@ impl Receiver<'_> {
     fn open(&mut self, record: &[u8]) {
         let kit = self.script.kit;
         let due = (self.generation, self.seq);
-        let expected = self.script.book.verdict(kit.protocol, due, record);
+        let expected = self.script.book.verdict(due, record);
         let mut bytes = record.to_vec();
         let opened = allocations::none(|| self.cipher.open(self.seq, &mut bytes));
-        let seen = opened.map(|opened| (code(opened.kind), opened.plaintext));
+        let seen = opened.map(|opened| (code(opened.kind), opened.plaintext.to_vec()));
         assert!(
             seen == expected,
             "opened as {:?}, not as {:?}",
-            seen.map(|(kind, plaintext)| (kind, plaintext.len())),
-            expected.map(|(kind, plaintext)| (kind, plaintext.len())),
+            lengths(&seen),
+            lengths(&expected),
         );
         let opened = match opened {
             Ok(opened) => opened,
@@ -144,6 +144,10 @@ impl Receiver<'_> {
         self.generation += 1;
         self.seq = 0;
     }
+}
+
+fn lengths(read: &Result<(u8, Vec<u8>), Violation>) -> Result<(u8, usize), Violation> {
+    read.as_ref().map(|(kind, plaintext)| (*kind, plaintext.len())).map_err(|violation| *violation)
 }
 
 fn code(kind: Kind) -> u8 {

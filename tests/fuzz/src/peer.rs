@@ -50,14 +50,9 @@ impl Peer {
 
     /// The next record. `explicit` is the part of a nonce that TLS 1.2 lets a sender choose, where it has one.
     pub(crate) fn seal(&self, outer: Outer, explicit: Option<[u8; 8]>, inner: &[u8]) -> Honest {
-        let mut nonce = self.iv;
-        for (byte, of_seq) in nonce[4..].iter_mut().zip(self.seq.to_be_bytes()) {
-            *byte ^= of_seq;
-        }
+        let mut nonce = self.nonce();
         let mut fragment = Vec::new();
-        let gcm12 = self.protocol.version == Version::Tls12
-            && self.protocol.suite != Suite::Chacha20Poly1305;
-        if gcm12 {
+        if self.has_explicit_nonce() {
             if let Some(explicit) = explicit {
                 nonce[4..].copy_from_slice(&explicit);
             }
@@ -65,20 +60,48 @@ impl Peer {
         }
         let length = u16::try_from(fragment.len() + inner.len() + 16).unwrap().to_be_bytes();
         let header = [outer[0], outer[1], outer[2], length[0], length[1]];
-        let mut aad = Vec::new();
-        match self.protocol.version {
-            Version::Tls13 => aad.extend_from_slice(&header),
-            Version::Tls12 => {
-                aad.extend_from_slice(&self.seq.to_be_bytes());
-                aad.extend_from_slice(&outer);
-                aad.extend_from_slice(&u16::try_from(inner.len()).unwrap().to_be_bytes());
-            }
-        }
         let mut sealed = inner.to_vec();
+        let aad = self.associated(header, inner.len());
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed).unwrap();
+        self.key.seal_in_place_append_tag(nonce, aad, &mut sealed).unwrap();
         fragment.append(&mut sealed);
         Honest { record: [header.as_slice(), &fragment].concat(), inner: inner.to_vec() }
+    }
+
+    /// What was encrypted in a whole record, if it is the next one.
+    pub(crate) fn open(&self, record: &[u8]) -> Option<Vec<u8>> {
+        let (header, mut fragment) = record.split_first_chunk()?;
+        let mut nonce = self.nonce();
+        if self.has_explicit_nonce() {
+            nonce[4..].copy_from_slice(fragment.split_off(..8)?);
+        }
+        let aad = self.associated(*header, fragment.len().checked_sub(16)?);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let mut sealed = fragment.to_vec();
+        let inner = self.key.open_in_place(nonce, aad, &mut sealed).ok()?;
+        Some(inner.to_vec())
+    }
+
+    fn nonce(&self) -> [u8; 12] {
+        let mut nonce = self.iv;
+        for (byte, of_seq) in nonce[4..].iter_mut().zip(self.seq.to_be_bytes()) {
+            *byte ^= of_seq;
+        }
+        nonce
+    }
+
+    fn has_explicit_nonce(&self) -> bool {
+        self.protocol.version == Version::Tls12 && self.protocol.suite != Suite::Chacha20Poly1305
+    }
+
+    fn associated(&self, header: [u8; 5], inner_len: usize) -> Aad<Vec<u8>> {
+        Aad::from(match self.protocol.version {
+            Version::Tls13 => header.to_vec(),
+            Version::Tls12 => {
+                let length = u16::try_from(inner_len).unwrap().to_be_bytes();
+                [self.seq.to_be_bytes().as_slice(), &header[..3], &length].concat()
+            }
+        })
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn play(input: &[u8]) -> Script {
         input: acts,
         protocol: kit.protocol,
         peer: Peer::new(kit.protocol, &kit.secret, seq),
-        book: Book::default(),
+        book: Book::new(kit),
         wire: Vec::new(),
         begins: Vec::new(),
         outer: None,

@@ -2,6 +2,7 @@
 //!
 //! Written as acts and not kept as files, so that a new number for an act changes them all.
 
+use crate::script::play;
 use crate::theirs::kits;
 
 /// Bytes of an input behind its setting, by name: what befalls one session.
@@ -82,13 +83,22 @@ const STORIES: &[(&str, &[u8])] = &[
 pub fn all() -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
     for (who, kit) in (0..).zip(kits()) {
+        let of_kit =
+            |name| format!("{:02x}-{:?}-{name}", kit.protocol.code(), kit.role).to_lowercase();
         for (at, (name, acts)) in (0u8..).zip(STORIES) {
             // In pieces of some length, and now and then under other numbers.
             let number = if at % 5 == 4 { 224 + at % 32 } else { 0 };
             let setting = [who, number, at];
-            let name = format!("{:02x}-{:?}-{name}", kit.protocol.code(), kit.role).to_lowercase();
-            seeds.push((name, [&setting, *acts].concat()));
+            seeds.push((of_kit(*name), [&setting, *acts].concat()));
         }
+        seeds.push((of_kit("from-elsewhere"), from_elsewhere(who)));
     }
     seeds
+}
+
+/// Bytes that no act seals, and that are a record of the peer's all the same.
+fn from_elsewhere(who: u8) -> Vec<u8> {
+    let sealed = play(&[who, 0, 0, 0, 1, 7]).wire;
+    let length = u8::try_from(sealed.len()).unwrap();
+    [&[who, 0, 0, 18, length], sealed.as_slice()].concat()
 }
