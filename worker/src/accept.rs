@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::http::{self, Peer, Shared};
+use crate::socket;
 
 mod admission;
 mod source;
@@ -26,12 +26,13 @@ pub(crate) use tls::Acceptor;
 /// How long to leave the queue alone when there is no descriptor or memory for its next connection: it waits there,
 /// and something has to end before a new try can do better.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
-/// Keep-alive of client sockets: first probe after, then every, and how many unanswered ones end the connection.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// Accepts until the drain begins, then waits until every connection has ended.
 pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    if let Err(error) = socket::prepare(&listener) {
+        tracing::debug!(%error, "connections are prepared one by one");
+    }
     take_connections(&listener, &acceptor, &shared, &mut connections).await;
     // This process's handle only: the supervisor and the successor have theirs, so the queue stays open.
     drop(listener);
@@ -116,7 +117,7 @@ async fn connection(
     shared: Arc<Shared>,
 ) {
     let counted = shared.metrics.connection();
-    if let Err(error) = prepare(&stream) {
+    if let Err(error) = socket::prepare(&stream) {
         tracing::debug!(client = %peer, %error, "client was gone at once");
         return;
     }
@@ -164,17 +165,4 @@ async fn learn_client(
             None
         }
     }
-}
-
-/// Options that hold for the connection's whole life, also once it is a tunnel.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    let (idle, interval, probes) = KEEPALIVE;
-    sockopt::set_tcp_nodelay(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, idle)?;
-    sockopt::set_tcp_keepintvl(stream, interval)?;
-    sockopt::set_tcp_keepcnt(stream, probes)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    // An urgent byte taken out of the stream would break the counting of a tunnel's bytes.
-    sockopt::set_socket_oobinline(stream, true)?;
-    Ok(())
 }

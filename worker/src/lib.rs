@@ -5,7 +5,7 @@
 //! sessions, `http` serves their requests: [`route`] chooses, [`rewrite`] changes, [`pool`] reaches a backend, [`headers`] and
 //! [`respond`] keep HTTP honest, [`client_source`] says who the client is and [`fault`] who is to blame, `access_log` keeps
 //! a line of each request. An opening handshake goes by [`websocket`] through
-//! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `drain` the one signal to stop, `metrics`
+//! the [`gate`] and becomes a [`tunnel`]. [`link`] is one TCP connection, `socket` what every one has set, `drain` the one signal to stop, `metrics`
 //! counts, [`load`] says what each backend has in hand, `memory` says when the allocator gives back.
 //!
 //! Imports only point down this list; `tunnel` knows no HTTP and `route` no IO.
@@ -30,6 +30,7 @@ pub mod rewrite;
 pub mod route;
 pub mod run;
 pub mod snapshot;
+mod socket;
 mod tls;
 pub mod tunnel;
 mod vault;

@@ -5,12 +5,10 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,16 +18,12 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::{Backend, Binding};
 use crate::fault::{Fault, FaultKind};
 use crate::link::Link;
+use crate::socket;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
 
 mod race;
 
-/// Silence after which the kernel probes a peer, the pause between probes, and how many go unanswered: a vanished
-/// peer is noticed within two minutes, and middleboxes that forget after four see traffic.
-const KEEP_ALIVE_IDLE_SECS: u32 = 60;
-const KEEP_ALIVE_INTERVAL_SECS: u32 = 15;
-const KEEP_ALIVE_PROBES: u32 = 4;
 /// Between two words about a shortage in the log.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
 
@@ -172,19 +166,8 @@ async fn dial(backend: &Backend) -> Result<TcpStream, ConnectError> {
         &resolved
     };
     let stream = race::first_of(addresses, backend.port).await.map_err(failed)?;
-    tune(&stream).map_err(failed)?;
+    socket::prepare(&stream).map_err(failed)?;
     Ok(stream)
-}
-
-/// Sets what every leg needs from its first byte: no delay, keep-alive, urgent bytes in line (they would break the
-/// kernel's counters that a tunnel is resumed by).
-pub fn tune(socket: &impl AsFd) -> io::Result<()> {
-    setsockopt(socket, sockopt::TcpNoDelay, &true)?;
-    setsockopt(socket, sockopt::KeepAlive, &true)?;
-    setsockopt(socket, sockopt::TcpKeepIdle, &KEEP_ALIVE_IDLE_SECS)?;
-    setsockopt(socket, sockopt::TcpKeepInterval, &KEEP_ALIVE_INTERVAL_SECS)?;
-    setsockopt(socket, sockopt::TcpKeepCount, &KEEP_ALIVE_PROBES)?;
-    socket2::SockRef::from(socket).set_out_of_band_inline(true)
 }
 
 /// Whether an error says that this process or machine has run out of something.

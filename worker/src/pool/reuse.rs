@@ -19,7 +19,7 @@ use crate::respond::BoxError;
 /// How long a connection may wait for its next request; Azure's figure, and under most servers' own.
 const IDLE_FOR: Duration = Duration::from_secs(60);
 /// How many wait per key. More than this at once means a burst is over.
-const IDLE_AT_MOST: usize = 64;
+const IDLE_AT_MOST: usize = 512;
 /// How often connections past their time are let go.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// The largest head of a backend's answer. hyper's own bound; a larger one is the backend's fault.

@@ -25,8 +25,9 @@ use super::slot::Slot;
 use super::tally::Tally;
 use super::totals::Totals;
 use super::waiting::Waiting;
-use super::{Cause, OpenError, Preludes, StartError, TunnelFacts, TunnelId, sys};
+use super::{Cause, OpenError, Preludes, StartError, TunnelFacts, TunnelId};
 use crate::access_log::AccessLog;
+use crate::socket;
 use crate::tls::session::Departed;
 
 /// Ids of a generation; a worker that opens a million tunnels a second lives twelve days on them.
@@ -115,7 +116,7 @@ impl Tunnels {
         facts: TunnelFacts,
     ) -> Result<TunnelId, OpenError> {
         for leg in [&client, &backend] {
-            sys::prepare(leg.fd()).map_err(OpenError::Prepare)?;
+            socket::prepare(&leg.fd()).map_err(OpenError::Prepare)?;
         }
         let departed = [client.take_departed(), backend.take_departed()];
         let record = self.write_down([&client, &backend], &departed, &preludes, facts)?;

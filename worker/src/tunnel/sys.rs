@@ -3,31 +3,12 @@
 //! Every call passes `MSG_DONTWAIT`: `O_NONBLOCK` belongs to the open file, which others may share. `SO_ERROR` is
 //! never read: reading clears it, and whoever looks next mistakes a reset for an end.
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
-
-/// Keep-alive: a vanished peer is noticed after 60 + 4 * 15 seconds.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_PROBES: u32 = 4;
-
-/// Sets what every leg over TCP has from its first relayed byte. Urgent bytes stay in line, where they were sent.
-pub(super) fn prepare(fd: BorrowedFd<'_>) -> io::Result<()> {
-    if sockopt::socket_domain(fd)? == AddressFamily::UNIX {
-        return Ok(());
-    }
-    sockopt::set_socket_oobinline(fd, true)?;
-    sockopt::set_tcp_nodelay(fd, true)?;
-    sockopt::set_socket_keepalive(fd, true)?;
-    sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES)?;
-    Ok(())
-}
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 
 /// Looks at what has arrived, without taking it. Zero: the peer has ended.
 pub(super) fn peek(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {

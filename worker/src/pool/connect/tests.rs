@@ -1,7 +1,6 @@
 //! Real sockets on the loopback.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use nix::sys::socket::getsockopt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -27,12 +26,7 @@ async fn a_connection_carries_bytes_and_the_options_of_a_leg() {
     assert_eq!(&heard, b"ping");
     let socket = io.tcp();
     assert!(io.is_write_vectored());
-    assert!(getsockopt(socket, sockopt::TcpNoDelay).unwrap());
-    assert!(getsockopt(socket, sockopt::KeepAlive).unwrap());
-    assert_eq!(getsockopt(socket, sockopt::TcpKeepIdle).unwrap(), KEEP_ALIVE_IDLE_SECS);
-    assert_eq!(getsockopt(socket, sockopt::TcpKeepInterval).unwrap(), KEEP_ALIVE_INTERVAL_SECS);
-    assert_eq!(getsockopt(socket, sockopt::TcpKeepCount).unwrap(), KEEP_ALIVE_PROBES);
-    assert!(socket2::SockRef::from(socket).out_of_band_inline().unwrap());
+    assert!(socket::tests::is_prepared(socket));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ fn tcp_pair() -> (OwnedFd, OwnedFd) {
     let opener = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (acceptor, _) = listener.accept().unwrap();
     for end in [&opener, &acceptor] {
-        sys::prepare(end.as_fd()).unwrap();
+        crate::socket::prepare(end).unwrap();
         sockopt::set_socket_recv_buffer_size(end, 64 << 10).unwrap();
         sockopt::set_socket_send_buffer_size(end, 64 << 10).unwrap();
     }
