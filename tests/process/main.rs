@@ -42,6 +42,7 @@ mod reborn;
 mod redirects;
 mod refusals;
 mod reload;
+mod revocation;
 mod rewrite;
 mod routing;
 mod sealed;

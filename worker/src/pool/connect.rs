@@ -23,7 +23,7 @@ use crate::link::Link;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
 
-mod race;
+pub(crate) mod race;
 
 /// Silence after which the kernel probes a peer, the pause between probes, and how many go unanswered: a vanished
 /// peer is noticed within two minutes, and middleboxes that forget after four see traffic.

@@ -127,7 +127,7 @@ fn what_would_let_strangers_in_is_refused() {
     let good = trusted(&authority());
     let key = KeyPair::generate().unwrap().serialize_pem();
     for (document, why) in [
-        (with_profile(&good, &json!({"verifyClientRevocation": "ocsp"})), "was revoked"),
+        (with_profile(&good, &json!({"verifyClientRevocation": "CRL"})), "none of the values"),
         (with_profile(&trusted(&key), &json!({})), "private key"),
         (with_profile(&trusted("bm90aGluZw=="), &json!({})), "no certificate that can be read"),
         (with_profile(&trusted("%%"), &json!({})), "not base64"),
@@ -165,15 +165,39 @@ fn a_profile_that_asks_is_refused_where_nobody_could_be_asked() {
 }
 
 #[test]
+fn whether_certificates_were_revoked_is_asked_where_it_says_so() {
+    let authority = authority();
+    let asks = |settings: &Value| {
+        let (gateway, warnings) = read(&with_profile(&trusted(&authority), settings));
+        assert_eq!(warnings, [""; 0], "{settings}");
+        let (again, _) = read(&effective(&gateway));
+        assert_eq!(again, gateway, "{settings}");
+        let compiled = compile(&gateway);
+        let profiles = compiled.listeners.values().flat_map(|it| it.tls_profiles.clone());
+        let asked: Vec<_> = profiles.filter_map(|it| it.client_auth).collect();
+        assert_eq!(asked.len(), 1, "{settings}");
+        asked[0].check_revocation
+    };
+    assert!(asks(&json!({"verifyClientRevocation": "ocsp"})));
+    assert!(asks(
+        &json!({"VerifyClientRevocation": "OCSP", "verifyClientAuthMode": "Passthrough"})
+    ));
+    assert!(!asks(&json!({"verifyClientRevocation": "none"})));
+    assert!(!asks(&json!({})));
+}
+
+#[test]
 fn passthrough_needs_no_authority_and_says_what_it_cannot_check() {
     let mut document = with_profile(
         &trusted(&authority()),
         &json!({"verifyClientAuthMode": "PASSTHROUGH", "verifyClientRevocation": "OCSP"}),
     );
     let (_, warnings) = read(&document);
-    assert!(warnings.iter().any(|it| it.contains("revoked")), "{warnings:?}");
+    assert_eq!(warnings, [""; 0]);
     document["sslProfiles"][0]["trustedClientCertificates"] = json!([]);
-    let (gateway, _) = read(&document);
+    let (gateway, warnings) = read(&document);
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.contains("OCSP has no effect"), "{warning}");
     assert!(gateway.tls_profiles.iter().all(|it| it.client_auth.is_some()));
 }
 
