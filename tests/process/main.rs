@@ -47,6 +47,7 @@ mod rewrite;
 mod routing;
 mod sealed;
 mod shortage;
+mod stapling;
 mod survive;
 mod table;
 mod tls;

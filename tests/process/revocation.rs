@@ -53,8 +53,7 @@ impl Scene {
         document.0["properties"]["enableHttp2"] = true.into();
         let document = uses(profile(document, "staff", &[&staff], &settings), "staff", "staff");
         let gateway = Gateway::start_in(directory, &document);
-        let _backend = backend;
-        Some(Self { gateway, port, site, staff, strangers, responder_port, log, _backend })
+        Some(Self { gateway, port, site, staff, strangers, responder_port, log, _backend: backend })
     }
 
     fn responder(&self) -> Responder {

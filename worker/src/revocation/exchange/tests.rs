@@ -66,6 +66,24 @@ async fn a_question_is_posted_and_the_answer_is_all_that_comes() {
 }
 
 #[tokio::test]
+async fn a_responder_is_found_by_its_name() {
+    let (listener, mut responder) = responder().await;
+    (responder.host, responder.literal) = ("localhost".into(), None);
+    let answering = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        heard(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer").await.unwrap();
+        stream
+    };
+    let asking = exchange(&responder, Bytes::from_static(b"question"));
+    let (answer, _stream) = tokio::join!(asking, answering);
+    assert_eq!(answer.unwrap(), "answer");
+    responder.host = "no-such-name.invalid".into();
+    let unknown = exchange(&responder, Bytes::new()).await.unwrap_err();
+    assert!(matches!(unknown, ExchangeError::Resolve(_) | ExchangeError::TimedOut), "{unknown:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_answer_is_told_from_one() {
     let large = LARGEST + 1;
     let long = [

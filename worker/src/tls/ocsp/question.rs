@@ -88,6 +88,29 @@ impl Question {
         Ok(Self { subject, id, issuer, issuer_key, responders, algorithms })
     }
 
+    /// About the first certificate of a chain of the gateway's own, which the second one has issued. It has been asked
+    /// already: there is only an answer to look at.
+    pub(crate) fn about_own(chain: &[CertificateDer<'_>], algorithms: Algorithms) -> Option<Self> {
+        let [own, issuer, ..] = chain else { return None };
+        let (_, own) = X509Certificate::from_der(own).ok()?;
+        let (_, issuer) = X509Certificate::from_der(issuer).ok()?;
+        let (name, key, serial) =
+            (own.issuer().as_raw(), issuer.public_key().raw, own.raw_serial());
+        let id = CertificateId {
+            name_hash: Sha1::digest(name).into(),
+            key_hash: Sha1::digest(bits(key)?).into(),
+            serial: serial.to_vec(),
+        };
+        Some(Self {
+            subject: subject(&[name, key, serial]),
+            id,
+            issuer: anchor(name, key)?,
+            issuer_key: SubjectPublicKeyInfoDer::from(key.to_vec()),
+            responders: Vec::new(),
+            algorithms,
+        })
+    }
+
     /// As it goes over the wire.
     pub(crate) fn request(&self) -> der::Result<Vec<u8>> {
         self.id.request()
