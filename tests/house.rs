@@ -49,7 +49,7 @@ const WORKER_LAYERS: [&[&str]; 14] = [
     &["http"],
     &["websocket"],
     &["snapshot"],
-    &["headers", "rewrite"],
+    &["headers", "rewrite", "revocation"],
     &["route", "pool"],
     &["gate", "tunnel", "link"],
     &["tls"],
@@ -59,11 +59,12 @@ const WORKER_LAYERS: [&[&str]; 14] = [
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "worker/src/client_source",
     "worker/src/route.rs",
     "worker/src/route/",
     "worker/src/rewrite",
+    "worker/src/tls/ocsp",
     "worker/src/tls/record",
     "supervisor/src/change/plan",
     "supervisor/src/backoff.rs",

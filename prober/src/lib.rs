@@ -27,5 +27,5 @@ mod schedule;
 mod tls;
 mod verdict;
 
-pub use page::{PageError, fetch_page};
+pub use page::{PageError, ask_responder, fetch_page};
 pub use run::{RunError, run};

@@ -1,5 +1,5 @@
-//! Fetches one error page for the supervisor, in a process that does nothing else: a GET over HTTP or HTTPS whose answer
-//! must be a whole 200. No redirect is followed, nothing is retried, and nothing of the page is looked at.
+//! Fetches one error page for the supervisor, or asks an OCSP responder, in a process that does nothing else: a GET over HTTP
+//! or HTTPS, or a POST, whose answer must be a whole 200. No redirect is followed, nothing is retried, and nothing of the page is looked at.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, HOST, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::{Scheme, Uri};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::crypto::ring;
@@ -73,6 +73,31 @@ pub enum PageError {
     Late,
 }
 
+/// Posts a question, in hexadecimal, to an OCSP responder: over plain HTTP, as responders are asked.
+///
+/// # Errors
+/// There is no answer.
+pub async fn ask_responder(url: &str, question: &str) -> Result<Vec<u8>, PageError> {
+    let uri: Uri = url.parse().map_err(|_| PageError::Url)?;
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or(PageError::Url)?;
+    let question = bytes(question).filter(|_| uri.scheme() == Some(&Scheme::HTTP));
+    let question = question.ok_or(PageError::Url)?;
+    let asking = async {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        exchange(&uri, connect(bare, uri.port_u16().unwrap_or(80)).await?, Some(question)).await
+    };
+    timeout(PATIENCE, asking).await.unwrap_or(Err(PageError::Late))
+}
+
+/// Of hexadecimal digits.
+fn bytes(digits: &str) -> Option<Bytes> {
+    let pairs = digits.as_bytes().chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    pairs.collect()
+}
+
 /// Fetches a page. Trusted are the public roots and the system's.
 ///
 /// # Errors
@@ -105,9 +130,9 @@ async fn fetch(uri: &Uri, roots: RootCertStore) -> Result<Vec<u8>, PageError> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let stream = connect(bare, uri.port_u16().unwrap_or(443)).await?;
         let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        Box::pin(exchange(uri, session.map_err(PageError::Handshake)?)).await
+        Box::pin(exchange(uri, session.map_err(PageError::Handshake)?, None)).await
     } else if uri.scheme() == Some(&Scheme::HTTP) {
-        exchange(uri, connect(bare, uri.port_u16().unwrap_or(80)).await?).await
+        exchange(uri, connect(bare, uri.port_u16().unwrap_or(80)).await?, None).await
     } else {
         Err(PageError::Url)
     }
@@ -126,7 +151,7 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, PageError> {
     Err(last)
 }
 
-async fn exchange<S>(uri: &Uri, stream: S) -> Result<Vec<u8>, PageError>
+async fn exchange<S>(uri: &Uri, stream: S, question: Option<Bytes>) -> Result<Vec<u8>, PageError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -134,11 +159,15 @@ where
         http1::handshake(TokioIo::new(stream)).await.map_err(PageError::Answer)?;
     let target = uri.path_and_query().map_or("/", |it| it.as_str());
     let host = uri.authority().map_or("", |it| it.as_str());
-    let request = Request::get(target)
-        .header(HOST, host)
+    let request = match question {
+        Some(_) => Request::post(target)
+            .header(HOST, host)
+            .header(CONTENT_TYPE, "application/ocsp-request"),
+        None => Request::get(target).header(HOST, host).header(ACCEPT, "text/html, */*;q=0.1"),
+    };
+    let request = request
         .header(USER_AGENT, concat!("holdfast/", env!("CARGO_PKG_VERSION")))
-        .header(ACCEPT, "text/html, */*;q=0.1")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(question.unwrap_or_default()))
         .map_err(|_| PageError::Url)?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(PageError::Answer)?;
@@ -242,6 +271,31 @@ mod tests {
         }
         let most = vec![b'x'; LIMIT - 1];
         assert_eq!(fetched(&whole(&most), false).await.unwrap().len(), most.len());
+    }
+
+    #[tokio::test]
+    async fn a_responder_is_asked_and_its_answer_comes_as_it_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/ask", listener.local_addr().unwrap());
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"\x30\xff") {
+                assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+            }
+            stream.write_all(&whole(b"\xffanswer")).await.unwrap();
+            String::from_utf8_lossy(&seen).to_lowercase()
+        };
+        let (answer, seen) = tokio::join!(ask_responder(&url, "30FF"), answering);
+        assert_eq!(answer.unwrap(), b"\xffanswer");
+        assert!(seen.starts_with("post /ask http/1.1\r\nhost: 127.0.0.1:"), "{seen}");
+        assert!(seen.contains("content-type: application/ocsp-request\r\n"), "{seen}");
+        for (url, question) in
+            [("https://localhost/", "30"), (url.as_str(), "3"), (url.as_str(), "3x"), ("x", "30")]
+        {
+            let refused = ask_responder(url, question).await.unwrap_err();
+            assert!(matches!(refused, PageError::Url), "{url} {question}: {refused}");
+        }
     }
 
     #[tokio::test]

@@ -92,6 +92,9 @@ pub(crate) enum Command {
         /// An absolute http or https URL; a token in it is safer in the environment than among the arguments
         #[arg(env = "HOLDFAST_PAGE_URL", hide_env_values = true)]
         url: String,
+        /// Asks an OCSP responder this, in hexadecimal, instead of for a page
+        #[arg(long, env = "HOLDFAST_PAGE_QUESTION", hide_env_values = true)]
+        question: Option<String>,
     },
     /// Says whether this executable could take over from a running gateway; asked by the supervisor
     #[command(hide = true)]

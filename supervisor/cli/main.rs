@@ -62,7 +62,9 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Import(args) => import::run(&args),
         Command::Worker => run::worker().map(|()| Outcome::Done),
         Command::Prober => run::prober().map(|()| Outcome::Done),
-        Command::FetchPage { url } => fetch::run(&url).map(|()| Outcome::Done),
+        Command::FetchPage { url, question } => {
+            fetch::run(&url, question.as_deref()).map(|()| Outcome::Done)
+        }
         Command::TakeoverCheck => upgrade::check().map(|()| Outcome::Done),
         Command::DemoBackend(args) => {
             demo::backend::run(&args.name, args.listen).map(|()| Outcome::Done)

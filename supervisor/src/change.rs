@@ -25,6 +25,7 @@ mod pages;
 pub mod plan;
 
 pub use outcome::{ChangeError, Outcome};
+pub(crate) use pages::fetch;
 use pages::{Gathered, Source};
 use plan::Plan;
 
@@ -271,6 +272,7 @@ impl Supervisor {
         let mut snapshot = in_force.compiled.listeners.get(&address)?.clone();
         snapshot.revision = in_force.revision;
         snapshot.ticket_keys = self.tickets.keys();
+        self.staples.add_to(&mut snapshot, &in_force.gateway);
         self.sign(&mut snapshot);
         Some(snapshot)
     }

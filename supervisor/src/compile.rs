@@ -207,6 +207,8 @@ impl<'a> Snapshot<'a> {
                 name: certificate.name.clone(),
                 chain_der: certificate.chain_der.clone(),
                 key_der: certificate.key_der.clone(),
+                // The caller's: it is no part of a configuration.
+                staple: Vec::new(),
             });
             self.certificates.len() - 1
         });

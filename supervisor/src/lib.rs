@@ -28,6 +28,7 @@ pub mod run;
 mod signals;
 pub mod sockets;
 pub mod spawn;
+pub mod staples;
 pub mod state;
 pub mod status;
 pub mod tickets;

@@ -26,7 +26,7 @@ use crate::spawn::Spawner;
 use crate::state::{Parts, Supervisor};
 use crate::status;
 use crate::upgrade::{self, Inherited};
-use crate::{files, reap, sockets, tickets};
+use crate::{files, reap, sockets, staples, tickets};
 
 mod admin;
 
@@ -179,6 +179,7 @@ async fn start(
     supervisor.upgrades.keep(upgrade::LEDGER, supervisor.ledger().locked()).map_err(keep)?;
     upgrade::resume(&supervisor, inherited).map_err(keep)?;
     tickets::begin(&supervisor, inherited);
+    tokio::spawn(staples::tend(supervisor.clone()));
     for problem in &damaged {
         tracing::error!(problem, "ledger");
     }

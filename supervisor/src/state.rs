@@ -26,6 +26,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Figures, Metrics, PoolHosts};
 use crate::prober::Prober;
 use crate::spawn::Spawner;
+use crate::staples::Staples;
 use crate::status::StatusSource;
 use crate::tickets::Tickets;
 use crate::upgrade::board::Upgrades;
@@ -66,6 +67,8 @@ pub struct Supervisor {
     pub counters: Arc<Counters>,
     /// What sessions of clients are resumed with.
     pub tickets: Tickets,
+    /// What is stapled to certificates.
+    pub staples: Staples,
     /// What affinity cookies are signed with.
     pub(crate) affinity: AffinityKey,
     /// One change at a time.
@@ -138,6 +141,7 @@ impl Supervisor {
             metrics,
             counters: Arc::new(counters),
             tickets: Tickets::new(),
+            staples: Staples::default(),
             affinity: AffinityKey::default(),
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),

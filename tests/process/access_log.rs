@@ -17,6 +17,8 @@ use crate::harness::{
     eventually, free_port, get, kill9,
 };
 
+mod peers;
+
 /// The whole lines of a log. Where somebody is writing just now, the last one may be there in part.
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -129,11 +131,14 @@ fn a_request_has_a_line_under_the_names_that_azure_gives() {
     assert_eq!(properties["httpStatus"], 200);
     assert_eq!(properties["serverRouted"], backend.address.to_string());
     assert_eq!(properties["sslEnabled"], "off");
+    assert!(properties.get("sslClientVerify").is_none());
     assert_eq!(properties["transactionId"].as_str().unwrap().len(), 32);
     drop(WebSocket::open_tls(secure, "/echo", &certificate));
     let line = find(&log, "the handshake's line", |line| line["properties"]["httpStatus"] == 101);
     assert_eq!(line["properties"]["sslProtocol"], "TLSv1.3");
     assert!(line["properties"]["sslCipher"].as_str().unwrap().starts_with("TLS_"));
+    assert_eq!(line["properties"]["sslClientVerify"], "NONE");
+    assert!(line["properties"].get("sslClientCertificateFingerprint").is_none());
     // What never becomes a request is told, too.
     let mut plain = Connection::open(secure).unwrap();
     plain.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

@@ -21,6 +21,7 @@ mod mirror;
 mod oracle;
 mod ports;
 mod proc;
+mod responder;
 mod scrape;
 mod shroud;
 mod survival;
@@ -54,6 +55,7 @@ pub(crate) use proc::has_stopped;
 pub(crate) use proc::{
     alive, cpu_time, gets_huge_pages, kill9, pause, resident_kib, resume, signal,
 };
+pub(crate) use responder::Responder;
 pub(crate) use scrape::watch_counters;
 pub(crate) use shroud::Manner;
 pub(crate) use talker::Talker;

@@ -36,8 +36,10 @@ use crate::metrics::Metrics;
 use crate::pool::dedicated::Dedicated;
 use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
+use crate::revocation::Revocation;
 use crate::rewrite::facts::Session;
 use crate::snapshot::{Current, Limits};
+use crate::tls::client_auth::Verdict;
 use crate::tls::profile::ClientIdentity;
 use crate::tunnel::Tunnels;
 
@@ -79,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) idle: Arc<Idle<BoxBody>>,
     /// A line for each request.
     pub(crate) access_log: Arc<AccessLog>,
+    /// Which certificates of clients were revoked.
+    pub(crate) revocation: Revocation,
     /// Live tunnels and their engine.
     pub(crate) tunnels: Arc<Tunnels>,
 }
@@ -171,6 +175,12 @@ impl Conversation {
     /// Protocol and cipher of the client's TLS, as logs name them.
     fn session_names(&self) -> Option<[&'static str; 2]> {
         self.session.as_ref().map(|session| [session.protocol, session.cipher])
+    }
+
+    /// What is known of the client's certificate without asking a responder, with TLS.
+    fn verdict(&self) -> Option<Verdict> {
+        let identity = self.identity.as_deref();
+        self.peer.tls.then(|| identity.map_or(Verdict::None, ClientIdentity::verdict))
     }
 
     /// Has the connection end after what it does now.
@@ -337,8 +347,7 @@ fn refusal(error: &hyper::Error, kept_back: &[u8]) -> Fault {
 
 fn note_unrouted(fault: &Fault, conversation: &Conversation) {
     let Conversation { shared, peer, .. } = conversation;
-    let session = conversation.session_names();
-    note::unrouted(&shared.access_log, peer.client, peer.tls, session, fault);
+    note::unrouted(&shared.access_log, peer.client, Some(conversation), fault);
 }
 
 /// Says what hyper cannot: the page of a fault that no request stands behind.

@@ -26,6 +26,7 @@ mod memory;
 mod metrics;
 pub mod pool;
 pub mod respond;
+mod revocation;
 pub mod rewrite;
 pub mod route;
 pub mod run;

@@ -12,6 +12,7 @@ mod hashing;
 pub mod resolve;
 pub mod reuse;
 pub mod rotation;
+pub mod sender;
 pub mod tls;
 
 use std::net::IpAddr;

@@ -29,6 +29,7 @@ use crate::drain::{Drain, Order};
 use crate::http::Shared;
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::revocation::Revocation;
 use crate::snapshot::Current;
 use crate::tunnel::{self, Cause, StartError, Tunnels};
 use crate::vault::{self, Attached, Line};
@@ -118,6 +119,7 @@ async fn work(bootstrap: Bootstrap, threads: usize) -> Result<(), RunError> {
         metrics: Arc::new(Metrics::default()),
         idle: Arc::default(),
         access_log: Arc::default(),
+        revocation: Revocation::default(),
         tunnels: tunnels.clone(),
     });
     tunnels.log_ends(&shared.access_log);

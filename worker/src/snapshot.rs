@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use holdfast_proto::control as wire;
 use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
@@ -27,6 +27,7 @@ use crate::pool::{Binding, BindingRefusal, Context, limit, tls};
 use crate::rewrite::{RewriteRefusal, RewriteSet};
 use crate::route::{RouteRefusal, Router, Site};
 use crate::tls::profile::{Offer, OfferRefusal, Profile};
+use crate::tls::staple::Shown;
 
 /// Why a snapshot is refused. Its chain of sources, joined, is the refusal that the supervisor gets.
 #[derive(Debug, Error)]
@@ -155,7 +156,7 @@ pub struct Table {
     /// Pages that replace the built-in ones.
     pub pages: Pages,
     /// Certificates; the router refers to them by index.
-    pub certificates: Vec<Arc<CertifiedKey>>,
+    pub(crate) certificates: Vec<Shown>,
     /// Where a line for each request goes.
     pub(crate) access_log: Option<access_log::Settings>,
     /// Who may tell who clients are.
@@ -251,7 +252,8 @@ impl Table {
 
     /// The certificate to show for a TLS server name.
     pub fn certificate_for(&self, sni: Option<&str>) -> Option<&Arc<CertifiedKey>> {
-        self.certificates.get(self.router.certificate_for(sni)?)
+        let shown = self.certificates.get(self.router.certificate_for(sni)?)?;
+        Some(shown.at(UnixTime::now()))
     }
 
     /// What a handshake takes that asks for a TLS server name; nothing where no site speaks TLS.
@@ -261,21 +263,24 @@ impl Table {
     ) -> Option<Result<(ServerConfig, Arc<Profile>), rustls::Error>> {
         let site = self.router.site_of_handshake(sni)?;
         let profile = self.offer.profile(site.tls_profile)?;
-        let shown = site.certificate().and_then(|index| self.certificates.get(index)).cloned();
+        let shown = site.certificate().and_then(|index| self.certificates.get(index));
+        let shown = shown.map(|shown| shown.at(UnixTime::now()).clone());
         Some(self.offer.config(profile, shown).map(|config| (config, profile.clone())))
     }
 }
 
-fn certificate(certificate: wire::Certificate) -> Result<Arc<CertifiedKey>, SnapshotRefusal> {
-    let wire::Certificate { name, chain_der, key_der } = certificate;
+fn certificate(certificate: wire::Certificate) -> Result<Shown, SnapshotRefusal> {
+    let wire::Certificate { name, chain_der, key_der, staple } = certificate;
     let chain = chain_der.into_iter().map(CertificateDer::from).collect::<Vec<_>>();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_der));
     if chain.is_empty() {
         let source = rustls::Error::NoCertificatesPresented;
         return Err(SnapshotRefusal::Certificate { name, source });
     }
-    CertifiedKey::from_der(chain, key, &tls::provider())
-        .map(Arc::new)
+    let provider = tls::provider();
+    let algorithms = provider.signature_verification_algorithms.all;
+    CertifiedKey::from_der(chain, key, &provider)
+        .map(|key| Shown::new(&name, key, staple, algorithms, UnixTime::now()))
         .map_err(|source| SnapshotRefusal::Certificate { name, source })
 }
 

@@ -79,14 +79,16 @@ pub(super) async fn gather(
     let end = Instant::now() + PATIENCE_FOR_ALL;
     let fetches = missing.into_iter().map(|wanted: Wanted| async move {
         let deadline = end.min(Instant::now() + PATIENCE);
-        let fetched = fetch(spawner, &wanted.url, deadline).await;
+        // A URL may hold a token, and everybody can read arguments.
+        let environment = [("HOLDFAST_PAGE_URL", wanted.url.as_str())];
+        let fetched = fetch(spawner, &environment, PAGE_LIMIT, deadline).await;
         (wanted, fetched)
     });
     let fetched: Vec<_> = stream::iter(fetches).buffered(AT_ONCE).collect().await;
     let mut errors = Vec::new();
     for (wanted, fetched) in fetched {
         let body = match (fetched, find(kept, &wanted.url)) {
-            (Ok(body), _) => body,
+            (Ok(body), _) => body.into(),
             (Err(why), Some(body)) => {
                 gathered.warnings.push(diagnostic(&wanted, Severity::Warning, &why));
                 body
@@ -135,15 +137,18 @@ fn diagnostic(wanted: &Wanted, severity: Severity, why: &str) -> Diagnostic {
     Diagnostic { severity, path, line, column, reason, mend: mend.to_owned() }
 }
 
-/// One page, or why there is none.
-async fn fetch(spawner: &Spawner, url: &str, deadline: Instant) -> Result<Arc<[u8]>, String> {
-    // A URL may hold a token, and everybody can read arguments.
-    let started = spawner.run(&["fetch-page"], &[("HOLDFAST_PAGE_URL", url)]).await;
+/// One page, or something as short as `most`, for which its environment asks a process. Or why there is none.
+pub(crate) async fn fetch(
+    spawner: &Spawner,
+    environment: &[(&str, &str)],
+    most: u64,
+    deadline: Instant,
+) -> Result<Vec<u8>, String> {
+    let started = spawner.run(&["fetch-page"], environment).await;
     let mut child = started.map_err(|error| format!("no process can be started: {error}"))?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let talk = async {
-        let (said, complained) =
-            tokio::join!(read(output, PAGE_LIMIT), read(errors, LONGEST_COMPLAINT));
+        let (said, complained) = tokio::join!(read(output, most), read(errors, LONGEST_COMPLAINT));
         Ok::<_, io::Error>((said?, complained?, child.wait().await?))
     };
     let talked = timeout_at(deadline, talk).await;
@@ -154,7 +159,7 @@ async fn fetch(spawner: &Spawner, url: &str, deadline: Instant) -> Result<Arc<[u
     };
     let (said, complained, status) = talked.map_err(|error| error.to_string())?;
     if status.success() {
-        return Ok(said.into());
+        return Ok(said);
     }
     let complained = String::from_utf8_lossy(&complained);
     let last = complained.lines().rfind(|line| !line.trim().is_empty());

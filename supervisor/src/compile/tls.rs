@@ -45,5 +45,6 @@ fn client_auth(auth: &ClientAuth) -> control::ClientAuth {
         intermediates_der: auth.trusted.iter().flat_map(|it| it.intermediates.clone()).collect(),
         check_issuer: auth.check_issuer,
         issuers_der: auth.trusted.iter().map(|it| it.issuer.clone()).collect(),
+        check_revocation: auth.check_revocation,
     }
 }

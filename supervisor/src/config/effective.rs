@@ -95,16 +95,21 @@ fn put(object: &mut Value, name: &str, value: Option<Value>) {
 }
 
 fn certificate(certificate: &Certificate) -> Value {
+    let stapling = certificate.ocsp_stapling.then_some(json!(true));
     match &certificate.source {
         // As Azure prints it: the public half, so that it loads again once files or data are given for it.
         CertificateSource::Pfx => {
             let leaf = certificate.chain_der.first().map(|der| STANDARD.encode(der));
-            child(&certificate.name, json!({ "publicCertData": leaf }))
+            let mut value = child(&certificate.name, json!({ "publicCertData": leaf }));
+            let own = stapling.map(|on| json!({ "ocspStapling": on }));
+            put(&mut value, "holdfast", own);
+            value
         }
-        CertificateSource::Files { certificate: file, private_key } => json!({
-            "name": certificate.name,
-            "holdfast": { "certificateFile": file, "privateKeyFile": private_key },
-        }),
+        CertificateSource::Files { certificate: file, private_key } => {
+            let mut own = json!({ "certificateFile": file, "privateKeyFile": private_key });
+            put(&mut own, "ocspStapling", stapling);
+            json!({ "name": certificate.name, "holdfast": own })
+        }
     }
 }
 

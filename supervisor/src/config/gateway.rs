@@ -336,6 +336,8 @@ pub struct Certificate {
     pub key_der: Vec<u8>,
     /// Where it came from.
     pub source: CertificateSource,
+    /// What its OCSP responder says is shown with it.
+    pub ocsp_stapling: bool,
 }
 
 /// Where a certificate came from.

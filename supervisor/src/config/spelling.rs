@@ -122,6 +122,7 @@ const HINTS: &[&str] = &[
     "clientAuthConfiguration",
     "verifyClientCertIssuerDN",
     "verifyClientRevocation",
+    "ocspStapling",
     "verifyClientAuthMode",
     "watchCertificateFiles",
 ];

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair,
+    SerialNumber,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
@@ -18,6 +21,7 @@ use rustls::{
 use super::certs::Certificate;
 use super::client::upgrade_request;
 use super::http::{Response, read_body, read_head};
+use super::http2::Http2;
 
 /// Who signs certificates of clients.
 pub(crate) struct Authority {
@@ -25,6 +29,8 @@ pub(crate) struct Authority {
     directory: PathBuf,
     /// Its own certificate, in PEM.
     pub(crate) file: PathBuf,
+    /// Its key, in PEM.
+    pub(crate) key: PathBuf,
 }
 
 /// A client's certificate and key, as PEM files.
@@ -46,21 +52,46 @@ pub(crate) struct Visit {
 // === impl Authority ===
 
 impl Authority {
-    /// Writes `NAME.pem` into `directory`.
+    /// Writes `NAME.pem` and `NAME.authority.key` into `directory`.
     pub(crate) fn make(directory: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let signing = KeyPair::generate().unwrap();
+        let key = directory.join(format!("{name}.authority.key"));
+        fs::write(&key, signing.serialize_pem()).unwrap();
+        let issuer = CertifiedIssuer::self_signed(params, signing).unwrap();
         let file = directory.join(format!("{name}.pem"));
         fs::write(&file, issuer.pem()).unwrap();
-        Self { issuer, directory: directory.to_owned(), file }
+        Self { issuer, directory: directory.to_owned(), file, key }
     }
 
     /// Signs a client's certificate.
     pub(crate) fn passport(&self, name: &str) -> Passport {
+        self.sign(name, |_| {})
+    }
+
+    /// The same, with a number, and with the port of the responder on 127.0.0.1 that is to be asked about it.
+    pub(crate) fn passport_with_responder(&self, name: &str, number: u8, port: u16) -> Passport {
+        let url = format!("http://127.0.0.1:{port}/");
+        let length = |of: usize| u8::try_from(of).unwrap();
+        // AuthorityInfoAccess: one address, of an OCSP responder.
+        let mut access = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x01\x86".to_vec();
+        access.push(length(url.len()));
+        access.extend(url.as_bytes());
+        let access = [&[0x30, length(access.len())], &access[..]].concat();
+        let access = [&[0x30, length(access.len())], &access[..]].concat();
+        self.sign(name, |params| {
+            let oid = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+            params.serial_number = Some(SerialNumber::from_slice(&[number]));
+            params.custom_extensions.push(CustomExtension::from_oid_content(&oid, access));
+        })
+    }
+
+    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Passport {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let signing = KeyPair::generate().unwrap();
         let made = params.signed_by(&signing, &self.issuer).unwrap();
         let certificate = self.directory.join(format!("{name}.crt"));
@@ -98,6 +129,13 @@ impl Visitor {
             }
         };
         Self { config: Arc::new(config) }
+    }
+
+    /// The same client over HTTP/2.
+    pub(crate) fn http2(&self, port: u16, host: &str) -> Http2 {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Http2::connect_as(port, host, config)
     }
 
     /// Shakes hands for a host name.

@@ -44,13 +44,18 @@ pub(crate) struct Bridged {
 
 impl Http2 {
     pub(crate) fn connect(port: u16, certificate: &Certificate) -> Self {
+        Self::connect_as(port, &certificate.host, config(certificate, &[b"h2"]))
+    }
+
+    /// As a client with these ways in TLS.
+    pub(crate) fn connect_as(port: u16, host: &str, config: ClientConfig) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let config = Arc::new(config(certificate, &[b"h2"]));
-        let name = ServerName::try_from(certificate.host.clone()).unwrap();
+        let config = Arc::new(config);
+        let name = ServerName::try_from(host.to_owned()).unwrap();
         let (sender, connection, local) = runtime.block_on(async {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let socket = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -61,7 +66,7 @@ impl Http2 {
             let (sender, connection) = h2::client::handshake(stream).await.unwrap();
             (sender, tokio::spawn(connection), local)
         });
-        Self { runtime, sender, connection, local, host: certificate.host.clone() }
+        Self { runtime, sender, connection, local, host: host.to_owned() }
     }
 
     /// A request for a path of the certificate's host.

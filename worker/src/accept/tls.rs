@@ -90,7 +90,7 @@ pub(crate) async fn open(
     let first = timeout_at(deadline, first_word(&stream)).await;
     if first.map_err(|_| HandshakeError::TimedOut)?? == First::Other {
         let fault = Fault::new(FaultKind::HttpToHttps);
-        note::unrouted(&shared.access_log, client, false, None, &fault);
+        note::unrouted(&shared.access_log, client, None, &fault);
         let answer = shared.last_words(&fault);
         let said = timeout_at(deadline, Box::pin(linger::say_and_close(stream, &answer))).await;
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));

@@ -38,6 +38,11 @@ pub(crate) struct Request {
     pub(crate) tls: bool,
     /// Protocol and cipher, as OpenSSL names them.
     pub(crate) session: Option<[&'static str; 2]>,
+    /// What came of looking at the client's certificate, with TLS.
+    pub(crate) verification: Option<String>,
+    /// Of the certificate that it has shown.
+    pub(crate) fingerprint: Option<Text>,
+    pub(crate) issuer: Option<Text>,
     pub(crate) method: Option<Text>,
     /// Path and query as the client sent them.
     pub(crate) target: Option<Text>,
@@ -63,6 +68,8 @@ pub(crate) struct Request {
     pub(crate) settings: Option<Arc<str>>,
     /// `ADDRESS:PORT` of the backend that was asked last.
     pub(crate) backend: Option<String>,
+    /// The gateway's own port of the connection to it.
+    pub(crate) source_port: Option<u16>,
     pub(crate) backend_status: Option<u16>,
     /// Until the head of its answer.
     pub(crate) backend_latency: Option<Duration>,
@@ -142,11 +149,19 @@ struct Properties<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ssl_protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_client_verify: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_client_certificate_fingerprint: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_client_certificate_issuer_name: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     server_routed: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_status: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_response_latency: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_source_port: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original_host: Option<Shown<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,6 +191,8 @@ impl Line {
             &request.content_type,
             &request.original_host,
             &request.host,
+            &request.fingerprint,
+            &request.issuer,
         ];
         FIXED + texts.into_iter().flatten().map(Text::len).sum::<usize>()
     }
@@ -206,6 +223,9 @@ impl Request {
             client,
             tls: false,
             session: None,
+            verification: None,
+            fingerprint: None,
+            issuer: None,
             method: None,
             target: None,
             sent_target: None,
@@ -224,6 +244,7 @@ impl Request {
             pool: None,
             settings: None,
             backend: None,
+            source_port: None,
             backend_status: None,
             backend_latency: None,
             error,
@@ -267,11 +288,15 @@ impl Request {
             ssl_enabled: Some(if self.tls { "on" } else { "off" }),
             ssl_cipher,
             ssl_protocol,
+            ssl_client_verify: self.verification.as_deref(),
+            ssl_client_certificate_fingerprint: shown(self.fingerprint.as_ref(), most),
+            ssl_client_certificate_issuer_name: shown(self.issuer.as_ref(), most),
             server_routed: self.backend.as_deref(),
             server_status: self.backend_status.map(|status| status.to_string()),
             server_response_latency: self
                 .backend_latency
                 .map(|latency| format!("{:.3}", latency.as_secs_f64())),
+            upstream_source_port: self.source_port.map(|port| port.to_string()),
             original_host: shown(self.original_host.as_ref(), most),
             host: shown(self.host.as_ref(), most),
             content_type: shown(self.content_type.as_ref(), most),

@@ -1,5 +1,5 @@
 //! Whether a client may have anything of a site: where the site asks for certificates, by what the client showed when
-//! the connection began.
+//! the connection began, and where it is to be known that this was not revoked, by what a responder says of it now.
 //!
 //! The site of a handshake is found by SNI, a request's by its Host. So a request may come to a site that asks in
 //! another way than the client was asked, and must then begin a connection of its own (RFC 9110 section 15.5.20).
@@ -8,23 +8,30 @@ use std::sync::Arc;
 
 use crate::fault::{Fault, FaultKind};
 use crate::http::Conversation;
+use crate::http::note::Note;
 use crate::rewrite::facts::{ClientCertificate, Session};
 use crate::route::Site;
 use crate::snapshot::Table;
-use crate::tls::client_auth::ClientCertificate as Shown;
+use crate::tls::client_auth::{ClientCertificate as Shown, Sight, Verdict};
 use crate::tls::profile::{Admittance, ClientIdentity};
 
 /// What a site may be told of its client's TLS: of a certificate only where it asks for one. Another site of the same
 /// connection may have asked.
-pub(super) fn session(table: &Table, site: &Site, conversation: &Conversation) -> Option<Session> {
+pub(super) fn session(
+    table: &Table,
+    site: &Site,
+    conversation: &Conversation,
+    verdict: Verdict,
+) -> Option<Session> {
     let mut session = conversation.session.clone()?;
     let asks = table.offer.profile(site.tls_profile).is_some_and(|profile| profile.asks());
     let shown = conversation.identity.as_deref().filter(|_| asks);
-    session.certificate = shown.and_then(ClientIdentity::certificate).map(told).map(Arc::new);
+    let shown = shown.and_then(ClientIdentity::certificate);
+    session.certificate = shown.map(|shown| Arc::new(told(shown, verdict)));
     Some(session)
 }
 
-fn told(shown: &Shown) -> ClientCertificate {
+fn told(shown: &Shown, verdict: Verdict) -> ClientCertificate {
     ClientCertificate {
         pem: shown.pem.replace('\n', "%0A"),
         end_date: shown.not_after.clone(),
@@ -33,21 +40,44 @@ fn told(shown: &Shown) -> ClientCertificate {
         issuer: shown.issuer.clone(),
         subject: shown.subject.clone(),
         serial: shown.serial.clone(),
-        verification: shown.verification.to_string(),
+        verification: verdict.to_string(),
     }
 }
 
-/// Refuses a request whose client has not shown what its site demands.
-pub(super) fn check(table: &Table, site: &Site, conversation: &Conversation) -> Result<(), Fault> {
+/// Refuses a request whose client has not shown what its site demands. Else what came of looking at it.
+pub(super) async fn check(
+    table: &Table,
+    site: &Site,
+    conversation: &Conversation,
+    note: &Note,
+) -> Result<Verdict, Fault> {
     if !conversation.peer.tls {
-        return Ok(());
+        return Ok(Verdict::None);
     }
     // Compiled with the table; if there is none, nobody is let in.
     let profile = table.offer.profile(site.tls_profile).ok_or(FaultKind::Internal)?;
-    match profile.admits(conversation.identity.as_deref()) {
-        Admittance::Granted => Ok(()),
-        Admittance::Missing => Err(Fault::new(FaultKind::NoClientCertificate)),
-        Admittance::Bad => Err(Fault::new(FaultKind::BadClientCertificate)),
-        Admittance::AskedOtherwise => Err(Fault::new(FaultKind::Misdirected)),
+    if !profile.asks() {
+        return Ok(Verdict::None);
     }
+    let sight = profile.sight(conversation.identity.as_deref());
+    let verdict = match sight.map_err(refusal)? {
+        Sight::Settled(verdict) => verdict,
+        // Boxed: it is rare, and each request's task would have room for it.
+        Sight::Open(question) => Box::pin(conversation.shared.revocation.verdict(&question)).await,
+    };
+    note.verified(verdict);
+    match profile.admits(verdict) {
+        Admittance::Granted => Ok(verdict),
+        otherwise => Err(refusal(otherwise)),
+    }
+}
+
+fn refusal(admittance: Admittance) -> Fault {
+    Fault::new(match admittance {
+        Admittance::Missing => FaultKind::NoClientCertificate,
+        Admittance::Bad => FaultKind::BadClientCertificate,
+        Admittance::AskedOtherwise => FaultKind::Misdirected,
+        // Nothing is refused for it.
+        Admittance::Granted => FaultKind::Internal,
+    })
 }

@@ -16,7 +16,6 @@ use std::time::Duration;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Version, request};
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, sleep_until};
 
 use crate::fault::{Fault, FaultKind};
@@ -28,12 +27,13 @@ use crate::pool::connect::exhaustion_is_news;
 use crate::pool::dedicated::Dedicated;
 use crate::pool::reuse::{Idle, Key, dial_http};
 use crate::pool::rotation::{MOST_TRIES, Preference};
+use crate::pool::sender;
 use crate::pool::{Backend, Binding};
 use crate::respond::{self, BoxBody};
 use crate::snapshot::Serving;
 
 /// A backend's half of an HTTP/1.1 connection, to send on.
-type Sender = SendRequest<BoxBody>;
+type Sender = sender::Sender<BoxBody>;
 
 /// One request on its way to a pool.
 pub(super) struct Errand<'a> {
@@ -184,6 +184,7 @@ impl Errand<'_> {
         let host = self.host.cloned().unwrap_or_else(own);
         self.note.sent_host(&host);
         request.headers_mut().insert(HOST, host);
+        self.note.sent_from(sender.source_port());
         let sent = sender.try_send_request(request);
         match self.within_patience(sent).await.map_err(Setback::Final)? {
             Ok(mut response) => {

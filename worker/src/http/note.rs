@@ -17,6 +17,8 @@ use crate::headers;
 use crate::pool::{Backend, Binding};
 use crate::respond;
 use crate::snapshot::Serving;
+use crate::tls::client_auth::Verdict;
+use crate::tls::profile::ClientIdentity;
 
 /// nginx's status of a request whose client has left before its answer began; Azure logs it, too.
 const CLIENT_LEFT: u16 = 499;
@@ -34,6 +36,8 @@ struct Facts {
     client: SocketAddr,
     tls: bool,
     session: Option<[&'static str; 2]>,
+    verdict: Option<Verdict>,
+    identity: Option<Arc<ClientIdentity>>,
     began: Instant,
     method: Method,
     target: Uri,
@@ -50,6 +54,7 @@ struct Facts {
     sent_host: Option<HeaderValue>,
     transaction: Option<Box<str>>,
     backend: Option<(Arc<Backend>, Instant)>,
+    source_port: Option<u16>,
     backend_answer: Option<(StatusCode, Instant)>,
     answer: Option<(StatusCode, Instant)>,
     content_type: Option<HeaderValue>,
@@ -81,6 +86,8 @@ impl Note {
             client: serving.table.client_source.client_of(peer.client, headers),
             tls: peer.tls,
             session: conversation.session_names(),
+            verdict: conversation.verdict(),
+            identity: conversation.identity.clone(),
             began: Instant::now(),
             method: request.method().clone(),
             target: target.clone(),
@@ -98,6 +105,7 @@ impl Note {
             sent_host: None,
             transaction: None,
             backend: None,
+            source_port: None,
             backend_answer: None,
             answer: None,
             content_type: None,
@@ -129,6 +137,11 @@ impl Note {
         self.with(|facts| (facts.site, facts.rule) = (Some(site.clone()), Some(rule.into())));
     }
 
+    /// What came of looking at the client's certificate as the site does.
+    pub(super) fn verified(&self, verdict: Verdict) {
+        self.with(|facts| facts.verdict = Some(verdict));
+    }
+
     /// It goes to a pool, with another target perhaps.
     pub(super) fn forwarded(&self, binding: &Binding, target: &Uri, trace_id: &str) {
         self.with(|facts| {
@@ -141,7 +154,14 @@ impl Note {
 
     /// A backend is asked.
     pub(super) fn tried(&self, backend: &Arc<Backend>) {
-        self.with(|facts| facts.backend = Some((backend.clone(), Instant::now())));
+        self.with(|facts| {
+            (facts.backend, facts.source_port) = (Some((backend.clone(), Instant::now())), None);
+        });
+    }
+
+    /// On a connection to it from that port.
+    pub(super) fn sent_from(&self, port: Option<u16>) {
+        self.with(|facts| facts.source_port = port);
     }
 
     pub(super) fn sent_host(&self, host: &HeaderValue) {
@@ -210,10 +230,14 @@ impl Facts {
         let left = self.answer.is_none() || !self.ended;
         let error = if left && self.error == NO_ERROR { CLIENT_CLOSED } else { self.error };
         let latency = |asked: &Instant, answered: &Instant| answered.duration_since(*asked);
+        let certificate = self.identity.as_deref().and_then(ClientIdentity::certificate);
         let both = self.backend.as_ref().zip(self.backend_answer.as_ref());
         access_log::Request {
             tls: self.tls,
             session: self.session,
+            verification: self.verdict.as_ref().map(Verdict::to_string),
+            fingerprint: certificate.map(|it| Text::from(it.fingerprint.as_str())),
+            issuer: certificate.map(|it| Text::from(it.issuer.as_str())),
             method: Some(Text::from(self.method.as_str())),
             target: Some(Text::new(target_of(&self.target))),
             sent_target: self.sent_target.as_ref().map(|target| Text::new(target_of(target))),
@@ -234,6 +258,7 @@ impl Facts {
             pool: self.pool.take(),
             settings: self.settings.take(),
             backend: self.backend.as_ref().map(|(backend, _)| backend.label()),
+            source_port: self.source_port,
             backend_status: self.backend_answer.map(|(status, _)| status.as_u16()),
             backend_latency: both.map(|((_, asked), (_, answered))| latency(asked, answered)),
             transaction: self.transaction.take().unwrap_or_else(|| headers::trace_id().into()),
@@ -258,16 +283,20 @@ impl Drop for Facts {
 pub(crate) fn unrouted(
     log: &AccessLog,
     client: SocketAddr,
-    tls: bool,
-    session: Option<[&'static str; 2]>,
+    conversation: Option<&Conversation>,
     fault: &Fault,
 ) {
     if log.takes() {
         let status = respond::status(fault.kind).as_u16();
         let error = error_info(fault.kind, &Method::GET);
+        let identity = conversation.and_then(|it| it.identity.as_deref());
+        let certificate = identity.and_then(ClientIdentity::certificate);
         log.write(Line::Request(Box::new(access_log::Request {
-            tls,
-            session,
+            tls: conversation.is_some_and(|it| it.peer.tls),
+            session: conversation.and_then(Conversation::session_names),
+            verification: conversation.and_then(Conversation::verdict).map(|it| it.to_string()),
+            fingerprint: certificate.map(|it| Text::from(it.fingerprint.as_str())),
+            issuer: certificate.map(|it| Text::from(it.issuer.as_str())),
             transaction: headers::trace_id().into(),
             ..access_log::Request::new(client, status, error)
         })));

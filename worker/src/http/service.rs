@@ -30,6 +30,7 @@ use crate::respond;
 use crate::rewrite::facts::Facts;
 use crate::route::{Action, MatchedPrefix, Redirect, Routed};
 use crate::snapshot::{Serving, Table};
+use crate::tls::client_auth::Verdict;
 use crate::tunnel::TunnelFacts;
 use crate::websocket::Opening;
 
@@ -46,6 +47,8 @@ struct Call<'a> {
     prefix: MatchedPrefix,
     host: &'a str,
     trace_id: String,
+    /// What came of looking at the client's certificate.
+    verdict: Verdict,
     opening: Option<Opening>,
 }
 
@@ -157,7 +160,7 @@ async fn act(
     let routed = router.route(tls, named, parts.uri.path()).ok_or(Fault::new(FaultKind::NoSite))?;
     note.routed(&routed.site.name, routed.rule);
     *taken_by = Some(routed.site.name.clone());
-    admittance::check(&serving.table, routed.site, conversation)?;
+    let verdict = admittance::check(&serving.table, routed.site, conversation, note).await?;
     match routed.action {
         Action::Redirect(redirect) => {
             redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)
@@ -174,6 +177,7 @@ async fn act(
                 prefix: routed.matched_prefix,
                 host: &host,
                 trace_id: headers::trace_id(),
+                verdict,
                 opening: Opening::from_request(&parts)?,
             };
             call.forward(parts, body, upload).await
@@ -226,7 +230,8 @@ impl<'a> Call<'a> {
         let peer = self.conversation.peer;
         let is_rewritten = rewritten::concerns(&self.routed);
         let (table, site) = (&self.serving.table, self.routed.site);
-        let session = is_rewritten.then(|| admittance::session(table, site, self.conversation));
+        let session =
+            is_rewritten.then(|| admittance::session(table, site, self.conversation, self.verdict));
         let session = session.flatten();
         let facts = is_rewritten
             .then(|| Facts::of(&parts, self.client, peer.local.port(), session.as_ref()));

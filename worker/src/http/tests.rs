@@ -78,6 +78,7 @@ async fn scene(backend: SocketAddr, limits: wire::Limits) -> Scene {
         metrics: Arc::default(),
         idle: Arc::default(),
         access_log: Arc::default(),
+        revocation: Revocation::default(),
         tunnels: Tunnels::start(1, 1).unwrap(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

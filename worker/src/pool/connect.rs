@@ -22,7 +22,7 @@ use crate::socket;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
 
-mod race;
+pub(crate) mod race;
 
 /// Between two words about a shortage in the log.
 const NEWS_EVERY: Duration = Duration::from_secs(1);

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::timeout;
 
 use super::reuse::Key;
+use super::sender::Sender;
 use super::{Backend, Binding};
 
 /// The connections of one client's connection, at most one a binding.
@@ -24,7 +24,7 @@ pub struct Dedicated<B> {
 struct Kept<B> {
     key: Key,
     backend: Arc<Backend>,
-    sender: SendRequest<B>,
+    sender: Sender<B>,
 }
 
 // === impl Dedicated ===
@@ -45,7 +45,7 @@ impl<B> Dedicated<B> {
 
     /// Takes the connection, once its last answer is over; `patience` bounds that. One to another backend, or under
     /// another name, ends.
-    pub async fn take(&self, key: &Key, patience: Duration) -> Option<SendRequest<B>> {
+    pub async fn take(&self, key: &Key, patience: Duration) -> Option<Sender<B>> {
         let kept = self.lock().remove(&key.transport())?;
         let mut sender = kept.sender;
         let fits = kept.key == *key;
@@ -53,7 +53,7 @@ impl<B> Dedicated<B> {
     }
 
     /// Gives the connection back. May be called as soon as the answer's head is there.
-    pub fn put(&self, key: Key, backend: Arc<Backend>, sender: SendRequest<B>) {
+    pub fn put(&self, key: Key, backend: Arc<Backend>, sender: Sender<B>) {
         if !sender.is_closed() {
             self.lock().insert(key.transport(), Kept { key, backend, sender });
         }

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body::Body;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, connect};
+use super::sender::Sender;
 use super::{Backend, Binding};
 use crate::respond::BoxError;
 
@@ -41,7 +42,7 @@ pub struct Idle<B> {
 
 #[derive(Debug)]
 struct Waiting<B> {
-    sender: SendRequest<B>,
+    sender: Sender<B>,
     since: Instant,
 }
 
@@ -73,7 +74,7 @@ impl<B> Default for Idle<B> {
 
 impl<B> Idle<B> {
     /// Takes the connection that was used last, if a live one is there.
-    pub fn take(&self, key: &Key) -> Option<SendRequest<B>> {
+    pub fn take(&self, key: &Key) -> Option<Sender<B>> {
         let mut waiting = self.lock();
         let queue = waiting.get_mut(key)?;
         let mut found = None;
@@ -131,7 +132,7 @@ impl<B> Idle<B> {
         });
     }
 
-    fn push(&self, key: Key, sender: SendRequest<B>) {
+    fn push(&self, key: Key, sender: Sender<B>) {
         let mut waiting = self.lock();
         let queue = waiting.entry(key).or_default();
         if queue.len() >= IDLE_AT_MOST {
@@ -148,7 +149,7 @@ impl<B> Idle<B> {
 impl<B: Send + 'static> Idle<B> {
     /// Gives a connection back. May be called as soon as the answer's head is there: the connection becomes
     /// available when its answer is over, and never if it does not survive that.
-    pub fn put(self: &Arc<Self>, key: Key, mut sender: SendRequest<B>) {
+    pub fn put(self: &Arc<Self>, key: Key, mut sender: Sender<B>) {
         if sender.is_closed() {
             return;
         }
@@ -175,7 +176,7 @@ pub async fn dial_http<B>(
     backend: &Backend,
     client_host: &str,
     patience: Duration,
-) -> Result<SendRequest<B>, ConnectError>
+) -> Result<Sender<B>, ConnectError>
 where
     B: Body + Send + 'static,
     B::Data: Send,
@@ -183,6 +184,7 @@ where
 {
     let io = connect(binding, backend, client_host, patience).await?;
     let label = backend.label();
+    let source_port = io.tcp().local_addr().ok().map(|local| local.port());
     let (sender, connection) = http1::Builder::new()
         .max_header_size(MAX_HEAD)
         .handshake::<_, B>(TokioIo::new(io))
@@ -198,7 +200,7 @@ where
             );
         }
     });
-    Ok(sender)
+    Ok(Sender::new(sender, source_port))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! # Invariants
 //! - Whether the client holds the key of the certificate that it shows is always checked; if not, there is no session.
 //! - Who asks decides by the verdict of the session at hand. Nothing is believed because it was true once.
+//! - Nothing here waits: where a responder has to be asked, a question is handed out ([`Sight::Open`]).
 
 mod facts;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use holdfast_proto::control as wire;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
@@ -25,6 +26,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::ocsp::Question;
 use super::tickets::Proof;
 
 pub(crate) use facts::ClientCertificate;
@@ -49,6 +51,8 @@ pub(crate) struct ClientAuth {
     strict: bool,
     /// None when no authority is trusted: then nothing passes.
     chain: Option<Arc<dyn ClientCertVerifier>>,
+    /// Present where it is asked whether a certificate was revoked.
+    anchors: Option<Vec<TrustAnchor<'static>>>,
     intermediates: Vec<CertificateDer<'static>>,
     hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
@@ -63,6 +67,15 @@ pub(crate) enum Verdict {
     Failed(&'static str),
     /// There was none, or nobody asked.
     None,
+}
+
+/// What is to be said of a client's certificate.
+#[derive(Clone, Debug)]
+pub(crate) enum Sight {
+    /// It is known.
+    Settled(Verdict),
+    /// It passes, if it was not revoked.
+    Open(Arc<Question>),
 }
 
 /// Asks one client.
@@ -91,6 +104,7 @@ impl ClientAuth {
             hints.extend(roots.subjects());
             hints.extend(store(&source.intermediates_der)?.subjects());
         }
+        let anchors = source.check_revocation.then(|| roots.roots.clone());
         let chain = if roots.is_empty() {
             None
         } else {
@@ -100,7 +114,7 @@ impl ClientAuth {
         };
         let intermediates = source.intermediates_der.iter().cloned().map(Into::into).collect();
         let provider = provider.clone();
-        Ok(Self { source, strict, chain, intermediates, hints, provider })
+        Ok(Self { source, strict, chain, anchors, intermediates, hints, provider })
     }
 
     /// Whether no request is served without a certificate that passes.
@@ -127,6 +141,22 @@ impl ClientAuth {
             return Verdict::Failed("the issuer is not the one that is wanted");
         }
         Verdict::Success
+    }
+
+    /// The same, and whether a responder is to be asked about it.
+    pub(crate) fn look(&self, shown: &[CertificateDer<'_>], now: UnixTime) -> Sight {
+        let verdict = self.judge(shown, now);
+        let (Verdict::Success, Some(anchors), Some((own, others))) =
+            (verdict, &self.anchors, shown.split_first())
+        else {
+            return Sight::Settled(verdict);
+        };
+        let others: Vec<_> = others.iter().chain(&self.intermediates).cloned().collect();
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        match Question::about(own, &others, anchors, algorithms, now) {
+            Ok(question) => Sight::Open(Arc::new(question)),
+            Err(reason) => Sight::Settled(Verdict::Failed(reason)),
+        }
     }
 
     fn issued(&self, own: &CertificateDer<'_>) -> bool {
@@ -178,6 +208,18 @@ impl fmt::Display for Verdict {
             Self::Success => f.write_str("SUCCESS"),
             Self::Failed(reason) => write!(f, "FAILED:{reason}"),
             Self::None => f.write_str("NONE"),
+        }
+    }
+}
+
+// === impl Sight ===
+
+impl Sight {
+    /// What is known without asking a responder: of one that nobody has asked about, nothing.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Settled(verdict) => *verdict,
+            Self::Open(_) => Verdict::None,
         }
     }
 }

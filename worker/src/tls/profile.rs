@@ -16,7 +16,9 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use super::client_auth::{Asking, ClientAuth, ClientAuthRefusal, ClientCertificate, Verdict};
+use super::client_auth::{
+    Asking, ClientAuth, ClientAuthRefusal, ClientCertificate, Sight, Verdict,
+};
 use super::session::is_known;
 use super::tickets::{Proof, Scope, TicketKeyRefusal, TicketKeys, Ticketer};
 
@@ -83,7 +85,7 @@ struct Shown(Option<Arc<CertifiedKey>>);
 pub(crate) struct ClientIdentity {
     /// As whose client it was asked.
     profile: Arc<Profile>,
-    verdict: Verdict,
+    sight: Sight,
     shown: Vec<CertificateDer<'static>>,
     certificate: Option<ClientCertificate>,
 }
@@ -212,14 +214,16 @@ impl Profile {
         self.auth.is_some()
     }
 
-    /// What a client with this identity may have of a site with this profile.
-    pub(crate) fn admits(&self, identity: Option<&ClientIdentity>) -> Admittance {
-        let Some(auth) = &self.auth else { return Admittance::Granted };
-        let Some(verdict) = identity.and_then(|it| self.verdict_on(auth, it)) else {
-            return Admittance::AskedOtherwise;
-        };
+    /// What is to be said of a client with this identity. `Err`: it was asked for something else.
+    pub(crate) fn sight(&self, identity: Option<&ClientIdentity>) -> Result<Sight, Admittance> {
+        let Some(auth) = &self.auth else { return Ok(Sight::Settled(Verdict::None)) };
+        identity.and_then(|it| self.sight_of(auth, it)).ok_or(Admittance::AskedOtherwise)
+    }
+
+    /// What a client may have of a site with this profile, when that came of looking at it.
+    pub(crate) fn admits(&self, verdict: Verdict) -> Admittance {
         match verdict {
-            _ if !auth.is_strict() => Admittance::Granted,
+            _ if self.auth.as_ref().is_none_or(|auth| !auth.is_strict()) => Admittance::Granted,
             Verdict::Success => Admittance::Granted,
             Verdict::Failed(_) => Admittance::Bad,
             Verdict::None => Admittance::Missing,
@@ -227,14 +231,14 @@ impl Profile {
     }
 
     /// None: the client was asked for something else.
-    fn verdict_on(&self, auth: &ClientAuth, identity: &ClientIdentity) -> Option<Verdict> {
+    fn sight_of(&self, auth: &ClientAuth, identity: &ClientIdentity) -> Option<Sight> {
         let asked = identity.profile.auth.as_ref()?;
         if asked.is_like(auth) {
-            return Some(identity.verdict);
+            return Some(identity.sight.clone());
         }
         // The profile has changed since; the client need not know, if what it has shown will do.
         let same = identity.profile.source.name == self.source.name;
-        same.then(|| auth.judge(&identity.shown, UnixTime::now()))
+        same.then(|| auth.look(&identity.shown, UnixTime::now()))
     }
 }
 
@@ -285,9 +289,9 @@ impl ClientIdentity {
     pub(crate) fn of(connection: &ServerConnection, profile: &Arc<Profile>) -> Option<Self> {
         let auth = profile.auth.as_ref()?;
         let shown: Vec<_> = connection.peer_certificates().unwrap_or_default().to_vec();
-        let verdict = auth.judge(&shown, UnixTime::now());
-        let certificate = shown.first().map(|own| ClientCertificate::new(own, verdict));
-        Some(Self { profile: profile.clone(), verdict, shown, certificate })
+        let sight = auth.look(&shown, UnixTime::now());
+        let certificate = shown.first().map(|own| ClientCertificate::new(own));
+        Some(Self { profile: profile.clone(), sight, shown, certificate })
     }
 
     /// What the client has shown, if it had something.
@@ -295,9 +299,9 @@ impl ClientIdentity {
         self.certificate.as_ref()
     }
 
-    /// What came of looking at it.
+    /// What came of looking at it, before any responder was asked.
     pub(crate) fn verdict(&self) -> Verdict {
-        self.verdict
+        self.sight.verdict()
     }
 }
 

@@ -25,13 +25,14 @@ pub(super) fn policy(policy: &TlsPolicy) -> Value {
 pub(super) fn profile(profile: &TlsProfile) -> Value {
     let mut properties = json!({});
     put(&mut properties, "sslPolicy", profile.policy.as_ref().map(policy));
-    if let Some(ClientAuth { mode, check_issuer, trusted }) = &profile.client_auth {
+    if let Some(auth) = &profile.client_auth {
+        let ClientAuth { mode, check_issuer, check_revocation, trusted } = auth;
         let trusted = trusted.iter().map(|it| id("trustedClientCertificates", &it.name));
         let trusted: Vec<_> = trusted.collect();
         put(&mut properties, "trustedClientCertificates", Some(json!(trusted)));
         let settings = json!({
             "verifyClientCertIssuerDN": check_issuer,
-            "verifyClientRevocation": "None",
+            "verifyClientRevocation": if *check_revocation { "OCSP" } else { "None" },
             "verifyClientAuthMode": mode.as_str(),
         });
         put(&mut properties, "clientAuthConfiguration", Some(settings));

@@ -56,6 +56,8 @@ pub struct ClientAuth {
     pub mode: ClientAuthMode,
     /// The issuer must be one that `trusted` names.
     pub check_issuer: bool,
+    /// The responder that a certificate names is asked whether it was revoked.
+    pub check_revocation: bool,
     /// Who may have issued them.
     pub trusted: Vec<Arc<TrustedClients>>,
 }

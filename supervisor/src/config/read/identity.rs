@@ -10,6 +10,7 @@ use crate::config::gateway::{Certificate, CertificateSource, TrustedRoot};
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
 use crate::config::shape::Shape;
+use crate::staples::Question;
 
 /// How to give a root certificate.
 pub(super) const ROOT_MEND: &str = "write \"data\": base64 of the certificate, DER or PEM";
@@ -71,10 +72,21 @@ pub(super) fn certificates(
 ) -> Table<Held<Certificate>> {
     super::collection(root, "sslCertificates", &[], report, |shape, name, report| {
         shape.pass_over(&["publicCertData"]);
-        let (place, loaded, source) = match shape.inner("holdfast", report) {
+        let own = shape.inner("holdfast", report);
+        let stapling = own.as_ref().is_some_and(|own| own.flag("ocspStapling", false, report));
+        // Alone, it goes with whatever the certificate comes from.
+        let is_file = |own: &&Shape<'_>| {
+            let has = |name| own.get(name).is_some();
+            !has("ocspStapling") || has("certificateFile") || has("privateKeyFile")
+        };
+        let files = own.as_ref().filter(is_file);
+        if let (Some(own), None) = (&own, files) {
+            own.finish(report);
+        }
+        let (place, loaded, source) = match files {
             Some(own) => {
                 shape.pass_over(&["data", "password", "keyVaultSecretId", "hsm"]);
-                from_files(&own, base, report)?
+                from_files(own, base, report)?
             }
             None => match from_pfx(shape, report) {
                 Ok(found) => found,
@@ -89,7 +101,16 @@ pub(super) fn certificates(
                 "renew it; clients will refuse it",
             );
         }
-        Some(Held::whole(name.clone(), Certificate { name, chain_der, key_der, source }))
+        if let (true, Some(own), Err(why)) = (stapling, &own, Question::about(&chain_der)) {
+            report.warn(
+                own.place_of("ocspStapling"),
+                format!("{why}: nothing can be stapled"),
+                "give the chain with the issuer's certificate, or take ocspStapling out",
+            );
+        }
+        let ocsp_stapling = stapling;
+        let made = Certificate { name: name.clone(), chain_der, key_der, source, ocsp_stapling };
+        Some(Held::whole(name, made))
     })
 }
 

@@ -213,7 +213,8 @@ fn client_auth(
 ) -> Result<Option<ClientAuth>, ()> {
     let given = shape.inner("clientAuthConfiguration", report);
     let Some(given) = given else {
-        let strict = ClientAuth { mode: ClientAuthMode::Strict, check_issuer: false, trusted };
+        let mode = ClientAuthMode::Strict;
+        let strict = ClientAuth { mode, check_issuer: false, check_revocation: false, trusted };
         return Ok((!strict.trusted.is_empty()).then_some(strict));
     };
     let check_issuer = given.flag("verifyClientCertIssuerDN", false, report);
@@ -225,18 +226,16 @@ fn client_auth(
         Some("Passthrough") => ClientAuthMode::Passthrough,
         _ => ClientAuthMode::Strict,
     };
-    if revocation == Some("OCSP") {
-        let place = given.place_of("verifyClientRevocation");
-        let mend = "write None, and take authorities out whose certificates were revoked";
-        if mode == ClientAuthMode::Strict {
-            let reason = "this version cannot ask whether a certificate was revoked: a client with a revoked one would get in";
-            report.error(place, reason, mend);
-            return Err(());
-        }
-        report.warn(place, "this version cannot ask whether a certificate was revoked", mend);
+    let check_revocation = revocation == Some("OCSP");
+    if check_revocation && trusted.is_empty() && mode == ClientAuthMode::Passthrough {
+        report.warn(
+            given.place_of("verifyClientRevocation"),
+            "the profile trusts no authority, and only a certificate of one that is trusted is asked about: OCSP has no effect",
+            "add trustedClientCertificates, or write None",
+        );
     }
     if trusted.is_empty() && mode == ClientAuthMode::Strict {
-        if spelled.is_none() && !check_issuer {
+        if spelled.is_none() && !check_issuer && !check_revocation {
             // As Azure prints a profile that has a policy and nothing else.
             report.warn(
                 &given.place,
@@ -252,7 +251,7 @@ fn client_auth(
         );
         return Err(());
     }
-    Ok(Some(ClientAuth { mode, check_issuer, trusted }))
+    Ok(Some(ClientAuth { mode, check_issuer, check_revocation, trusted }))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::is_exhaustion;
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects to the first of `addresses` that answers. Without any the error is that there is none.
-pub(super) async fn first_of(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn first_of(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
     match addresses {
         [] => Err(io::ErrorKind::AddrNotAvailable.into()),
         [only] => TcpStream::connect(SocketAddr::new(*only, port)).await,

@@ -11,7 +11,7 @@ use super::*;
 use crate::pool::Context;
 use crate::pool::tests::wire_binding;
 
-type Sender = SendRequest<Empty<Bytes>>;
+type Sender = crate::pool::sender::Sender<Empty<Bytes>>;
 
 async fn pair() -> (Binding, Sender, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -9,17 +9,11 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
-use super::Verdict;
-
 /// Characters of base64 in a line (RFC 7468 section 2).
 const LINE: usize = 64;
 
 /// A client's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(
-    dead_code,
-    reason = "kept for rewrites and the access log, which read what they are told to"
-)]
 pub(crate) struct ClientCertificate {
     /// In PEM, each line with its end.
     pub(crate) pem: String,
@@ -35,15 +29,13 @@ pub(crate) struct ClientCertificate {
     pub(crate) not_after: String,
     /// SHA-1 of the whole, in hexadecimal.
     pub(crate) fingerprint: String,
-    /// Whether it passes.
-    pub(crate) verification: Verdict,
 }
 
 // === impl ClientCertificate ===
 
 impl ClientCertificate {
     /// Of a certificate in DER. What cannot be read of it stays empty.
-    pub(crate) fn new(der: &[u8], verification: Verdict) -> Self {
+    pub(crate) fn new(der: &[u8]) -> Self {
         let parsed = X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed);
         let of = |read: &dyn Fn(&X509Certificate<'_>) -> String| {
             parsed.as_ref().map(read).unwrap_or_default()
@@ -56,7 +48,6 @@ impl ClientCertificate {
             not_before: of(&|it| date(it.validity().not_before)),
             not_after: of(&|it| date(it.validity().not_after)),
             fingerprint: hex(&Sha1::digest(der)),
-            verification,
         }
     }
 }
@@ -156,7 +147,7 @@ mod tests {
     #[test]
     fn facts_are_written_as_nginx_writes_them() {
         let made = certificate("jane");
-        let facts = ClientCertificate::new(made.der(), Verdict::Success);
+        let facts = ClientCertificate::new(made.der());
         assert_eq!(facts.subject, "CN=jane,O=Contoso\\, Ltd.");
         assert_eq!(facts.issuer, facts.subject);
         assert_eq!(facts.serial, "AB0C");
@@ -164,14 +155,12 @@ mod tests {
         assert_eq!(facts.not_after, "Nov 26 00:00:00 2034 GMT");
         assert_eq!(facts.fingerprint.len(), 40);
         assert_eq!(facts.pem, made.pem().replace("\r\n", "\n"));
-        assert_eq!(facts.verification.to_string(), "SUCCESS");
-        assert_eq!(Verdict::Failed("because").to_string(), "FAILED:because");
     }
 
     #[test]
     fn a_hostile_name_stays_in_its_line() {
         let made = certificate("#a\r\nX-Evil: 1\u{0}é ");
-        let facts = ClientCertificate::new(made.der(), Verdict::None);
+        let facts = ClientCertificate::new(made.der());
         let expected = "CN=\\#a\\0D\\0AX-Evil: 1\\00\\C3\\A9\\ ,O=Contoso\\, Ltd.";
         assert_eq!(facts.subject, expected);
         assert!(facts.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
@@ -179,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_has_no_facts_and_does_no_harm() {
-        let facts = ClientCertificate::new(b"junk", Verdict::None);
+        let facts = ClientCertificate::new(b"junk");
         assert_eq!((facts.subject.as_str(), facts.serial.as_str()), ("", ""));
         assert_eq!(facts.fingerprint.len(), 40);
     }

@@ -42,6 +42,21 @@ pub(in crate::tls) fn strict(roots: &[&Issuer], intermediates: &[&Issuer]) -> wi
     }
 }
 
+/// An authority with this key, and a client's certificate of it that `change` has changed.
+pub(in crate::tls) fn authority_with(
+    key: &KeyPair,
+    change: impl FnOnce(&mut CertificateParams),
+) -> [CertificateDer<'static>; 2] {
+    let mut above = params("root");
+    above.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = above.self_signed(key).unwrap();
+    let mut own = params("client");
+    change(&mut own);
+    let issuer = rcgen::Issuer::from_params(&above, key);
+    let own = own.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+    [root.der().clone(), own.der().clone()]
+}
+
 fn compiled(source: wire::ClientAuth) -> ClientAuth {
     ClientAuth::compile(source, &Arc::new(rustls::crypto::ring::default_provider())).unwrap()
 }
@@ -66,6 +81,13 @@ fn a_chain_to_a_trusted_root_passes_and_another_does_not() {
     assert_eq!(compiled(strict(&[&root], &[])).judge(&[], now()), Verdict::None);
     let junk = [CertificateDer::from(vec![1, 2, 3])];
     assert!(matches!(compiled(strict(&[&root], &[])).judge(&junk, now()), Verdict::Failed(_)));
+}
+
+#[test]
+fn a_verdict_is_told_in_nginxs_words() {
+    assert_eq!(Verdict::Success.to_string(), "SUCCESS");
+    assert_eq!(Verdict::Failed("because").to_string(), "FAILED:because");
+    assert_eq!(Verdict::None.to_string(), "NONE");
 }
 
 #[test]
@@ -119,6 +141,39 @@ fn the_issuer_is_checked_where_it_is_to_be() {
     );
     let lenient = compiled(wire::ClientAuth { check_issuer: false, ..source });
     assert_eq!(lenient.judge(&other, now()), Verdict::Success);
+}
+
+#[test]
+fn a_responder_is_asked_only_about_what_passes_otherwise_and_only_where_it_says_so() {
+    let root = authority("root", None);
+    let middle = authority("middle", Some(&root));
+    let mut named = params("client");
+    // AuthorityInfoAccess with `http://o/`.
+    let access = b"\x30\x17\x30\x15\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x01\x86\x09http://o/";
+    let oid = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+    let access = rcgen::CustomExtension::from_oid_content(&oid, access.to_vec());
+    named.custom_extensions.push(access);
+    let shown = [leaf(&named, &middle)];
+    let asking = wire::ClientAuth { check_revocation: true, ..strict(&[&root], &[&middle]) };
+    let sight =
+        |source: &wire::ClientAuth, shown: &[_]| compiled(source.clone()).look(shown, now());
+    let asked = sight(&asking, &shown);
+    assert!(matches!(asked, Sight::Open(_)), "{asked:?}");
+    assert_eq!(asked.verdict(), Verdict::None, "nobody has said yet that it is good");
+    let quiet = wire::ClientAuth { check_revocation: false, ..asking.clone() };
+    assert_eq!(sight(&quiet, &shown).verdict(), Verdict::Success);
+    let unnamed = sight(&asking, &[leaf(&params("client"), &middle)]);
+    assert!(
+        matches!(unnamed, Sight::Settled(Verdict::Failed(why)) if why.contains("no OCSP responder")),
+        "{unnamed:?}"
+    );
+    // A stranger's certificate would say whom to ask.
+    let stranger = sight(&asking, &[leaf(&named, &authority("root", None))]);
+    assert!(matches!(stranger, Sight::Settled(Verdict::Failed(_))), "{stranger:?}");
+    named.not_after = date_time_ymd(2021, 1, 1);
+    let old = sight(&asking, &[leaf(&named, &middle)]);
+    assert!(matches!(old, Sight::Settled(Verdict::Failed("certificate has expired"))), "{old:?}");
+    assert_eq!(sight(&asking, &[]).verdict(), Verdict::None);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 
@@ -127,7 +129,7 @@ fn what_would_let_strangers_in_is_refused() {
     let good = trusted(&authority());
     let key = KeyPair::generate().unwrap().serialize_pem();
     for (document, why) in [
-        (with_profile(&good, &json!({"verifyClientRevocation": "ocsp"})), "was revoked"),
+        (with_profile(&good, &json!({"verifyClientRevocation": "CRL"})), "none of the values"),
         (with_profile(&trusted(&key), &json!({})), "private key"),
         (with_profile(&trusted("bm90aGluZw=="), &json!({})), "no certificate that can be read"),
         (with_profile(&trusted("%%"), &json!({})), "not base64"),
@@ -165,15 +167,87 @@ fn a_profile_that_asks_is_refused_where_nobody_could_be_asked() {
 }
 
 #[test]
+fn whether_certificates_were_revoked_is_asked_where_it_says_so() {
+    let authority = authority();
+    let asks = |settings: &Value| {
+        let (gateway, warnings) = read(&with_profile(&trusted(&authority), settings));
+        assert_eq!(warnings, [""; 0], "{settings}");
+        let (again, _) = read(&effective(&gateway));
+        assert_eq!(again, gateway, "{settings}");
+        let compiled = compile(&gateway);
+        let profiles = compiled.listeners.values().flat_map(|it| it.tls_profiles.clone());
+        let asked: Vec<_> = profiles.filter_map(|it| it.client_auth).collect();
+        assert_eq!(asked.len(), 1, "{settings}");
+        asked[0].check_revocation
+    };
+    assert!(asks(&json!({"verifyClientRevocation": "ocsp"})));
+    assert!(asks(
+        &json!({"VerifyClientRevocation": "OCSP", "verifyClientAuthMode": "Passthrough"})
+    ));
+    assert!(!asks(&json!({"verifyClientRevocation": "none"})));
+    assert!(!asks(&json!({})));
+}
+
+#[test]
+fn stapling_is_off_unless_it_is_asked_for_and_goes_with_files_and_with_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut above = CertificateParams::new(Vec::new()).unwrap();
+    above.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let root = above.self_signed(&key).unwrap();
+    let mut own = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    // AuthorityInfoAccess with `http://o/`.
+    let access = b"\x30\x17\x30\x15\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x01\x86\x09http://o/";
+    let oid = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+    let access = rcgen::CustomExtension::from_oid_content(&oid, access.to_vec());
+    own.custom_extensions.push(access);
+    let own_key = KeyPair::generate().unwrap();
+    let leaf = own.signed_by(&own_key, &rcgen::Issuer::from_params(&above, &key)).unwrap();
+    let (chain, alone) =
+        (file("chain", &format!("{}{}", leaf.pem(), root.pem())), file("alone", &leaf.pem()));
+    let key = file("key", &own_key.serialize_pem());
+    let pfx = STANDARD.encode(std::fs::read(fixtures().join("certs/site.pfx")).unwrap());
+    let files = |file: &str, stapling: Value| {
+        json!({"name": "c", "holdfast":
+            {"certificateFile": file, "privateKeyFile": key, "ocspStapling": stapling}})
+    };
+    let data = |own: Value| json!({"name": "c", "data": pfx, "password": "correct-horse", "holdfast": own});
+    for (entry, on, warned) in [
+        (files(&chain, Value::Null), false, ""),
+        (files(&chain, "false".into()), false, ""),
+        (files(&chain, "TRUE".into()), true, ""),
+        (files(&alone, true.into()), true, "missing from the chain"),
+        (data(json!({"ocspStapling": true})), true, "missing from the chain"),
+        (data(json!({"ocspStapling": false})), false, ""),
+        (data(json!({"ocspStapling": true, "x": 1})), true, "\"x\""),
+    ] {
+        let (gateway, warnings) = read(&document(&json!({"sslCertificates": [entry]}), &json!({})));
+        assert_eq!(gateway.certificates[0].ocsp_stapling, on, "{entry}");
+        assert_eq!(warnings.is_empty(), warned.is_empty(), "{entry}: {warnings:?}");
+        assert!(warnings.concat().contains(warned), "{entry}: {warnings:?}");
+        if entry["holdfast"]["certificateFile"].is_string() {
+            assert_eq!(read(&effective(&gateway)).0, gateway, "{entry}");
+        }
+    }
+}
+
+#[test]
 fn passthrough_needs_no_authority_and_says_what_it_cannot_check() {
     let mut document = with_profile(
         &trusted(&authority()),
         &json!({"verifyClientAuthMode": "PASSTHROUGH", "verifyClientRevocation": "OCSP"}),
     );
     let (_, warnings) = read(&document);
-    assert!(warnings.iter().any(|it| it.contains("revoked")), "{warnings:?}");
+    assert_eq!(warnings, [""; 0]);
     document["sslProfiles"][0]["trustedClientCertificates"] = json!([]);
-    let (gateway, _) = read(&document);
+    let (gateway, warnings) = read(&document);
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.contains("OCSP has no effect"), "{warning}");
     assert!(gateway.tls_profiles.iter().all(|it| it.client_auth.is_some()));
 }
 
