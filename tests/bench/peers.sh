@@ -9,7 +9,8 @@ have_peer() {
   [[ $1 != sozu ]] || program=$sozu version=--version
   if [[ $1 == pingora ]]; then
     pingora=$target/pingora/release/bench-pingora
-    cargo build --quiet --release --manifest-path tests/bench/pingora/Cargo.toml --target-dir "$target/pingora" || return 1
+    install_packages cc:gcc cmake:cmake pkg-config:pkg-config openssl:libssl-dev # some minutes to build, once
+    cargo build --quiet --locked --release --manifest-path tests/bench/pingora/Cargo.toml --target-dir "$target/pingora" || return 1
     cargo tree --quiet --manifest-path tests/bench/pingora/Cargo.toml --depth 0 --package pingora | sed -n 1p
     return
   fi
