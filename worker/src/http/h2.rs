@@ -66,10 +66,7 @@ enum End {
 
 /// Serves one client until it leaves or is told to.
 pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
-    let (limits, websockets) = {
-        let serving = shared.current.load();
-        (serving.table.limits.clone(), serving.table.websockets_over_http2)
-    };
+    let (mut clock, websockets) = terms(&shared);
     let (session, identity) = (super::session_of(&io), io.identity());
     let (mut gate, handle) = Gate::open_to_all(io);
     let conversation = Arc::new(Conversation::new(shared, peer, session, identity, handle));
@@ -97,7 +94,6 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
         let mut connection = pin!(builder(&streams, websockets).serve_connection(io, service));
         let mut drain = pin!(conversation.shared.drain.begun());
         let mut alarm = pin!(streams.alarm());
-        let mut clock = Clock::new(&limits, Instant::now());
         let mut sleep = pin!(sleep_until(Instant::now()));
         let mut leaving = false;
         poll_fn(|cx| {
@@ -137,6 +133,12 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
         .await
     };
     finish(gate, &end, &conversation).await;
+}
+
+/// What is in force when a connection begins: its deadlines, and whether it may carry `WebSockets`.
+fn terms(shared: &Shared) -> (Clock, bool) {
+    let serving = shared.current.load();
+    (Clock::new(&serving.table.limits, Instant::now()), serving.table.websockets_over_http2)
 }
 
 fn builder(streams: &Streams, websockets: bool) -> http2::Builder<Streams> {

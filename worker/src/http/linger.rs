@@ -137,7 +137,7 @@ mod tests {
     async fn a_client_that_does_not_mean_to_stop_is_cut_off() {
         let (mut client, io) = pair().await;
         let flood = async {
-            let chunk = [b'x'; 64 * 1024];
+            let chunk = [b'x'; 8 * 1024];
             let mut sent = 0;
             while client.write_all(&chunk).await.is_ok() {
                 sent += chunk.len();
