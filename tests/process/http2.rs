@@ -13,6 +13,10 @@ use crate::harness::{
     eventually, free_port, tools,
 };
 
+mod clients;
+mod ends;
+mod refusals;
+
 /// A gateway with one TLS site that offers HTTP/2, and its certificate.
 struct Stage {
     gateway: Gateway,

@@ -50,6 +50,7 @@ mod totals;
 mod waiting;
 
 pub use adopt::HandedIn;
+pub(crate) use counters::unacknowledged;
 pub(crate) use front::Census;
 pub use front::Tunnels;
 pub use leg::Leg;

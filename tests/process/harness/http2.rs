@@ -1,13 +1,17 @@
 //! A client of HTTP/2 over TLS: one connection by the `h2` crate, and one that writes frames as it likes.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt,
+};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio::runtime::Runtime;
@@ -169,17 +173,39 @@ impl Http2 {
     }
 }
 
-/// Frames by hand, for clients that break the rules.
+/// Frames by hand, for clients that break the rules, or keep them in their own way.
 pub(crate) struct Frames {
     stream: StreamOwned<ClientConnection, TcpStream>,
+}
+
+/// One frame that the gateway has sent.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Frames {
     /// Connects, says the preface and its settings.
     pub(crate) fn connect(port: u16, certificate: &Certificate) -> Self {
+        Self::over(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap(), certificate)
+    }
+
+    /// The same, with room for only so much that it has not read.
+    pub(crate) fn connect_narrow(port: u16, certificate: &Certificate, room: usize) -> Self {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        let socket = socket.unwrap();
+        setsockopt(&socket, sockopt::RcvBuf, &room).unwrap();
+        let gateway = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        connect(socket.as_raw_fd(), &gateway).unwrap();
+        Self::over(TcpStream::from(socket), certificate)
+    }
+
+    fn over(socket: TcpStream, certificate: &Certificate) -> Self {
         let name = ServerName::try_from(certificate.host.clone()).unwrap();
         let session = ClientConnection::new(Arc::new(config(certificate, &[b"h2"])), name).unwrap();
-        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut frames = Self { stream: StreamOwned::new(session, socket) };
         frames.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
@@ -200,10 +226,27 @@ impl Frames {
         self.stream.write_all(&[head.as_slice(), payload].concat())
     }
 
+    /// The gateway's next frame.
+    pub(crate) fn read(&mut self) -> io::Result<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head)?;
+        let [high, middle, low, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+        self.stream.read_exact(&mut payload)?;
+        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+    }
+
     /// The fields of a GET of `/`, as HPACK writes them (RFC 7541, without a table).
     pub(crate) fn get(host: &str) -> Vec<u8> {
         let length = u8::try_from(host.len()).unwrap();
         [&[0x82, 0x87, 0x84, 0x01, length], host.as_bytes()].concat()
+    }
+
+    /// The same for another path.
+    pub(crate) fn get_path(host: &str, path: &str) -> Vec<u8> {
+        let length = |text: &str| u8::try_from(text.len()).unwrap();
+        let path = [&[0x04, length(path)], path.as_bytes()].concat();
+        [&[0x82, 0x87], path.as_slice(), &[0x01, length(host)], host.as_bytes()].concat()
     }
 
     /// Reads until the server has ended the connection, one way or the other.

@@ -92,7 +92,8 @@ pub(crate) async fn open(
         let fault = Fault::new(FaultKind::HttpToHttps);
         note::unrouted(&shared.access_log, client, None, &fault);
         let answer = shared.last_words(&fault);
-        let said = timeout_at(deadline, Box::pin(linger::say_and_close(stream, &answer))).await;
+        let saying = linger::say_and_close(Link::Plain(stream), &answer);
+        let said = timeout_at(deadline, Box::pin(saying)).await;
         return Err(said.map_or(HandshakeError::TimedOut, |()| HandshakeError::Plain));
     }
     let place = acceptor.admission.enter(deadline, patience).await?;

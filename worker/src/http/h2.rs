@@ -4,13 +4,14 @@
 //! ```text
 //! idle ──request──> busy ──last answer taken──> idle        busy: a stream whose client takes nothing is reset
 //!   idle too long, a drain, enough requests: GOAWAY, and the end when the streams that there are have ended
-//!   a budget overdrawn (resets, frames that carry nothing): the connection is dropped
+//!   a budget overdrawn (resets, frames that carry nothing, h2's own): the connection is reset
 //! ```
 //!
 //! Requests are answered by `service`, as those of HTTP/1.1 are: nothing is decided here that depends on what a request says.
 //! A client that misbehaves costs its own connection, and nobody else's.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 
 use crate::gate::Gate;
-use crate::http::{Conversation, Peer, Shared, service};
+use crate::http::{Conversation, Peer, Shared, linger, service};
 use crate::link::Link;
 
 mod clock;
@@ -32,6 +33,7 @@ mod connect;
 mod request;
 mod streams;
 
+pub(super) use connect::ByConnect;
 pub(super) use request::as_http1;
 
 use clock::{Clock, Expiry};
@@ -59,17 +61,14 @@ enum End {
     Stalled,
     Overdrawn(&'static str),
     /// It did not leave when it was told to.
-    Lingers,
+    Stays,
 }
 
 /// Serves one client until it leaves or is told to.
 pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
-    let (limits, websockets) = {
-        let serving = shared.current.load();
-        (serving.table.limits.clone(), serving.table.websockets_over_http2)
-    };
+    let (mut clock, websockets) = terms(&shared);
     let (session, identity) = (super::session_of(&io), io.identity());
-    let (gate, handle) = Gate::open_to_all(io);
+    let (mut gate, handle) = Gate::open_to_all(io);
     let conversation = Arc::new(Conversation::new(shared, peer, session, identity, handle));
     let streams = Streams::new(conversation.carried.clone());
     let service = service_fn({
@@ -89,50 +88,57 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
             }
         }
     });
-    let connection = builder(&streams, websockets).serve_connection(TokioIo::new(gate), service);
+    // Borrowed: h2 would drop it as soon as it is done with it, and that may be too early for the client.
+    let io = TokioIo::new(&mut gate);
+    let end = {
+        let mut connection = pin!(builder(&streams, websockets).serve_connection(io, service));
+        let mut drain = pin!(conversation.shared.drain.begun());
+        let mut alarm = pin!(streams.alarm());
+        let mut sleep = pin!(sleep_until(Instant::now()));
+        let mut leaving = false;
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(End::of(ended));
+                }
+                if alarm.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(End::Overdrawn("more requests are reset than answered"));
+                }
+                if streams.carries_nothing(conversation.gate.read()) {
+                    return Poll::Ready(End::Overdrawn("frames carry nothing"));
+                }
+                let told = !leaving
+                    && (streams.begun() >= MOST_REQUESTS
+                        || conversation.is_to_end()
+                        || drain.as_mut().poll(cx).is_ready());
+                if !told {
+                    let seen = conversation.observe();
+                    let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now()) else {
+                        return Poll::Pending;
+                    };
+                    if sleep.deadline() != at {
+                        sleep.as_mut().reset(at);
+                    }
+                    ready!(sleep.as_mut().poll(cx));
+                    match expiry {
+                        Expiry::Stalled => return Poll::Ready(End::Stalled),
+                        Expiry::Left => return Poll::Ready(End::Stays),
+                        Expiry::Idle => {}
+                    }
+                }
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        })
+        .await
+    };
+    finish(gate, &end, &conversation).await;
+}
 
-    let mut connection = pin!(connection);
-    let mut drain = pin!(conversation.shared.drain.begun());
-    let mut alarm = pin!(streams.alarm());
-    let mut clock = Clock::new(&limits, Instant::now());
-    let mut sleep = pin!(sleep_until(Instant::now()));
-    let mut leaving = false;
-    let end = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                return Poll::Ready(End::Hyper(ended));
-            }
-            if alarm.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(End::Overdrawn("more requests are reset than answered"));
-            }
-            if streams.carries_nothing(conversation.gate.read()) {
-                return Poll::Ready(End::Overdrawn("frames carry nothing"));
-            }
-            let told = !leaving
-                && (streams.begun() >= MOST_REQUESTS
-                    || conversation.is_to_end()
-                    || drain.as_mut().poll(cx).is_ready());
-            if !told {
-                let seen = conversation.observe();
-                let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now()) else {
-                    return Poll::Pending;
-                };
-                if sleep.deadline() != at {
-                    sleep.as_mut().reset(at);
-                }
-                ready!(sleep.as_mut().poll(cx));
-                match expiry {
-                    Expiry::Stalled => return Poll::Ready(End::Stalled),
-                    Expiry::Left => return Poll::Ready(End::Lingers),
-                    Expiry::Idle => {}
-                }
-            }
-            leaving = true;
-            connection.as_mut().graceful_shutdown();
-        }
-    })
-    .await;
-    note(&end, peer, &conversation);
+/// What is in force when a connection begins: its deadlines, and whether it may carry `WebSockets`.
+fn terms(shared: &Shared) -> (Clock, bool) {
+    let serving = shared.current.load();
+    (Clock::new(&serving.table.limits, Instant::now()), serving.table.websockets_over_http2)
 }
 
 fn builder(streams: &Streams, websockets: bool) -> http2::Builder<Streams> {
@@ -149,19 +155,46 @@ fn builder(streams: &Streams, websockets: bool) -> http2::Builder<Streams> {
     builder
 }
 
-fn note(end: &End, peer: Peer, conversation: &Conversation) {
-    let client = peer.client;
+/// Ends the connection as its client deserves: one that may still be reading is let read to the end.
+async fn finish(gate: Gate, end: &End, conversation: &Conversation) {
+    let client = conversation.peer.client;
+    let (io, _) = gate.into_parts();
     match end {
-        End::Hyper(Ok(())) => {}
-        End::Hyper(Err(error)) => {
-            let error: &dyn std::error::Error = error;
-            tracing::debug!(%client, error, "client connection ended early");
+        End::Hyper(ended) => {
+            if let Err(error) = ended {
+                let error: &dyn std::error::Error = error;
+                tracing::debug!(%client, error, "client connection ended early");
+            }
+            linger::close(io).await;
         }
-        End::Stalled => tracing::debug!(%client, "client does not take its answers"),
-        End::Lingers => tracing::debug!(%client, "client did not leave"),
+        End::Stays => {
+            tracing::debug!(%client, "client did not leave");
+            linger::close(io).await;
+        }
+        End::Stalled => {
+            tracing::debug!(%client, "client does not take its answers");
+            linger::abort(io);
+        }
         End::Overdrawn(why) => {
             conversation.shared.metrics.count_overdrawn();
             tracing::info!(%client, why, "an HTTP/2 connection is cut off");
+            linger::abort(io);
         }
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// What hyper says of it. h2 has budgets of its own, of what a client may have it do for nothing.
+    fn of(ended: hyper::Result<()>) -> Self {
+        let cause = ended.as_ref().err().and_then(|error| error.source()?.downcast_ref());
+        let overdrawn = |cause: &h2::Error| {
+            cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+        };
+        if cause.is_some_and(overdrawn) {
+            return Self::Overdrawn("h2 has had enough of it");
+        }
+        Self::Hyper(ended)
     }
 }

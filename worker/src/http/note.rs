@@ -184,7 +184,7 @@ impl Note {
             facts.content_type = response.headers().get(CONTENT_TYPE).cloned();
             // `HTTP/1.1 200 `, the reason, the ends of two lines.
             let reason = response.status().canonical_reason().map_or(0, str::len);
-            facts.sent += 17 + reason as u64 + head_size(response.headers());
+            facts.sent = 17 + reason as u64 + head_size(response.headers());
         });
     }
 

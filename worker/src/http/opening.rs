@@ -3,6 +3,7 @@
 //! hyper does so for every connection whose last wish was an upgrade, whatever it was answered. So one without a 101
 //! comes back to be ended like any other: dropped here, it would reset under its answer.
 
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
@@ -10,7 +11,7 @@ use crate::gate::Gate;
 use crate::http::Conversation;
 use crate::http::note::Note;
 use crate::load::Held;
-use crate::tunnel::TunnelFacts;
+use crate::tunnel::{TunnelFacts, TunnelId};
 use crate::websocket;
 
 /// A handshake that both sides have agreed on.
@@ -38,11 +39,8 @@ pub(super) async fn begin(conversation: &Conversation) -> Option<Gate> {
     let gate = conversation.gate.clone();
     match websocket::begin(client, gate, backend, facts, held, tunnels).await {
         Ok(id) => {
-            note.opened(id);
+            tell(conversation, id, note, lingers);
             tracing::debug!(tunnel = id, client = %peer, %trace_id, "tunnel begun");
-            if lingers {
-                conversation.shared.current.note_lingering();
-            }
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;
@@ -50,6 +48,16 @@ pub(super) async fn begin(conversation: &Conversation) -> Option<Gate> {
         }
     }
     None
+}
+
+/// Tells of a tunnel that has opened, whichever way: from now on the 101 counts as said.
+pub(super) fn tell(conversation: &Conversation, id: TunnelId, note: Note, lingers: bool) {
+    let shared = &conversation.shared;
+    note.opened(id);
+    shared.metrics.count_request(StatusCode::SWITCHING_PROTOCOLS);
+    if lingers {
+        shared.current.note_lingering();
+    }
 }
 
 /// hyper has let go of the connection already, so this does not wait.

@@ -50,6 +50,7 @@ struct Call<'a> {
     /// What came of looking at the client's certificate.
     verdict: Verdict,
     opening: Option<Opening>,
+    by_connect: bool,
 }
 
 /// Answers one request. It never fails: a fault is an answer too.
@@ -92,18 +93,32 @@ pub(super) async fn answer(
         // Otherwise hyper promises the keep-alive that such a client asked for.
         *response.version_mut() = Version::HTTP_10;
     }
-    conversation.shared.metrics.count_request(status);
     in_flight.note.answered(&response);
-    if status == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(tunnel) = conversation.tunnel().as_mut()
-    {
-        tunnel.note = in_flight.note.take_for_tunnel();
+    match conversation.tunnel().as_mut() {
+        // Whether it is told of, and counted, its opening decides.
+        Some(tunnel) => tunnel.note = in_flight.note.take_for_tunnel(),
+        None => conversation.shared.metrics.count_request(status),
     }
     tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
     // Over HTTP/1.1 hyper knows that a HEAD has no body.
     let bare = multiplexed && method == Method::HEAD;
     let body = |reply| if bare { Reply::page(respond::empty()) } else { reply };
     response.map(|reply| body(reply).hold(in_flight))
+}
+
+/// Answers a request whose tunnel both sides had agreed on, and which has not come about.
+pub(super) fn refuse_unopened(
+    fault: &Fault,
+    site: &str,
+    conversation: &Conversation,
+    in_flight: RequestInFlight,
+) -> Response<Reply> {
+    in_flight.note.failed(fault);
+    let serving = conversation.shared.current.load();
+    let response = refuse(fault, Some(site), &serving, conversation);
+    conversation.shared.metrics.count_request(response.status());
+    in_flight.note.answered(&response);
+    response.map(|reply| reply.hold(in_flight))
 }
 
 fn refuse(
@@ -179,6 +194,7 @@ async fn act(
                 trace_id: headers::trace_id(),
                 verdict,
                 opening: Opening::from_request(&parts)?,
+                by_connect: parts.extensions.get::<h2::ByConnect>().is_some(),
             };
             call.forward(parts, body, upload).await
         }
@@ -272,7 +288,7 @@ impl<'a> Call<'a> {
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(answer, cookie, kept.as_deref());
         }
-        headers::check_response(answer.response.headers())?;
+        self.check_unswitched(&answer.response)?;
         // A connection that saw an upgrade attempt is not trusted with another client's request.
         let keep = match own {
             Some(own) => Some(Keep::Own(own.clone())),
@@ -359,6 +375,17 @@ impl<'a> Call<'a> {
         Ok(parts)
     }
 
+    /// An answer that is no 101, to what may have been a handshake.
+    fn check_unswitched(&self, answer: &Response<Incoming>) -> Result<(), Fault> {
+        let status = answer.status();
+        if self.by_connect && status.is_success() {
+            // Not what was asked for, and there a success of any kind is taken for it (RFC 8441, section 5).
+            tracing::debug!(%status, "a backend does not accept the handshake");
+            return Err(Fault::new(FaultKind::BackendProtocol));
+        }
+        headers::check_response(answer.headers())
+    }
+
     /// The backend's 101: verified, then left for the connection to make a tunnel of.
     fn switch(
         self,
@@ -374,6 +401,8 @@ impl<'a> Call<'a> {
         opening.verify(&parts)?;
         let hide_server = self.serving.table.hide_server_header;
         headers::prepare_response(&mut parts.headers, parts.status, hide_server);
+        // It has none (RFC 9110, section 8.6), and a success of a CONNECT that had one would be refused.
+        parts.headers.remove(CONTENT_LENGTH);
         self.lead_back(&backend, cookie, &mut parts.headers);
         if let Some(kept) = kept {
             kept.change(parts.status, &mut parts.headers)?;

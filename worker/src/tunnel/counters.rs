@@ -104,6 +104,11 @@ pub(super) struct Impossible {
     prelude_len: u64,
 }
 
+/// Bytes that a peer has been sent and has not acknowledged, an own FIN included.
+pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    kernel::queued(fd, Queue::Out)
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {

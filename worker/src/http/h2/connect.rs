@@ -30,16 +30,22 @@ use crate::fault::{Fault, FaultKind};
 use crate::gate::GateHandle;
 use crate::http::body::Reply;
 use crate::http::clock::STALL;
-use crate::http::opening::PendingTunnel;
+use crate::http::note::Note;
+use crate::http::opening::{self, PendingTunnel};
 use crate::http::{Conversation, RequestInFlight, service};
-use crate::respond;
-use crate::websocket;
+use crate::pool::connect::is_exhaustion;
+use crate::tunnel::OpenError;
+use crate::websocket::{self, BeginError};
 
 /// A WebSocket that a client of HTTP/2 asks for.
 #[derive(Debug)]
 pub(super) struct Bootstrap {
     stream: OnUpgrade,
 }
+
+/// Marks a request that was a CONNECT: any success tells its client that the stream is a tunnel's.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct ByConnect;
 
 /// A client's stream, whose bytes count as carried, either way.
 struct Counted<Io> {
@@ -63,6 +69,7 @@ impl Bootstrap {
         {
             return None;
         }
+        request.extensions_mut().insert(ByConnect);
         *request.method_mut() = Method::GET;
         let headers = request.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -74,7 +81,7 @@ impl Bootstrap {
         Some(Self { stream })
     }
 
-    /// Asks the backend. Where it agrees, the answer is a 200, and the stream is the tunnel's.
+    /// Asks the backend. Where it agrees and the tunnel is open, the answer is a 200, and the stream is the tunnel's.
     pub(super) async fn answer(
         self,
         request: Request<Incoming>,
@@ -92,57 +99,84 @@ impl Bootstrap {
             gate,
         );
         let mut response = service::answer(request, &own, in_flight).await;
-        let pending = own.tunnel().take();
-        if pending.is_none() && response.status().is_success() {
-            // Not what was asked for, and here a success of any kind would be taken for it.
-            tracing::debug!(status = %response.status(), "a backend does not accept the handshake");
-            let serving = connection.shared.current.load();
-            let table = &serving.table;
-            let fault = Fault::new(FaultKind::BackendProtocol);
-            let page = respond::fault(&fault, table.hide_server_header, table.pages.of(None));
-            return page.map(Reply::page);
-        }
-        if let Some(pending) = pending {
-            let headers = response.headers_mut();
-            headers.remove(SEC_WEBSOCKET_ACCEPT);
-            *response.status_mut() = StatusCode::OK;
-            // Until the tunnel's end the connection is busy.
-            let busy = connection.begin_request();
-            let connection = connection.clone();
-            tokio::spawn(async move {
-                bridge(self.stream, pending, &connection).await;
-                drop(busy);
-            });
-        }
+        let Some(pending) = own.tunnel().take() else { return response };
+        let site = pending.facts.site.clone();
+        // A task, which a client that leaves meanwhile does not end: there would be half a tunnel.
+        let opened = match tokio::spawn(open(pending, connection.clone())).await {
+            Ok(opened) => opened,
+            // It has panicked; what it had noted is told as it is.
+            Err(_) => Err((Fault::new(FaultKind::Internal), Note::default())),
+        };
+        let ours = match opened {
+            Ok(ours) => ours,
+            Err((fault, note)) => {
+                let mut in_flight = connection.begin_request();
+                in_flight.note = note;
+                return service::refuse_unopened(&fault, &site, connection, in_flight);
+            }
+        };
+        response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+        *response.status_mut() = StatusCode::OK;
+        // Until the tunnel's end the connection is busy.
+        let busy = connection.begin_request();
+        let connection = connection.clone();
+        tokio::spawn(async move {
+            bridge(self.stream, ours, &connection).await;
+            drop(busy);
+        });
         response
     }
 }
 
-/// Opens the tunnel and copies between it and the stream, until both directions have ended or the stream has broken.
-async fn bridge(stream: OnUpgrade, pending: PendingTunnel, connection: &Conversation) {
-    let client = connection.peer.client;
+/// Opens the tunnel: its client is the pair's other end, which is returned. What is noted of it comes back where it has not
+/// come about, and the client can still be told so.
+async fn open(
+    pending: PendingTunnel,
+    connection: Arc<Conversation>,
+) -> Result<UnixStream, (Fault, Note)> {
     let PendingTunnel { backend, facts, lingers, held, note } = pending;
     let opened = async {
-        let (ours, engines) = UnixStream::pair()?;
-        let engines = engines.into_std()?;
+        let (ours, engines) = UnixStream::pair().map_err(BeginError::Socket)?;
+        let engines = engines.into_std().map_err(BeginError::Socket)?;
         let tunnels = &connection.shared.tunnels;
         let id = websocket::begin_behind(engines.into(), backend, facts, held, tunnels).await?;
-        note.opened(id);
-        if lingers {
-            connection.shared.current.note_lingering();
-        }
-        let stream = stream.await.map_err(io::Error::other)?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((ours, stream))
+        Ok::<_, BeginError>((ours, id))
     };
     match opened.await {
-        Ok((ours, stream)) => {
+        Ok((ours, id)) => {
+            opening::tell(&connection, id, note, lingers);
+            Ok(ours)
+        }
+        Err(begun) => {
+            let error: &dyn std::error::Error = &begun;
+            tracing::debug!(client = %connection.peer.client, error, "no tunnel came about");
+            Err((fault_of(&begun), note))
+        }
+    }
+}
+
+/// What a client that has not been told of its tunnel is told instead.
+fn fault_of(error: &BeginError) -> Fault {
+    Fault::new(match error {
+        BeginError::Socket(source) if is_exhaustion(source) => FaultKind::Busy,
+        BeginError::Open(OpenError::Full | OpenError::Refused) => FaultKind::Busy,
+        BeginError::Upgrade(_) | BeginError::Session(_) => FaultKind::BackendClosed,
+        _ => FaultKind::Internal,
+    })
+}
+
+/// Copies between a tunnel and its client's stream, until both directions have ended or the stream has broken.
+async fn bridge(stream: OnUpgrade, ours: UnixStream, connection: &Conversation) {
+    let client = connection.peer.client;
+    match stream.await {
+        Ok(stream) => {
             let carried = connection.carried.clone();
             let stream = Counted { io: TokioIo::new(stream), carried };
             // Its end, and what became of it, is the engine's to tell.
             let ended = copy(ours, stream).await;
             tracing::debug!(%client, ?ended, "a stream's tunnel has ended");
         }
-        Err(error) => tracing::debug!(%client, %error, "no tunnel came about"),
+        Err(error) => tracing::debug!(%client, %error, "a stream has not come back"),
     }
 }
 

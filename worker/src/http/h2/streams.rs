@@ -28,8 +28,11 @@ const RESETS: u64 = 100;
 /// What is handed to h2 at once.
 const PIECE: usize = 16 * 1024;
 const MINUTE: Duration = Duration::from_secs(60);
-/// What may come beside what requests and their bodies need, at once.
-const IDLE_TALK: u64 = 1 << 20;
+/// What may come beside what requests and their bodies need, at once: some heads that are too large, and what a client says of
+/// itself. A flood costs this much for each time that it dials.
+const IDLE_TALK: u64 = 256 * 1024;
+/// And for each second of the connection's life: sixty PINGs.
+const IDLE_TALK_A_SECOND: u64 = 1024;
 /// And for each byte that they need.
 const TALK_FOR_A_BYTE: u64 = 8;
 /// A request without a field still needs its frame, and an answer's window its updates.
@@ -41,6 +44,7 @@ pub(super) struct Streams(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    since: Instant,
     begun: AtomicU64,
     lately: Mutex<Lately>,
     alarm: Notify,
@@ -85,9 +89,11 @@ pub(super) struct Answered {
 impl Streams {
     /// `carried`: where the bytes of uploads are counted, too.
     pub(super) fn new(carried: Arc<AtomicU64>) -> Self {
+        let since = Instant::now();
         Self(Arc::new(Inner {
+            since,
             begun: AtomicU64::new(0),
-            lately: Mutex::new(Lately { since: Instant::now(), begun: 0, taken_back: 0 }),
+            lately: Mutex::new(Lately { since, begun: 0, taken_back: 0 }),
             alarm: Notify::new(),
             carried,
             next: Mutex::new(None),
@@ -122,7 +128,9 @@ impl Streams {
     /// Whether most of so many bytes that have come were for nothing: settings, pings, empty frames.
     pub(super) fn carries_nothing(&self, read: u64) -> bool {
         let carried = self.0.carried.load(Ordering::Relaxed);
-        read > IDLE_TALK.saturating_add(carried.saturating_mul(TALK_FOR_A_BYTE))
+        let owed = read.saturating_sub(carried.saturating_mul(TALK_FOR_A_BYTE));
+        // The clock is not looked at for those who owe little.
+        owed > IDLE_TALK && owed - IDLE_TALK > self.0.since.elapsed().as_secs() * IDLE_TALK_A_SECOND
     }
 
     fn carry(&self, bytes: u64) {
@@ -319,6 +327,16 @@ mod tests {
         }
         drop(streams.begin(&HeaderMap::new(), false));
         alarm().await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_for_long_may_say_more_of_it() {
+        let streams = streams();
+        assert!(!streams.carries_nothing(IDLE_TALK));
+        assert!(streams.carries_nothing(IDLE_TALK + 1));
+        tokio::time::advance(60 * MINUTE).await;
+        assert!(!streams.carries_nothing(IDLE_TALK + 3600 * IDLE_TALK_A_SECOND));
+        assert!(streams.carries_nothing(IDLE_TALK + 3700 * IDLE_TALK_A_SECOND));
     }
 
     #[test]
