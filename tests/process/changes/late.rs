@@ -1,0 +1,27 @@
+//! Tunnels that open while a change goes on.
+
+use std::thread;
+
+use crate::harness::{Criers, Document, Gateway, Patience, WebSocket, eventually, free_port};
+
+#[test]
+fn a_tunnel_that_opens_while_its_backend_is_removed_ends_after_the_drain_time_too() {
+    let criers = Criers::new();
+    let backends = criers.group(&["one", "two"], None);
+    let port = free_port();
+    let [one, two] = [backends[0], backends[1]].map(|backend| {
+        let draining = serde_json::json!({"enabled": true, "drainTimeoutInSec": 1});
+        let settings = "backendHttpSettingsCollection";
+        Document::simple(port, &[backend]).set(settings, "chat", "connectionDraining", draining)
+    });
+    let gateway = Gateway::start(&one);
+    let opening = thread::spawn(move || WebSocket::open(port, "/held"));
+    eventually(Patience::USUAL, "the handshake to reach the backend", || {
+        criers.were_asked("/held").then_some(())
+    });
+    gateway.apply(&two);
+    criers.release();
+    let mut socket = opening.join().unwrap();
+    assert!(socket.end().is_some(), "it lives on and on");
+    gateway.says(&["tunnel ended", "cause=\"backend_removed\""]);
+}
