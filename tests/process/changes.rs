@@ -60,6 +60,11 @@ fn two_thousand_tunnels_live_through_every_change_but_the_removal_of_their_backe
     story.ends();
 }
 
+/// A client of TLS 1.3.
+fn visitor(trusted: &Certificate, passport: Option<&Passport>) -> Visitor {
+    Visitor::new(&[trusted], passport, &[&TLS13])
+}
+
 impl Story {
     fn begin() -> Self {
         let scene = Scene::start();
@@ -92,19 +97,18 @@ impl Story {
         Self { scene, crowd, ended: 0 }
     }
 
-    /// Those of the listeners that stay.
+    /// The processes of the listeners that stay.
     fn workers(&self) -> Vec<Value> {
-        let status = self.scene.gateway.status();
-        let of = |port: u16| {
-            let address = format!("127.0.0.1:{port}");
-            let mut listeners = status["listeners"].as_array().unwrap().iter();
-            listeners.find(|listener| listener["address"] == *address).unwrap()["workers"].clone()
-        };
-        let pids = |workers: Value| {
-            let pids = workers.as_array().unwrap().iter().map(|worker| worker["pid"].clone());
-            pids.collect::<Vec<_>>()
-        };
-        [self.scene.web, self.scene.secure].map(of).into_iter().flat_map(pids).collect()
+        let workers = [self.scene.web, self.scene.secure].map(|port| self.workers_of(port));
+        workers.iter().flatten().map(|worker| worker["pid"].clone()).collect()
+    }
+
+    /// All workers of an address.
+    fn workers_of(&self, port: u16) -> Vec<Value> {
+        let (status, address) = (self.scene.gateway.status(), format!("127.0.0.1:{port}"));
+        let listeners = status["listeners"].as_array().unwrap().iter();
+        let those = listeners.filter(|listener| listener["address"] == *address);
+        those.flat_map(|listener| listener["workers"].as_array().unwrap().clone()).collect()
     }
 
     /// Everybody is there still, and nobody has ended who was not to.
@@ -124,10 +128,6 @@ impl Story {
             let removed = r#"holdfast_tunnels_closed_total{cause="backend_removed"}"#;
             (gateway.count(removed) == self.ended as u64).then_some(())
         });
-    }
-
-    fn visitor(&self, trusted: &Certificate, passport: Option<&Passport>) -> Visitor {
-        Visitor::new(&[trusted], passport, &[&TLS13])
     }
 
     fn certificates_change(&mut self) {
@@ -160,7 +160,7 @@ impl Story {
             document
         });
         assert!(old.get(secure, "chat.test").is_err(), "TLS 1.2 is offered still");
-        assert_eq!(self.visitor(&chat, None).get(secure, "chat.test").unwrap().0.status, 200);
+        assert_eq!(visitor(&chat, None).get(secure, "chat.test").unwrap().0.status, 200);
         self.all_talk("a change of the TLS policy");
     }
 
@@ -168,12 +168,11 @@ impl Story {
         let (secure, chat) = (self.scene.secure, self.scene.chat.clone());
         let before = self.scene.document.clone();
         let passport = self.scene.staff.passport("jane");
-        let [stranger, jane] =
-            [None, Some(&passport)].map(|passport| self.visitor(&chat, passport));
+        let [stranger, jane] = [None, Some(&passport)].map(|passport| visitor(&chat, passport));
         let status = |visitor: &Visitor| visitor.get(secure, "chat.test").unwrap().0.status;
         let mut early = stranger.visit(secure, "chat.test").unwrap();
         assert_eq!(early.get("chat.test").unwrap().status, 200);
-        let other = self.visitor(&self.scene.other, None);
+        let other = visitor(&self.scene.other, None);
         let strict = strict_profile(before.clone(), "chat", &self.scene.staff);
         self.scene.apply(|_| strict);
         assert_eq!([status(&stranger), status(&jane)], [400, 200]);
@@ -259,7 +258,7 @@ impl Story {
             let document = remove(document, &["httpListeners", RULES, "sslCertificates"], "other");
             remove(document, &["httpListeners", RULES], "gone")
         });
-        let mut visit = self.visitor(&chat, None).visit(secure, "chat.test").unwrap();
+        let mut visit = visitor(&chat, None).visit(secure, "chat.test").unwrap();
         assert_eq!(visit.get("other.test").unwrap().status, 404);
         let answering = self.scene.answering("gone.test", "/", 2);
         assert!(answering.iter().all(|name| name.starts_with("plain")), "{answering:?}");
@@ -373,6 +372,11 @@ impl Story {
         let both = ["leaving1", "leaving2"].map(String::from);
         assert_eq!(self.scene.answering("localhost", "/leaving/", 6), BTreeSet::from(both));
         self.all_talk("new tunnels where a listener has come back");
+        let mine = self.crowd.count(|member| member.group.starts_with("extra"));
+        eventually(Patience::USUAL, "the listener to have its old tunnels again", || {
+            let [worker] = &self.workers_of(extra)[..] else { return None };
+            (worker["state"] == "serving" && worker["tunnels"] == mine).then_some(())
+        });
     }
 
     fn ends(self) {

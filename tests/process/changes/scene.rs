@@ -174,7 +174,9 @@ pub(super) fn inline(document: Document, name: &str, certificate: &Certificate) 
     let mut store = KeyStore::new();
     let chain = PrivateKeyChain::new(b"1".to_vec(), key, [shown]);
     store.add_entry(name, KeyStoreEntry::PrivateKeyChain(chain));
-    let data = store.writer("secret").write().unwrap();
+    // Few rounds: each document that has it is read many times, without optimization.
+    let data = store.writer("secret").encryption_iterations(100).mac_iterations(100);
+    let data = data.write().unwrap();
     let data = base64::engine::general_purpose::STANDARD.encode(data);
     let mut document = document.set("sslCertificates", name, "data", data).set(
         "sslCertificates",
