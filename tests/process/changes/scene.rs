@@ -12,7 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Authority, Certificate, Criers, Document, Gateway, directory, free_port, get_host,
+    Authority, Certificate, Criers, Document, Gateway, Patience, Response, directory, eventually,
+    free_port, get_host,
 };
 
 pub(super) const SETTINGS: &str = "backendHttpSettingsCollection";
@@ -92,15 +93,25 @@ impl Scene {
         assert_eq!(self.gateway.revision(), before + 1, "nothing was changed");
     }
 
-    /// Who answers so many requests for a host, each of its own connection.
-    pub(super) fn answering(&self, host: &str, path: &str, count: usize) -> BTreeSet<String> {
-        let ask = |_| {
-            let answer = get_host(self.web, path, host).unwrap();
-            assert_eq!(answer.status, 200);
-            answer.text().lines().next().unwrap().to_owned()
-        };
-        (0..count).map(ask).collect()
+    /// Waits until exactly these answer requests for a host.
+    pub(super) fn is_answered_by(&self, host: &str, path: &str, names: &[&str]) {
+        port_is_answered_by(self.web, host, path, names);
     }
+}
+
+/// Waits until exactly these answer requests for a host, each of its own connection.
+pub(super) fn port_is_answered_by(port: u16, host: &str, path: &str, names: &[&str]) {
+    let names: BTreeSet<_> = names.iter().map(|&name| name.to_owned()).collect();
+    eventually(Patience::USUAL, &format!("{host}{path} to be answered by {names:?}"), || {
+        let ask = |_| name_of(&get_host(port, path, host).unwrap());
+        let found: Option<BTreeSet<_>> = (0..2 * names.len()).map(ask).collect();
+        (found? == names).then_some(())
+    });
+}
+
+/// Who has answered, if anybody has.
+pub(super) fn name_of(answer: &Response) -> Option<String> {
+    (answer.status == 200).then(|| answer.text().lines().next().unwrap().to_owned())
 }
 
 fn with_pools(pools: &Pools) -> Document {
@@ -113,13 +124,13 @@ fn with_pools(pools: &Pools) -> Document {
         .pool("lone", &[*lone])
         .with_https_backends("sealed");
     for pool in ["plain", "spare", "sealed", "leaving", "lone"] {
-        // Nobody is to end for being silent, and who is taken for one that is to end does so soon.
-        document = document.set(SETTINGS, pool, "requestTimeout", 600).set(
-            SETTINGS,
-            pool,
-            "connectionDraining",
-            drain(1),
-        );
+        // Nobody is to end for being silent, and who is taken for one that is to end does so soon. A machine that is busy
+        // with the crowd is no reason for anybody to be unhealthy.
+        document = document
+            .set(SETTINGS, pool, "requestTimeout", 600)
+            .set(SETTINGS, pool, "connectionDraining", drain(1))
+            .set("probes", pool, "timeout", 20)
+            .set("probes", pool, "unhealthyThreshold", 20);
     }
     document.set(SETTINGS, "leaving", "connectionDraining", drain(LEAVING)).set(
         SETTINGS,
