@@ -9,7 +9,8 @@ use holdfast_proto::control::{Standing, Tunnel};
 pub(super) fn keeps(standing: &Standing, tunnel: &Tunnel) -> bool {
     let Some((address, port)) = tunnel.backend.rsplit_once(':') else { return false };
     let address = bare(address);
-    if !standing.settings.iter().any(|settings| settings.port.to_string() == port) {
+    let Ok(port) = port.parse::<u32>() else { return false };
+    if !standing.settings.iter().any(|settings| settings.port == port) {
         return false;
     }
     let has =
