@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "holdfast/control/v1/logging.proto",
         "holdfast/control/v1/client_source.proto",
         "holdfast/control/v1/rewrite.proto",
+        "holdfast/control/v1/standing.proto",
         "holdfast/control/v1/tls.proto",
         "holdfast/control/v1/listener.proto",
         "holdfast/control/v1/control.proto",

@@ -273,6 +273,7 @@ impl Supervisor {
         snapshot.revision = in_force.revision;
         snapshot.ticket_keys = self.tickets.keys();
         self.staples.add_to(&mut snapshot, &in_force.gateway);
+        snapshot.standing = Some(in_force.compiled.standing.clone());
         self.sign(&mut snapshot);
         Some(snapshot)
     }
@@ -297,7 +298,12 @@ impl Supervisor {
 
     /// Adds to each change how many live tunnels it touches. Only workers whose tunnels can be touched are asked: a
     /// list may be long. Listeners that were removed earlier keep their tunnels whatever changes.
-    async fn count_tunnels(&self, changes: &mut [admin::Change], plan: &Plan, wanted: &Compiled) {
+    async fn count_tunnels(
+        &self,
+        changes: &mut Vec<admin::Change>,
+        plan: &Plan,
+        wanted: &Compiled,
+    ) {
         let Some(in_force) = self.in_force() else { return };
         for group in self.groups() {
             let address = group.address;

@@ -16,6 +16,7 @@ mod pages;
 mod policies;
 mod probes;
 mod rewrite;
+mod standing;
 mod tls;
 
 #[cfg(test)]
@@ -35,6 +36,8 @@ pub struct Compiled {
     pub targets: Vec<control::Target>,
     /// (pool, settings, figure): so many backends count as healthy whatever the probes say. Zeroes left out.
     pub min_servers: Vec<(String, String, u32)>,
+    /// What tunnels may stay at, whichever listener they are of; goes out with each snapshot.
+    pub standing: control::Standing,
 }
 
 /// A pool under one set of backend settings.
@@ -52,7 +55,7 @@ pub struct CompiledPool {
 
 /// Compiles a gateway.
 pub fn compile(gateway: &Gateway) -> Compiled {
-    let mut compiled = Compiled::default();
+    let mut compiled = Compiled { standing: standing::standing(gateway), ..Compiled::default() };
     let mut joined = BTreeSet::new();
     for listener in &gateway.listeners {
         let snapshot = Snapshot::of(listener, gateway);
@@ -169,6 +172,8 @@ impl<'a> Snapshot<'a> {
             ticket_keys: Vec::new(),
             // The caller's: it outlives every configuration.
             affinity_key: Vec::new(),
+            // The caller's: it is the same for every listener, and no change of this one.
+            standing: None,
         }
     }
 

@@ -112,16 +112,24 @@ fn a_dry_run_tells_what_changes_for_a_listener_and_whom_it_costs() {
     assert!(told.contains(&row("pool chat", &gone, 3)), "{told:?}");
     assert!(told.contains(&row(&web, "backends of pool chat", 0)), "{told:?}");
 
-    // A site that is routed elsewhere leaves a pool that others still use.
+    // Who is routed elsewhere from now on leaves tunnels where they are.
     let rerouted = pools().site("web", port, "spare").site("more", other, "chat");
     let told = dry_run(&gateway, &rerouted);
-    assert!(told.contains(&row(&web, "site web: routes", 4)), "{told:?}");
+    assert!(told.contains(&row(&web, "site web: routes", 0)), "{told:?}");
+    assert!(told.iter().all(|row| row.2 == 0), "{told:?}");
 
     // No configuration ends the tunnels of a listener that is removed.
     let told = dry_run(&gateway, &pools().site("web", port, "chat"));
     let left = "site more removed; 2 tunnels live on until they end by themselves";
     assert_eq!(told, [row(&more, left, 0)]);
     assert_eq!(gateway.revision(), 1);
+
+    // A pool that nobody is routed to any more has tunnels still.
+    let unrouted = pools().site("web", port, "spare").site("more", other, "spare");
+    gateway.apply(&unrouted);
+    let gone = Document::new().pool("chat", &[two]).pool("spare", &[two]);
+    let told = dry_run(&gateway, &gone.site("web", port, "spare").site("more", other, "spare"));
+    assert_eq!(told, [row("pool chat", &format!("-{one}"), 3)]);
 }
 
 #[test]

@@ -34,6 +34,9 @@ mod report;
 
 /// Between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Reports until a tunnel whose handshake was over when a change came is in the list for certain: more than one, since the
+/// first may come at once.
+const LOOKS: u8 = 2;
 /// Events that wait for a slow supervisor: a tunnel list's parts, a report, an answer. Reports are then skipped.
 const EVENTS: usize = 32;
 /// Tunnels in one message: far below gRPC's 4 MiB, and long lists must not hold up a report.
@@ -69,6 +72,8 @@ pub(crate) struct Control {
     /// The last one that came.
     health: Option<HealthSnapshot>,
     removal: removal::Removal,
+    /// Reports at which tunnels are looked at again: some were on their way into the list when what is configured changed.
+    looks: u8,
 }
 
 /// Why a line ended.
@@ -128,6 +133,7 @@ impl Control {
             revision: None,
             health: None,
             removal: removal::Removal::default(),
+            looks: 0,
         }
     }
 
@@ -237,7 +243,9 @@ impl Control {
                     // A backend may have left while nobody had those that were taken over; not looked at for each
                     // batch, since a look is at all of them.
                     let lingered = self.shared.current.take_lingering();
-                    if taken.has_changed().unwrap_or(false) || lingered {
+                    let again = self.looks > 0;
+                    if taken.has_changed().unwrap_or(false) || lingered || again {
+                        self.looks = self.looks.saturating_sub(1);
                         taken.mark_unchanged();
                         self.retire_tunnels();
                     }
@@ -267,6 +275,7 @@ impl Control {
                 self.removal.note_health(&health);
                 self.health = Some(health.clone());
                 self.shared.current.install_health(health);
+                self.looks = LOOKS;
                 self.retire_tunnels();
             }
             Directive::Snapshot(snapshot) => say(events, self.install(snapshot)).await?,
@@ -297,6 +306,7 @@ impl Control {
                 self.removal.note_table(&table);
                 self.shared.idle.keep_only(&table.bindings);
                 current.install_table(table);
+                self.looks = LOOKS;
                 self.shared.access_log.configure(current.load().table.access_log.as_ref());
                 self.retire_tunnels();
                 if self.revision.replace(revision) == Some(revision) {

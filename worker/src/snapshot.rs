@@ -6,6 +6,7 @@
 mod join;
 mod pages;
 mod rewrites;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use self::join::{Current, Serving};
 pub use self::pages::{PageRefusal, Pages};
+pub use self::standing::Standing;
 use crate::access_log::{self, AccessLogRefusal};
 use crate::client_source::{ClientSource, NotANetwork};
 pub use crate::pool::FOREVER;
@@ -145,6 +147,8 @@ pub struct Table {
     pub bindings: Vec<Arc<Binding>>,
     /// Rewrite sets; actions refer to them by index.
     pub rewrite_sets: Vec<RewriteSet>,
+    /// What tunnels may stay at; nothing: what the bindings have.
+    pub standing: Option<Standing>,
     /// Limits of the listener.
     pub limits: Limits,
     /// Whether `Server` is left out of answers.
@@ -207,6 +211,7 @@ impl Table {
             router,
             bindings,
             rewrite_sets,
+            standing: snapshot.standing.map(Standing::compile),
             limits: Limits::compile(&snapshot.limits.ok_or(SnapshotRefusal::NoLimits)?),
             hide_server_header: snapshot.hide_server_header,
             http2: snapshot.http2.is_some(),
@@ -227,6 +232,7 @@ impl Table {
             router: Router::default(),
             bindings: Vec::new(),
             rewrite_sets: Vec::new(),
+            standing: None,
             limits: Limits::compile(&wire::Limits::default()),
             hide_server_header: false,
             http2: false,

@@ -9,6 +9,7 @@ use holdfast_proto::control::{ListenerSnapshot, Target, TargetKey, Tunnel};
 use crate::compile::{Compiled, CompiledPool};
 
 mod listener;
+mod standing;
 
 /// The difference between two compiled configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,8 +22,8 @@ pub struct Plan {
     pub updated: Vec<SocketAddr>,
     /// What changes for each of those, in words.
     details: BTreeMap<SocketAddr, String>,
-    /// Of those updated, the ones that are no longer routed to some backend.
-    losing: BTreeSet<SocketAddr>,
+    /// Some backend no longer stands: tunnels of any listener may be at it.
+    loses: bool,
     pools: Vec<(String, &'static str, String)>,
 }
 
@@ -48,41 +49,42 @@ impl Plan {
             let after = wanted.listeners.get(address).unwrap_or(&nowhere);
             plan.details.insert(*address, listener::detail(before, after));
         }
-        let loses = |address: &&SocketAddr| {
-            let both = running.listeners.get(address).zip(wanted.listeners.get(address));
-            both.is_some_and(|(before, after)| listener::loses(before, after))
-        };
-        plan.losing = plan.updated.iter().filter(loses).copied().collect();
+        plan.loses = standing::loses(&running.standing, &wanted.standing);
         plan
     }
 
-    /// Whether the change touches tunnels of a listener at all.
+    /// Whether the change may touch tunnels of a listener at all.
     pub fn touches_tunnels_of(&self, address: &SocketAddr) -> bool {
-        self.removed.contains(address) || self.losing.contains(address)
+        self.loses || self.removed.contains(address)
     }
 
-    /// Notes one live tunnel of a listener on whichever change touches it. A tunnel is counted once: with its pool where
-    /// that has lost the backend, else with its listener, which is no longer routed there.
+    /// Notes one live tunnel of a listener with its pool, where that has lost the backend. A listener that is removed
+    /// keeps its tunnels whatever changes.
     pub fn note_tunnel(
         &self,
-        changes: &mut [Change],
+        changes: &mut Vec<Change>,
         (running, wanted): (&Compiled, &Compiled),
         address: &SocketAddr,
         tunnel: &Tunnel,
     ) {
-        let keeps = |compiled: &Compiled| {
-            compiled.listeners.get(address).is_some_and(|it| listener::keeps(it, tunnel))
-        };
-        // What is not kept now had lost its backend before this change.
-        if !self.losing.contains(address) || !keeps(running) || keeps(wanted) {
+        let stays = |compiled: &Compiled| standing::keeps(&compiled.standing, tunnel);
+        // What does not stand now had lost its backend before this change.
+        if self.removed.contains(address) || !stays(running) || stays(wanted) {
             return;
         }
-        let here = addresses(wanted, &tunnel.pool).contains(&tunnel.backend);
-        let listener = format!("listener {address}");
-        let what = if here { listener } else { format!("pool {}", tunnel.pool) };
+        let what = format!("pool {}", tunnel.pool);
         if let Some(change) = changes.iter_mut().find(|change| change.what == what) {
             change.tunnels += 1;
+            return;
         }
+        // Nobody was routed there any more, so that it has no row of its own.
+        let is_there = wanted.standing.pools.iter().any(|pool| pool.name == tunnel.pool);
+        changes.push(Change {
+            what,
+            kind: if is_there { "update" } else { "remove" }.to_owned(),
+            detail: format!("-{}", tunnel.backend),
+            tunnels: 1,
+        });
     }
 
     /// Says of a listener that is removed how many tunnels it leaves behind: no configuration ends them.

@@ -90,3 +90,19 @@ fn draining_that_is_off_still_takes_thirty_seconds() {
         compiled.pools.iter().map(|pool| pool.drain_timeout.as_secs()).collect();
     assert_eq!(timeouts, [60, 30]);
 }
+
+#[test]
+fn every_pool_and_all_settings_stand_whoever_is_routed_there() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let text = std::fs::read_to_string(dir.join("gateway.resource.json")).unwrap();
+    let loaded = crate::config::load(&text, &dir).unwrap();
+    let mut gateway = loaded.gateway;
+    let routed = compile(&gateway).standing;
+    assert_eq!(routed.pools.first().unwrap().addresses, ["127.0.0.2", "chat.internal"]);
+    let ports: Vec<_> = routed.settings.iter().map(|it| (it.port, it.drain_timeout_ms)).collect();
+    assert_eq!(ports, [(9000, 60_000), (9443, 30_000)]);
+    gateway.listeners.clear();
+    let unrouted = compile(&gateway);
+    assert!(unrouted.pools.is_empty());
+    assert_eq!(unrouted.standing, routed);
+}

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 
 use super::certs::Certificate;
 use super::http::{Response, read_head};
@@ -79,6 +81,24 @@ impl WebSocket {
     /// Opens one over TLS, trusting exactly `certificate`.
     pub(crate) fn open_tls(port: u16, path: &str, certificate: &Certificate) -> Self {
         let stream = tls(port, certificate).unwrap();
+        Self::shake(Stream::Tls(Box::new(stream)), path, &certificate.host, b"")
+            .unwrap_or_else(|answer| panic!("no 101: {answer}"))
+    }
+
+    /// Opens one over TCP for a host name.
+    pub(crate) fn open_host(port: u16, path: &str, host: &str) -> Self {
+        Self::shake(Stream::Plain(connect(port).unwrap()), path, host, b"")
+            .unwrap_or_else(|answer| panic!("no 101: {answer}"))
+    }
+
+    /// [`WebSocket::open_tls`] with a client that speaks these versions.
+    pub(crate) fn open_versions(
+        port: u16,
+        path: &str,
+        certificate: &Certificate,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
+        let stream = tls_versions(port, certificate, versions).unwrap();
         Self::shake(Stream::Tls(Box::new(stream)), path, &certificate.host, b"")
             .unwrap_or_else(|answer| panic!("no 101: {answer}"))
     }
@@ -234,11 +254,19 @@ fn connect(port: u16) -> io::Result<TcpStream> {
 
 /// A TLS session with whoever shows this certificate on the port.
 pub(crate) fn tls(port: u16, trusted: &Certificate) -> io::Result<TlsStream> {
+    tls_versions(port, trusted, rustls::DEFAULT_VERSIONS)
+}
+
+fn tls_versions(
+    port: u16,
+    trusted: &Certificate,
+    versions: &[&'static SupportedProtocolVersion],
+) -> io::Result<TlsStream> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.der.clone()).map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();

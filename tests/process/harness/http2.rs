@@ -73,6 +73,19 @@ impl Http2 {
         Self { runtime, sender, connection, local, host: host.to_owned() }
     }
 
+    /// Whether a server offers it to a client that knows both.
+    pub(crate) fn is_offered(port: u16, certificate: &Certificate) -> bool {
+        let config = Arc::new(config(certificate, &[b"h2", b"http/1.1"]));
+        let name = ServerName::try_from(certificate.host.clone()).unwrap();
+        let mut session = ClientConnection::new(config, name).unwrap();
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        while session.is_handshaking() {
+            session.complete_io(&mut socket).unwrap();
+        }
+        session.alpn_protocol() == Some(b"h2")
+    }
+
     /// A request for a path of the certificate's host.
     pub(crate) fn request(&self, method: &str, path: &str) -> http::request::Builder {
         let uri = format!("https://{}{path}", self.host);
@@ -133,12 +146,35 @@ impl Http2 {
         }
     }
 
+    /// The head of an answer, and its body that is still to come.
+    pub(crate) fn head_of(&self, response: ResponseFuture) -> (u16, RecvStream) {
+        let (head, body) = self.within(response).unwrap().into_parts();
+        (head.status.as_u16(), body)
+    }
+
+    /// More of a body, at least so many bytes; fewer only at its end.
+    pub(crate) fn more_of(&self, body: &mut RecvStream, count: usize) -> Vec<u8> {
+        let mut found = Vec::new();
+        while found.len() < count {
+            let Some(chunk) = self.within(body.data()) else { break };
+            let chunk = chunk.unwrap();
+            body.flow_control().release_capacity(chunk.len()).unwrap();
+            found.extend_from_slice(&chunk);
+        }
+        found
+    }
+
     /// Whether a text comes back over a WebSocket.
     pub(crate) fn echoes(&self, socket: &mut Bridged, text: &str) -> bool {
-        assert!(text.len() < 126, "a short frame");
-        let length = u8::try_from(text.len()).unwrap();
-        let frame = [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat();
-        let wanted = [&[0x81, length], text.as_bytes()].concat();
+        self.is_told(socket, text, text)
+    }
+
+    /// Whether a text is answered by another one over a WebSocket.
+    pub(crate) fn is_told(&self, socket: &mut Bridged, text: &str, answer: &str) -> bool {
+        assert!(text.len().max(answer.len()) < 126, "short frames");
+        let length = |text: &str| u8::try_from(text.len()).unwrap();
+        let frame = [&[0x81, 0x80 | length(text), 0, 0, 0, 0], text.as_bytes()].concat();
+        let wanted = [&[0x81, length(answer)], answer.as_bytes()].concat();
         socket.send.send_data(frame.into(), false).unwrap();
         let mut found = Vec::new();
         while found.len() < wanted.len() {

@@ -1,11 +1,13 @@
 //! What becomes of tunnels whose backend has left: they live on for the drain timeout of their backend settings.
 //!
-//! A backend leaves by a new revision or by `holdfast drain`; one that only fails its probes keeps its tunnels.
+//! A backend leaves by a new revision or by `holdfast drain`; one that only fails its probes keeps its tunnels. So does one
+//! that stands in the document still, whether or not this listener is routed there: a change of sites, rules and settings
+//! ends no tunnel.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use holdfast_proto::control::HealthSnapshot;
+use holdfast_proto::control::{HealthSnapshot, TargetHealth, TargetKey};
 
 use crate::snapshot::Table;
 use crate::tunnel::TunnelFacts;
@@ -16,13 +18,16 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 /// Which backends are drained, and how long the tunnels of settings may outlive their backend.
 #[derive(Debug, Default)]
 pub(super) struct Removal {
-    drained: HashSet<(String, String, String, u32)>,
+    drained: HashSet<Name>,
     /// Which backends are drained is known.
     has_health: bool,
     has_table: bool,
-    /// Kept when the settings leave too: their tunnels were opened under them.
-    patience: HashMap<(String, String), Duration>,
+    /// By settings. Kept when these leave too: their tunnels were opened under them.
+    patience: HashMap<String, Duration>,
 }
+
+/// Pool, address and port: an operator drains a backend under whichever settings.
+type Name = (String, String, u32);
 
 // === impl Removal ===
 
@@ -36,34 +41,43 @@ impl Removal {
     /// Learns which backends an operator has taken out.
     pub(super) fn note_health(&mut self, health: &HealthSnapshot) {
         self.has_health = true;
-        let drained = health.targets.iter().filter(|target| target.drained);
-        self.drained = drained
-            .filter_map(|target| target.key.clone())
-            .map(|key| (key.pool, key.settings, key.address, key.port))
-            .collect();
+        let name = |key: TargetKey| (key.pool, key.address, key.port);
+        let keys = |targets: &mut dyn Iterator<Item = &TargetHealth>| -> HashSet<Name> {
+            targets.filter_map(|target| target.key.clone()).map(name).collect()
+        };
+        let known = keys(&mut health.targets.iter());
+        // A pool that nobody is routed to has no health; what was drained there stays so.
+        self.drained.retain(|name| !known.contains(name));
+        self.drained.extend(keys(&mut health.targets.iter().filter(|target| target.drained)));
     }
 
     /// Learns the drain timeouts in force.
     pub(super) fn note_table(&mut self, table: &Table) {
         self.has_table = true;
         for binding in &table.bindings {
-            let key = (binding.pool.to_string(), binding.settings.to_string());
-            self.patience.insert(key, binding.drain_timeout);
+            self.patience.insert(binding.settings.to_string(), binding.drain_timeout);
         }
+        let all = table.standing.iter().flat_map(|standing| &standing.drain_timeouts);
+        self.patience.extend(all.map(|(settings, timeout)| (settings.clone(), *timeout)));
     }
 
     /// How long a tunnel may live on; `None`: its backend is there.
     pub(super) fn time_left(&self, table: &Table, facts: &TunnelFacts) -> Option<Duration> {
-        let (pool, settings) = (facts.pool.to_string(), facts.settings.to_string());
-        let key = (pool, settings, facts.backend.to_string(), u32::from(facts.backend_port));
-        let configured = table
-            .binding(&facts.pool, &facts.settings)
-            .is_some_and(|binding| binding.backend(&facts.backend, facts.backend_port).is_some());
-        if configured && !self.drained.contains(&key) {
+        let TunnelFacts { pool, settings, backend, backend_port, .. } = facts;
+        let stands = match &table.standing {
+            Some(standing) => standing.has(pool, backend, *backend_port),
+            None => table
+                .binding(pool, settings)
+                .is_some_and(|binding| binding.backend(backend, *backend_port).is_some()),
+        };
+        let is_drained = || {
+            let name = (pool.to_string(), backend.to_string(), u32::from(*backend_port));
+            self.drained.contains(&name)
+        };
+        if stands && (self.drained.is_empty() || !is_drained()) {
             return None;
         }
-        let (pool, settings, ..) = key;
-        Some(self.patience.get(&(pool, settings)).copied().unwrap_or(DEFAULT_DRAIN))
+        Some(self.patience.get(&**settings).copied().unwrap_or(DEFAULT_DRAIN))
     }
 }
 
@@ -73,11 +87,15 @@ mod tests {
     use super::*;
     use holdfast_proto::control::{
         Backend, BackendSettings, HostChoice, Limits, ListenerSnapshot, PoolBinding, Scheme,
-        TargetHealth, TargetKey,
+        Standing, StandingPool, StandingSettings,
     };
     use std::time::SystemTime;
 
     fn table(ports: &[u32]) -> Table {
+        Table::compile(snapshot(ports), None).unwrap()
+    }
+
+    fn snapshot(ports: &[u32]) -> ListenerSnapshot {
         let backend = |port: &u32| Backend { address: "10.0.0.1".into(), port: *port };
         let settings = BackendSettings {
             scheme: Scheme::Http.into(),
@@ -92,12 +110,41 @@ mod tests {
             backend_settings: Some(settings),
             distribution: None,
         };
-        let snapshot = ListenerSnapshot {
+        ListenerSnapshot {
             bindings: vec![binding],
             limits: Some(Limits::default()),
             ..ListenerSnapshot::default()
+        }
+    }
+
+    /// Nothing is routed to; the document has these backends of the pool, and the settings under another name.
+    fn unrouted(addresses: &[&str], ports: &[u32]) -> Table {
+        let settings = |&port: &u32| StandingSettings {
+            name: format!("at {port}"),
+            port,
+            drain_timeout_ms: 1_000,
         };
-        Table::compile(snapshot, None).unwrap()
+        let addresses = addresses.iter().map(|&address| address.into()).collect();
+        let standing = Standing {
+            pools: vec![StandingPool { name: "chat".into(), addresses }],
+            settings: ports.iter().map(settings).collect(),
+        };
+        let bare = ListenerSnapshot { bindings: Vec::new(), ..snapshot(&[]) };
+        Table::compile(ListenerSnapshot { standing: Some(standing), ..bare }, None).unwrap()
+    }
+
+    fn health(targets: &[(&str, u32, bool)]) -> HealthSnapshot {
+        let target = |&(settings, port, drained): &(&str, u32, bool)| TargetHealth {
+            key: Some(TargetKey {
+                pool: "chat".into(),
+                settings: settings.into(),
+                address: "10.0.0.1".into(),
+                port,
+            }),
+            drained,
+            ..TargetHealth::default()
+        };
+        HealthSnapshot { version: 1, targets: targets.iter().map(target).collect() }
     }
 
     fn facts(port: u16) -> TunnelFacts {
@@ -128,19 +175,42 @@ mod tests {
     fn a_drained_backend_is_as_good_as_gone_and_an_unhealthy_one_is_not() {
         let (mut removal, table) = (Removal::default(), table(&[80, 81]));
         removal.note_table(&table);
-        let target = |port, drained| TargetHealth {
-            key: Some(TargetKey {
-                pool: "chat".into(),
-                settings: "plain".into(),
-                address: "10.0.0.1".into(),
-                port,
-            }),
-            drained,
-            ..TargetHealth::default()
-        };
-        let targets = vec![target(80, true), target(81, false)];
-        removal.note_health(&HealthSnapshot { version: 1, targets });
+        removal.note_health(&health(&[("plain", 80, true), ("plain", 81, false)]));
         assert_eq!(removal.time_left(&table, &facts(80)), Some(Duration::from_secs(7)));
         assert_eq!(removal.time_left(&table, &facts(81)), None);
+    }
+
+    #[test]
+    fn a_backend_that_stands_keeps_its_tunnels_though_nobody_is_routed_there() {
+        let mut removal = Removal::default();
+        removal.note_table(&table(&[80, 81]));
+        let (seven, facts) = (Some(Duration::from_secs(7)), facts(80));
+        assert_eq!(removal.time_left(&unrouted(&["10.0.0.1"], &[80]), &facts), None);
+        assert_eq!(removal.time_left(&unrouted(&["10.0.0.1"], &[81]), &facts), seven);
+        assert_eq!(removal.time_left(&unrouted(&["10.0.0.2"], &[80]), &facts), seven);
+        assert_eq!(removal.time_left(&unrouted(&[], &[80]), &facts), seven);
+    }
+
+    #[test]
+    fn a_drained_backend_stays_so_under_other_settings_and_when_nobody_is_routed_there() {
+        let (mut removal, unrouted) = (Removal::default(), unrouted(&["10.0.0.1"], &[80]));
+        removal.note_table(&unrouted);
+        removal.note_health(&health(&[("other", 80, true)]));
+        let default = Some(DEFAULT_DRAIN);
+        assert_eq!(removal.time_left(&unrouted, &facts(80)), default);
+        removal.note_health(&health(&[]));
+        assert_eq!(removal.time_left(&unrouted, &facts(80)), default);
+        removal.note_health(&health(&[("other", 80, false)]));
+        assert_eq!(removal.time_left(&unrouted, &facts(80)), None);
+    }
+
+    #[test]
+    fn the_drain_timeout_of_settings_is_known_before_anybody_is_routed_by_them() {
+        let mut removal = Removal::default();
+        let facts = TunnelFacts { settings: "at 80".into(), ..facts(80) };
+        removal.note_table(&unrouted(&["10.0.0.1"], &[80]));
+        let gone = unrouted(&[], &[81]);
+        removal.note_table(&gone);
+        assert_eq!(removal.time_left(&gone, &facts), Some(Duration::from_secs(1)));
     }
 }

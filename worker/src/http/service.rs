@@ -419,7 +419,9 @@ impl<'a> Call<'a> {
             idle_timeout: self.binding.request_timeout,
             opened: SystemTime::now(),
         };
-        let lingers = !self.serving.is_in_rotation(self.index, &backend);
+        // Or its backend has left while the handshake went on.
+        let lingers = !self.serving.is_in_rotation(self.index, &backend)
+            || !self.conversation.shared.current.is(self.serving);
         let note = Note::default();
         let pending = PendingTunnel { backend: backend_upgrade, facts, lingers, held, note };
         *self.conversation.tunnel() = Some(pending);

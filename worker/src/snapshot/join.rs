@@ -27,7 +27,7 @@ pub struct Current {
     serving: ArcSwap<Serving>,
     /// Health as last told; a table and health come on the same stream, but each is joined with the other's latest.
     health: Mutex<wire::HealthSnapshot>,
-    /// A cookie has led a tunnel to a drained backend since somebody has asked.
+    /// A tunnel was led to a backend that is drained or may be gone, since somebody has asked.
     lingered: AtomicBool,
 }
 
@@ -97,7 +97,13 @@ impl Current {
         self.serving.load_full()
     }
 
-    /// Says that a tunnel was opened to a backend that is out of rotation: its time runs already.
+    /// Whether that is what is served now.
+    pub fn is(&self, serving: &Serving) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.serving.load()), serving)
+    }
+
+    /// Says that a tunnel was opened to a backend that is out of rotation: its time runs already. Or to one that may be,
+    /// since it was chosen.
     pub fn note_lingering(&self) {
         self.lingered.store(true, Ordering::Relaxed);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_proto::control::{
     Backend, Certificate, Distribution, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site,
-    TlsProfile, Tunnel, action,
+    TlsProfile, action,
 };
 
 /// Where a request goes, by name: a binding's index means something only in its own snapshot.
@@ -164,28 +164,9 @@ fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<St
     parts
 }
 
-/// Whether a tunnel's backend is one that the listener's sites are routed to. What a worker ends follows the same
-/// rule: it sees its own listener's snapshot only.
-pub(super) fn keeps(snapshot: &ListenerSnapshot, tunnel: &Tunnel) -> bool {
-    snapshot.bindings.iter().any(|it| {
-        it.pool == tunnel.pool
-            && it.settings == tunnel.settings
-            && it.backends.iter().any(|backend| text(backend) == tunnel.backend)
-    })
-}
-
 /// A backend as people and tunnels name it.
 pub(super) fn text(Backend { address, port }: &Backend) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
-}
-
-/// Whether any backend is left out that was there: only then can a tunnel lose its own.
-pub(super) fn loses(before: &ListenerSnapshot, after: &ListenerSnapshot) -> bool {
-    before.bindings.iter().any(|was| {
-        let is =
-            after.bindings.iter().find(|is| is.pool == was.pool && is.settings == was.settings);
-        was.backends.iter().any(|backend| !is.is_some_and(|is| is.backends.contains(backend)))
-    })
 }
 
 #[cfg(test)]
@@ -280,7 +261,6 @@ mod tests {
         assert_eq!(detail(&before, &renumbered), "");
         let reweighted = snapshot(site(), vec![p, q, policy(&[(0, 3), (1, 2)])]);
         assert_eq!(detail(&before, &reweighted), "site a: routes");
-        assert!(!loses(&before, &reweighted));
     }
 
     #[test]
@@ -295,19 +275,5 @@ mod tests {
         let told = "site a: error pages; backend settings plain; backends of pool p; \
             threads (from the next restart on); limits; server header";
         assert_eq!(detail(&before, &after), told);
-        assert!(loses(&before, &after) && !loses(&before, &before));
-    }
-
-    #[test]
-    fn a_tunnel_keeps_its_backend_by_address_and_port() {
-        let snapshot = snapshot(vec![site("a", 0)], vec![binding("p", "::1")]);
-        let tunnel = |backend: &str| Tunnel {
-            pool: "p".into(),
-            settings: "plain".into(),
-            backend: backend.into(),
-            ..Tunnel::default()
-        };
-        assert!(keeps(&snapshot, &tunnel("[::1]:80")));
-        assert!(!keeps(&snapshot, &tunnel("[::1]:81")));
     }
 }
