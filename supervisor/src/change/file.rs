@@ -136,7 +136,12 @@ fn read(path: &Path) -> Result<String, ChangeError> {
     let fail = |source| ChangeError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(fail)?;
-    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(fail)?;
+    file.take(LARGEST_FILE + 1).read_to_string(&mut text).map_err(fail)?;
+    if text.len() as u64 > LARGEST_FILE {
+        // Cut, it would be found broken where it is not.
+        let reason = format!("it has more than {LARGEST_FILE} bytes");
+        return Err(fail(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
+    }
     Ok(text)
 }
 
@@ -149,4 +154,24 @@ fn kept_out(path: &Path, error: &ChangeError) -> String {
         other => other.to_string(),
     };
     format!("{} was not taken, the last good revision is served: {detail}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.json");
+        let whole = " ".repeat(usize::try_from(LARGEST_FILE).unwrap());
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(read(&path).unwrap().len(), whole.len());
+        std::fs::write(&path, whole + " ").unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(matches!(error, ChangeError::Read { .. }), "{error}");
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert!(reason.contains("more than 33554432 bytes"), "{reason}");
+    }
 }
