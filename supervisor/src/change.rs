@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use holdfast_proto::admin;
 use holdfast_proto::control::ListenerSnapshot;
 
@@ -17,6 +18,7 @@ use crate::config::{self, gateway::Gateway};
 use crate::group::{Adopted, Group};
 use crate::ledger::{KeptPage, NewRevision};
 use crate::state::{InForce, Supervisor};
+use crate::worker;
 
 pub mod file;
 mod files;
@@ -33,6 +35,16 @@ use plan::Plan;
 pub const FIRST_VERDICTS: Duration = Duration::from_secs(5);
 /// Wait for every worker's acknowledgement.
 const ACKNOWLEDGED: Duration = Duration::from_secs(15);
+/// What a change does between its waits: it reads, compiles, writes and starts processes. Generous, for machines that swap.
+const WORK: Duration = Duration::from_secs(10);
+/// Longest that changes are held up by one: its waits, one after the other, beginning with the files that a reload has
+/// read again. Who waits for a change waits for this.
+pub(crate) const LONGEST: Duration = worker::QUERY_PATIENCE
+    .saturating_add(pages::PATIENCE_FOR_ALL)
+    .saturating_add(worker::QUERY_PATIENCE)
+    .saturating_add(FIRST_VERDICTS)
+    .saturating_add(ACKNOWLEDGED)
+    .saturating_add(WORK);
 
 /// A document that somebody wants in force.
 #[derive(Debug, Clone)]
@@ -297,15 +309,14 @@ impl Supervisor {
     /// list may be long. Listeners that were removed earlier keep their tunnels whatever changes.
     async fn count_tunnels(&self, changes: &mut [admin::Change], plan: &Plan, wanted: &Compiled) {
         let Some(in_force) = self.in_force() else { return };
-        for group in self.groups() {
-            let address = group.address;
-            if !plan.touches_tunnels_of(&address) {
-                continue;
-            }
-            let mut tunnels = Vec::new();
-            for worker in group.workers() {
-                tunnels.extend(worker.tunnels().await);
-            }
+        let groups = self.groups().into_iter().filter(|it| plan.touches_tunnels_of(&it.address));
+        // All at once: those that do not answer are waited for once.
+        let asking = groups.map(|group| async move {
+            let workers = group.workers();
+            let lists = join_all(workers.iter().map(|worker| worker.tunnels())).await;
+            (group.address, lists.into_iter().flatten().collect::<Vec<_>>())
+        });
+        for (address, tunnels) in join_all(asking).await {
             plan.note_left_behind(changes, &address, tunnels.len());
             for tunnel in &tunnels {
                 plan.note_tunnel(changes, (&in_force.compiled, wanted), &address, tunnel);

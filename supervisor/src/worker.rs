@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::children::Incarnation;
 
 /// How long a worker may take over a query before it is left out of the answer.
-const QUERY_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const QUERY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a status waits for fresh figures of a worker.
 const FRESH_PATIENCE: Duration = Duration::from_millis(250);
 /// Queries on their way to one worker; more wait in their callers.
