@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod client_side;
+mod paths;
 mod sites;
 
 use std::path::{Path, PathBuf};

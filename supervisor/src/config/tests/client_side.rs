@@ -9,7 +9,7 @@ use crate::compile::compile;
 use crate::config::{Loaded, load};
 
 /// A gateway with one site, its `holdfast` object, and the gateway's.
-fn document(site: &str, gateway: &str) -> String {
+pub(super) fn document(site: &str, gateway: &str) -> String {
     format!(
         r#"{{
         "frontendIPConfigurations": [{{ "name": "f", "holdfast": {{ "address": "127.0.0.1" }} }}],
