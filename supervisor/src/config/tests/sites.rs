@@ -161,3 +161,22 @@ fn a_path_is_hidden_by_one_that_means_the_same() {
     let at = |rule: usize| format!("urlPathMaps[0].pathRules[{rule}].paths[0]");
     assert_eq!(hidden, [at(1), at(2), at(5)]);
 }
+
+#[test]
+fn what_routes_by_conditions_is_told_and_never_dropped() {
+    let text = fixture("bad/advanced-routing.jsonc");
+    let told = |text: &str| load(text, &fixtures()).map_or_else(|found| found, |it| it.warnings);
+    let rule = "requestRoutingRules[1].advancedRoutingMap";
+    let maps = ["advancedRoutingMaps", "advancedRoutingConditionSets"];
+    let found = told(&text);
+    for path in maps.into_iter().chain([rule, "requestRoutingRules[1].ruleType"]) {
+        assert_eq!(found.iter().filter(|d| d.path == path).count(), 1, "{path}: {}", lines(&found));
+    }
+    // A rule of another type that names a map has its own target, and is told what it does not do.
+    let basic = "\"backendAddressPool\": { \"id\": \"/backendAddressPools/pool\" }, \"backendHttpSettings\": \
+        { \"id\": \"/backendHttpSettingsCollection/set\" }, \"advancedRoutingMap\"";
+    let basic = text.replace("advancedrouting", "Basic").replace("\"advancedRoutingMap\"", basic);
+    let found = told(&basic);
+    assert!(found.iter().all(|d| d.severity == Severity::Warning), "{}", lines(&found));
+    assert!(found.iter().any(|d| d.path == rule && d.reason.contains("no effect")));
+}
