@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Put a configuration in force; answers once every worker serves it
     Apply(ApplyArgs),
-    /// Make the gateway read its configuration file again (same as SIGHUP)
+    /// Make the gateway read its configuration file again (as SIGHUP does), and fetch error pages again
     Reload(Admin),
     /// Print the effective configuration, defaults filled in and secrets left out
     Config(ConfigArgs),
