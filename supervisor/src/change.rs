@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use holdfast_proto::admin;
 use holdfast_proto::control::ListenerSnapshot;
 
-use crate::compile::{Compiled, compile};
+use crate::compile::{Compiled, TooLarge, compile};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{self, gateway::Gateway};
 use crate::group::{Adopted, Group};
@@ -85,7 +85,15 @@ fn pass(loaded: config::Loaded, gathered: Gathered) -> Result<Passed, ChangeErro
     gateway.fill_pages(&gathered.bodies);
     pages::check_size(&gateway)?;
     warnings.extend(gathered.warnings);
-    Ok(Passed { compiled: compile(&gateway), gateway, warnings, pages })
+    let compiled = compile(&gateway).map_err(too_large)?;
+    Ok(Passed { gateway, compiled, warnings, pages })
+}
+
+/// Told of the document as a whole.
+fn too_large(error: TooLarge) -> ChangeError {
+    let (reason, mend) = (error.to_string(), error.mend().to_owned());
+    let (severity, path) = (Severity::Error, String::new());
+    ChangeError::Invalid(vec![Diagnostic { severity, path, line: 0, column: 0, reason, mend }])
 }
 
 impl Supervisor {

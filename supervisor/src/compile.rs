@@ -16,7 +16,11 @@ mod pages;
 mod policies;
 mod probes;
 mod rewrite;
+mod size;
 mod tls;
+
+pub use size::TooLarge;
+use size::Room;
 
 #[cfg(test)]
 mod tests;
@@ -51,8 +55,12 @@ pub struct CompiledPool {
 }
 
 /// Compiles a gateway.
-pub fn compile(gateway: &Gateway) -> Compiled {
+///
+/// # Errors
+/// It cannot be sent to those who are to serve it.
+pub fn compile(gateway: &Gateway) -> Result<Compiled, TooLarge> {
     let mut compiled = Compiled::default();
+    let mut targets = Room::of_targets();
     let mut joined = BTreeSet::new();
     for listener in &gateway.listeners {
         let snapshot = Snapshot::of(listener, gateway);
@@ -65,7 +73,10 @@ pub fn compile(gateway: &Gateway) -> Compiled {
                         backends: backends(&pool.backends, settings.port),
                         drain_timeout: settings.drain_timeout.unwrap_or(DRAIN_WHEN_OFF),
                     });
-                    compiled.targets.extend(probes::targets(pool, settings));
+                    for target in probes::targets(pool, settings) {
+                        targets.take(&target)?;
+                        compiled.targets.push(target);
+                    }
                     let least = settings.probe.as_ref().map_or(0, |probe| probe.min_servers);
                     if least > 0 {
                         compiled.min_servers.push((
@@ -77,7 +88,7 @@ pub fn compile(gateway: &Gateway) -> Compiled {
                 }
             }
         }
-        let message = snapshot.build();
+        let message = snapshot.build()?;
         if !message.sites.is_empty() {
             compiled.listeners.insert(listener.address, message);
         }
@@ -85,7 +96,7 @@ pub fn compile(gateway: &Gateway) -> Compiled {
     compiled.pools.sort_by(|a, b| (&a.pool, &a.settings).cmp(&(&b.pool, &b.settings)));
     compiled.targets.sort_by(|a, b| probes::order(a).cmp(&probes::order(b)));
     compiled.min_servers.sort();
-    compiled
+    Ok(compiled)
 }
 
 /// Every action that a request to the site may come to, in the order in which they are tried.
@@ -149,10 +160,16 @@ impl<'a> Snapshot<'a> {
         listener.sites.iter().map(AsRef::as_ref).filter(|site| site.rule.is_some())
     }
 
-    fn build(mut self) -> control::ListenerSnapshot {
-        let sites = self.sites().filter_map(|site| self.site(site)).collect();
+    fn build(mut self) -> Result<control::ListenerSnapshot, TooLarge> {
+        let mut sites = Vec::new();
+        let mut room = Room::of_listener(self.listener.address);
+        for site in self.sites().filter_map(|site| self.site(site)) {
+            // One by one: sites that share a long path map are each sent it.
+            room.take(&site)?;
+            sites.push(site);
+        }
         let error_pages = std::mem::take(&mut self.pages).finish(self.gateway, self.sites());
-        control::ListenerSnapshot {
+        let table = control::ListenerSnapshot {
             revision: 0,
             listener: self.listener.address.to_string(),
             sites,
@@ -169,7 +186,9 @@ impl<'a> Snapshot<'a> {
             ticket_keys: Vec::new(),
             // The caller's: it outlives every configuration.
             affinity_key: Vec::new(),
-        }
+        };
+        Room::of_listener(self.listener.address).take(&table)?;
+        Ok(table)
     }
 
     fn site(&mut self, site: &Site) -> Option<control::Site> {

@@ -33,7 +33,7 @@ fn loaded(site: &str, gateway: &str) -> Loaded {
 }
 
 fn snapshot(loaded: &Loaded) -> control::ListenerSnapshot {
-    compile(&loaded.gateway).listeners.into_values().next().unwrap()
+    compile(&loaded.gateway).unwrap().listeners.into_values().next().unwrap()
 }
 
 fn warnings(site: &str, gateway: &str) -> String {

@@ -116,11 +116,12 @@ fn pages_are_read_noted_and_printed() {
     let mut gateway = loaded.gateway;
     let page = |text: &str| -> std::sync::Arc<[u8]> { text.as_bytes().into() };
     gateway.fill_pages(&[("https://x.test/a".to_owned(), page("a"))].into());
-    let compiled = compile(&gateway);
+    let compiled = compile(&gateway).unwrap();
     let (_, listener) = compiled.listeners.first_key_value().unwrap();
     let told = |indices: &[u32]| -> Vec<(u32, &[u8])> {
-        let pages = indices.iter().map(|index| &listener.error_pages[*index as usize]);
-        pages.map(|page| (page.status, page.body.as_slice())).collect()
+        let pages = &listener.error_pages;
+        let body = |index| pages[holdfast_proto::error_page::carrier(pages, index).unwrap()].body.as_ref();
+        indices.iter().map(|at| *at as usize).map(|at| (pages[at].status, body(at))).collect()
     };
     // What nobody has fetched is not there.
     assert_eq!(told(&listener.sites[0].error_pages), [(502, &b"a"[..]), (504, b"a")]);
@@ -137,7 +138,7 @@ fn a_listener_with_one_site_has_its_pages_for_everybody() {
     let mut document = sites(&[&["a.test"]]);
     document["httpListeners"][0]["customErrorConfigurations"] =
         json!([{ "statusCode": "HttpStatus400", "holdfast": { "file": "p.html" } }]);
-    let compiled = compile(&load(&document.to_string(), dir.path()).unwrap().gateway);
+    let compiled = compile(&load(&document.to_string(), dir.path()).unwrap().gateway).unwrap();
     let (_, listener) = compiled.listeners.first_key_value().unwrap();
     assert!(listener.error_pages.iter().all(|page| page.before_site));
     assert_eq!((listener.error_pages.len(), &listener.sites[0].error_pages[..]), (1, &[0][..]));
