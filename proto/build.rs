@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("holdfast.binpb"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        // Shared by every listener that has the page.
+        .bytes(".holdfast.control.v1.ErrorPage.body")
         .skip_debug(["holdfast.control.v1.TicketKey"])
         .compile_fds(descriptors)?;
     Ok(())

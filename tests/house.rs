@@ -55,7 +55,7 @@ const WORKER_LAYERS: [&[&str]; 14] = [
     &["tls"],
     &["respond"],
     &["access_log"],
-    &["backoff", "client_source", "drain", "fault", "load", "memory", "metrics"],
+    &["backoff", "client_source", "drain", "fault", "load", "memory", "metrics", "socket"],
 ];
 
 /// Modules that do no IO: they can be tested without a process, a socket or a clock.

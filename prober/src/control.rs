@@ -16,7 +16,7 @@ use holdfast_proto::control::{
     Hello, ProberDirective, ProberEvent, TargetsAck, prober_directive, prober_event,
 };
 use holdfast_proto::process::ProcessId;
-use holdfast_proto::uds;
+use holdfast_proto::{LONGEST_MESSAGE, uds};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::sleep;
@@ -141,6 +141,7 @@ impl Session<'_> {
         // The queue is new and its receiver at hand: there is room.
         events.try_send(first).map_err(|_| SessionError::Closed)?;
         let directives = ProberControlClient::new(channel)
+            .max_decoding_message_size(LONGEST_MESSAGE)
             .session(ReceiverStream::new(queued))
             .await
             .map_err(SessionError::Stream)?

@@ -6,9 +6,11 @@
 //! process uses does not belong here.
 
 pub mod bootstrap;
+pub mod error_page;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod failpoint;
 pub mod fd_channel;
+pub mod level;
 pub mod process;
 pub mod rewrite;
 pub mod uds;
@@ -43,6 +45,10 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 /// Version of the control protocol. What two processes of different ones still say to one another is in
 /// `supervisor/src/grpc/foreign.rs`.
 pub const PROTOCOL: u32 = 1;
+
+/// Longest message on `control.sock`, bytes: a table with thousands of sites and their certificates. A child takes no longer
+/// one, and its supervisor sends none: a configuration that would need one is refused.
+pub const LONGEST_MESSAGE: usize = 256 * 1024 * 1024;
 
 /// The protocol that this process speaks: [`PROTOCOL`], unless a test says otherwise.
 pub fn protocol() -> u32 {

@@ -8,15 +8,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use holdfast_proto::admin;
-use holdfast_proto::control::ListenerSnapshot;
+use holdfast_proto::control::{ListenerSnapshot, WorkerState};
 
-use crate::compile::{Compiled, compile};
+use crate::compile::{Compiled, TooLarge, compile};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{self, gateway::Gateway};
 use crate::group::{Adopted, Group};
 use crate::ledger::{KeptPage, NewRevision};
 use crate::state::{InForce, Supervisor};
+use crate::worker::{self, View};
 
 pub mod file;
 mod files;
@@ -34,6 +36,16 @@ use plan::Plan;
 pub const FIRST_VERDICTS: Duration = Duration::from_secs(5);
 /// Wait for every worker's acknowledgement.
 const ACKNOWLEDGED: Duration = Duration::from_secs(15);
+/// What a change does between its waits: it reads, compiles, writes and starts processes. Generous, for machines that swap.
+const WORK: Duration = Duration::from_secs(10);
+/// Longest that changes are held up by one: its waits, one after the other, beginning with the files that a reload has
+/// read again. Who waits for a change waits for this.
+pub(crate) const LONGEST: Duration = worker::QUERY_PATIENCE
+    .saturating_add(pages::PATIENCE_FOR_ALL)
+    .saturating_add(worker::QUERY_PATIENCE)
+    .saturating_add(FIRST_VERDICTS)
+    .saturating_add(ACKNOWLEDGED)
+    .saturating_add(WORK);
 
 /// A document that somebody wants in force.
 #[derive(Debug, Clone)]
@@ -74,7 +86,15 @@ fn pass(loaded: config::Loaded, gathered: Gathered) -> Result<Passed, ChangeErro
     gateway.fill_pages(&gathered.bodies);
     pages::check_size(&gateway)?;
     warnings.extend(gathered.warnings);
-    Ok(Passed { compiled: compile(&gateway), gateway, warnings, pages })
+    let compiled = compile(&gateway).map_err(too_large)?;
+    Ok(Passed { gateway, compiled, warnings, pages })
+}
+
+/// Told of the document as a whole.
+fn too_large(error: TooLarge) -> ChangeError {
+    let (reason, mend) = (error.to_string(), error.mend().to_owned());
+    let (severity, path) = (Severity::Error, String::new());
+    ChangeError::Invalid(vec![Diagnostic { severity, path, line: 0, column: 0, reason, mend }])
 }
 
 impl Supervisor {
@@ -281,6 +301,9 @@ impl Supervisor {
     fn refusals(&self, revision: u64) -> Vec<admin::Refusal> {
         let mut refusals = Vec::new();
         for group in self.groups() {
+            let serves =
+                |view: &View| view.state == WorkerState::Serving && view.revision >= revision;
+            let is_served = group.workers().iter().any(|worker| serves(&worker.view()));
             for worker in group.workers() {
                 let view = worker.view();
                 // The same revision may come again with other files.
@@ -288,7 +311,17 @@ impl Supervisor {
                 if !view.connected || (view.revision >= revision && !again) {
                     continue;
                 }
-                let reason = view.refusal.map_or_else(|| "no answer".to_owned(), |(_, why)| why);
+                // What it serves until its successor has its tunnels is its own matter.
+                if view.outgrown.is_some() && is_served {
+                    continue;
+                }
+                let reason = match view.refusal {
+                    Some((_, why)) => why,
+                    None if view.outgrown.is_some() => {
+                        "of an older build, and not replaced yet".to_owned()
+                    }
+                    None => "no answer".to_owned(),
+                };
                 let listener = group.address.to_string();
                 refusals.push(admin::Refusal { listener, pid: worker.incarnation.pid(), reason });
             }
@@ -305,15 +338,14 @@ impl Supervisor {
         wanted: &Compiled,
     ) {
         let Some(in_force) = self.in_force() else { return };
-        for group in self.groups() {
-            let address = group.address;
-            if !plan.touches_tunnels_of(&address) {
-                continue;
-            }
-            let mut tunnels = Vec::new();
-            for worker in group.workers() {
-                tunnels.extend(worker.tunnels().await);
-            }
+        let groups = self.groups().into_iter().filter(|it| plan.touches_tunnels_of(&it.address));
+        // All at once: those that do not answer are waited for once.
+        let asking = groups.map(|group| async move {
+            let workers = group.workers();
+            let lists = join_all(workers.iter().map(|worker| worker.tunnels())).await;
+            (group.address, lists.into_iter().flatten().collect::<Vec<_>>())
+        });
+        for (address, tunnels) in join_all(asking).await {
             plan.note_left_behind(changes, &address, tunnels.len());
             for tunnel in &tunnels {
                 plan.note_tunnel(changes, (&in_force.compiled, wanted), &address, tunnel);

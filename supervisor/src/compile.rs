@@ -12,12 +12,18 @@ use crate::config::gateway::{
 };
 
 mod client_side;
+mod level;
 mod pages;
 mod policies;
 mod probes;
 mod rewrite;
+mod size;
 mod standing;
 mod tls;
+
+pub use level::needed;
+use size::Room;
+pub use size::TooLarge;
 
 #[cfg(test)]
 mod tests;
@@ -54,8 +60,12 @@ pub struct CompiledPool {
 }
 
 /// Compiles a gateway.
-pub fn compile(gateway: &Gateway) -> Compiled {
+///
+/// # Errors
+/// It cannot be sent to those who are to serve it.
+pub fn compile(gateway: &Gateway) -> Result<Compiled, TooLarge> {
     let mut compiled = Compiled { standing: standing::standing(gateway), ..Compiled::default() };
+    let mut targets = Room::of_targets();
     let mut joined = BTreeSet::new();
     for listener in &gateway.listeners {
         let snapshot = Snapshot::of(listener, gateway);
@@ -68,7 +78,10 @@ pub fn compile(gateway: &Gateway) -> Compiled {
                         backends: backends(&pool.backends, settings.port),
                         drain_timeout: settings.drain_timeout.unwrap_or(DRAIN_WHEN_OFF),
                     });
-                    compiled.targets.extend(probes::targets(pool, settings));
+                    for target in probes::targets(pool, settings) {
+                        targets.take(&target)?;
+                        compiled.targets.push(target);
+                    }
                     let least = settings.probe.as_ref().map_or(0, |probe| probe.min_servers);
                     if least > 0 {
                         compiled.min_servers.push((
@@ -80,7 +93,7 @@ pub fn compile(gateway: &Gateway) -> Compiled {
                 }
             }
         }
-        let message = snapshot.build();
+        let message = snapshot.build()?;
         if !message.sites.is_empty() {
             compiled.listeners.insert(listener.address, message);
         }
@@ -88,7 +101,7 @@ pub fn compile(gateway: &Gateway) -> Compiled {
     compiled.pools.sort_by(|a, b| (&a.pool, &a.settings).cmp(&(&b.pool, &b.settings)));
     compiled.targets.sort_by(|a, b| probes::order(a).cmp(&probes::order(b)));
     compiled.min_servers.sort();
-    compiled
+    Ok(compiled)
 }
 
 /// Every action that a request to the site may come to, in the order in which they are tried.
@@ -152,10 +165,16 @@ impl<'a> Snapshot<'a> {
         listener.sites.iter().map(AsRef::as_ref).filter(|site| site.rule.is_some())
     }
 
-    fn build(mut self) -> control::ListenerSnapshot {
-        let sites = self.sites().filter_map(|site| self.site(site)).collect();
+    fn build(mut self) -> Result<control::ListenerSnapshot, TooLarge> {
+        let mut sites = Vec::new();
+        let mut room = Room::of_listener(self.listener.address);
+        for site in self.sites().filter_map(|site| self.site(site)) {
+            // One by one: sites that share a long path map are each sent it.
+            room.take(&site)?;
+            sites.push(site);
+        }
         let error_pages = std::mem::take(&mut self.pages).finish(self.gateway, self.sites());
-        control::ListenerSnapshot {
+        let table = control::ListenerSnapshot {
             revision: 0,
             listener: self.listener.address.to_string(),
             sites,
@@ -174,7 +193,9 @@ impl<'a> Snapshot<'a> {
             affinity_key: Vec::new(),
             // The caller's: it is the same for every listener, and no change of this one.
             standing: None,
-        }
+        };
+        Room::of_listener(self.listener.address).take(&table)?;
+        Ok(table)
     }
 
     fn site(&mut self, site: &Site) -> Option<control::Site> {

@@ -1,7 +1,7 @@
 //! From a document to the gateway that it means. Everything wrong with a document is found before anything of
 //! it is used; this module opens certificate files and nothing else, and never changes anything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod certificate;
 pub mod diagnostic;
@@ -79,11 +79,19 @@ fn load_with(
         }
     };
     let mut report = report::Report::default();
-    let gateway = read::gateway(&root, base_dir, without_pages, &mut report);
+    // Whole, so that every path that is kept and printed means the same wherever it is read.
+    let base_dir = whole(base_dir);
+    let gateway = read::gateway(&root, &base_dir, without_pages, &mut report);
     match gateway {
         Some((gateway, wanted)) if !report.has_errors() => {
             Ok(Loaded { gateway, warnings: report.into_sorted(), wanted })
         }
         _ => Err(report.into_sorted()),
     }
+}
+
+/// A directory's path from the root on; as it is where nobody can tell.
+fn whole(directory: &Path) -> PathBuf {
+    let named = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    std::path::absolute(named).unwrap_or_else(|_| directory.to_owned())
 }

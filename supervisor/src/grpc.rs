@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_proto::LONGEST_MESSAGE;
 use holdfast_proto::admin::admin_server::AdminServer;
 use holdfast_proto::control::Hello;
 use holdfast_proto::control::prober_control_server::ProberControlServer;
@@ -57,8 +58,11 @@ pub async fn serve_children(
     socket: UnixListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    // What a worker gives back of what it was told, and its figures, grow with the configuration.
+    let workers = WorkerControlServer::new(worker::Workers::new(supervisor.clone()))
+        .max_decoding_message_size(LONGEST_MESSAGE);
     Server::builder()
-        .add_service(WorkerControlServer::new(worker::Workers::new(supervisor.clone())))
+        .add_service(workers)
         .add_service(ProberControlServer::new(probe::Probers::new(supervisor)))
         .serve_with_incoming_shutdown(incoming::incoming(socket, "workers and prober"), stop)
         .await

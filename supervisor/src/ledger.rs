@@ -11,6 +11,7 @@
 //! # Invariants
 //! - A file is complete under its name or is not there: written aside, fsynced, renamed, the directory fsynced.
 //! - What does not match its checksum, its number or its digest is never loaded, and said so.
+//! - What would be too long to be read back is never written.
 //! - A number is given once, even when the file of the newest one is damaged.
 //! - A failed call changes nothing: what was in force still is.
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::DrainedBackend;
 
+mod error;
 mod file;
 mod kept_page;
 
@@ -94,62 +96,7 @@ pub struct Ledger {
     drained: Vec<DrainedBackend>,
 }
 
-/// Why the ledger could not be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The directory could not be created, opened or listed.
-    #[error("cannot open the ledger in {}", path.display())]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// Another supervisor has it open, under another runtime directory.
-    #[error(
-        "{} is in use by another gateway: give each its own --state-dir",
-        path.display()
-    )]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file could not be written; nothing changed.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The cause: a full disk, a read-only file system, no permission.
-        #[source]
-        source: io::Error,
-    },
-    /// A record could not be put into JSON (a base directory that is not UTF-8).
-    #[error("cannot put {} into JSON", path.display())]
-    Encode {
-        /// The file that was to be written.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// A file could not be read, or is not what was written.
-    #[error("cannot use {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: file::ReadError,
-    },
-    /// There is no higher number.
-    #[error("revision numbers have run out: a file in {} has the highest there is", path.display())]
-    Exhausted {
-        /// The directory.
-        path: PathBuf,
-    },
-}
-
+pub use error::LedgerError;
 pub use file::{ReadError, digest};
 pub use kept_page::KeptPage;
 
@@ -248,8 +195,7 @@ impl Ledger {
         let path = self.path_of(number);
         let bytes = file::seal(&revision)
             .map_err(|source| LedgerError::Encode { path: path.clone(), source })?;
-        file::write(&path, &bytes, &self.revisions)
-            .map_err(|source| LedgerError::Write { path, source })?;
+        write(path, &bytes, &self.revisions)?;
         self.highest = number;
         self.entries.insert(number, entry_of(&revision));
         self.in_force = Some(revision.clone());
@@ -336,9 +282,10 @@ impl Ledger {
         let path = self.state.join(name);
         let bytes = serde_json::to_vec(value)
             .map_err(|source| LedgerError::Encode { path: path.clone(), source })?;
-        File::open(&self.state)
-            .and_then(|directory| file::write(&path, &bytes, &directory))
-            .map_err(|source| LedgerError::Write { path, source })
+        match File::open(&self.state) {
+            Ok(directory) => write(path, &bytes, &directory),
+            Err(source) => Err(LedgerError::Write { path, source }),
+        }
     }
 
     /// A file that cannot be deleted costs space and nothing else, so that is no failure of an append.
@@ -367,6 +314,14 @@ impl Drop for Ledger {
             tracing::debug!(%error, "ledger not unlocked");
         }
     }
+}
+
+/// Writes what is read back, and nothing else.
+fn write(path: PathBuf, bytes: &[u8], directory: &File) -> Result<(), LedgerError> {
+    if !file::fits(bytes) {
+        return Err(LedgerError::TooLong { path, bytes: bytes.len() });
+    }
+    file::write(&path, bytes, directory).map_err(|source| LedgerError::Write { path, source })
 }
 
 fn entry_of(revision: &Revision) -> RevisionEntry {

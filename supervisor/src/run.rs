@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use tokio::time::Instant;
 
 use crate::brought::Came;
+use crate::change::file::Occasion;
 use crate::change::{self, ChangeError, FIRST_VERDICTS};
 use crate::children::{Children, Incarnation, Role};
 use crate::directories::{Directories, DirectoryError};
@@ -345,7 +346,7 @@ async fn configure(
     // An upgrade changes no configuration: a file that was edited meanwhile waits for its reload.
     let settled = inherited.record().is_some() && supervisor.in_force().is_some();
     if supervisor.config_file.is_some() && !settled {
-        match supervisor.read_again("file", "holdfast".to_owned()).await.1 {
+        match supervisor.read_again(Occasion::Start, "holdfast".to_owned()).await.1 {
             Ok(outcome) => {
                 for warning in &outcome.warnings {
                     tracing::warn!("{warning}");

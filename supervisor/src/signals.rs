@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::change::file::Occasion;
 use crate::state::Supervisor;
 use crate::upgrade::early;
 
@@ -83,7 +84,7 @@ async fn reload_at(hangups: Arc<Notify>, supervisor: Arc<Supervisor>) {
 
 async fn hangup(supervisor: &Supervisor) {
     supervisor.started().await;
-    match supervisor.reload("reload of", "SIGHUP".to_owned()).await {
+    match supervisor.reload(Occasion::Hangup, "SIGHUP".to_owned()).await {
         Ok(outcome) => tracing::info!("{}", outcome.message),
         Err(error) => {
             for diagnostic in error.diagnostics() {

@@ -115,7 +115,8 @@ fn keep(supervisor: &Supervisor) {
 fn write_down(keys: &[TicketKey]) -> io::Result<OwnedFd> {
     let flags = rustix::fs::MemfdFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::memfd_create("holdfast-tickets", flags)?);
-    for key in keys {
+    // No more than are read: newest first, so that what is left out would end soonest.
+    for key in keys.iter().take(usize::try_from(MOST_KEPT).unwrap_or(usize::MAX)) {
         file.write_all(&key.id)?;
         file.write_all(&key.secret)?;
         file.write_all(&key.until.to_be_bytes())?;
@@ -209,6 +210,8 @@ mod tests {
         assert_eq!(own.keys(), first, "what has ended is worth nothing");
         let nothing = rustix::fs::memfd_create("cut", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         assert_eq!(recall(nothing).unwrap(), []);
+        let many: Vec<_> = (0..100).map(|n| TicketKey { until: n, ..first[0].clone() }).collect();
+        assert_eq!(recall(write_down(&many).unwrap()).unwrap(), many[..64]);
     }
 
     #[test]

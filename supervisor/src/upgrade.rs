@@ -23,6 +23,7 @@ use holdfast_proto::admin::upgrade_status::Step;
 use tokio::sync::MutexGuard;
 use tokio::time::{interval, sleep, timeout};
 
+use crate::change;
 use crate::group;
 use crate::state::Supervisor;
 
@@ -47,9 +48,6 @@ use manifest::{Manifest, Question, TAKEOVER};
 const BIRTHS: Duration = Duration::from_secs(10);
 /// From a signal's handler to the task that answers it: microseconds, on a busy machine some milliseconds.
 const SIGNALS: Duration = Duration::from_millis(20);
-/// Longest wait for a change that is being made: its own waits are shorter together.
-const CHANGES: Duration = Duration::from_secs(60);
-
 /// Longest wait for a successor to take what a dead worker has left. One starts within tenths of a second; where the
 /// dead one was a successor itself, and its predecessor is stopped, that is overcome within five.
 const ORPHANS: Duration = Duration::from_secs(10);
@@ -123,7 +121,7 @@ pub(crate) async fn prepare(supervisor: &Arc<Supervisor>, asked: Asked) -> Optio
 }
 
 async fn check(supervisor: &Arc<Supervisor>, asked: Asked) -> Result<Ready<'_>, Refusal> {
-    let unchanged = timeout(CHANGES, supervisor.changing.lock());
+    let unchanged = timeout(change::LONGEST, supervisor.changing.lock());
     let unchanged = unchanged.await.map_err(|_| Refusal::Changing)?;
     if !supervisor.children.is_listed() {
         return Err(Refusal::Unlisted);

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::children::Incarnation;
 
 /// How long a worker may take over a query before it is left out of the answer.
-const QUERY_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const QUERY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a status waits for fresh figures of a worker.
 const FRESH_PATIENCE: Duration = Duration::from_millis(250);
 /// Queries on their way to one worker; more wait in their callers.
@@ -68,6 +68,8 @@ pub struct View {
     pub version: String,
     /// Why it can only be asked to drain: it speaks another protocol.
     pub foreign: Option<String>,
+    /// The revision that it was not sent: it is of an older build, which would pass over some of it. It is to be replaced.
+    pub outgrown: Option<u64>,
     /// Its process is gone.
     pub gone: bool,
 }

@@ -197,6 +197,37 @@ fn a_restart_and_a_rollback_need_no_network() {
 }
 
 #[test]
+fn a_sighup_for_the_logs_fetches_nothing_and_undoes_no_rollback() {
+    let web = Web::start("<p>as it was</p>");
+    let port = free_port();
+    let gateway = Gateway::start(&deserted(port, &json!([from_web(502, &web)])));
+    web.says("200 OK", "<p>new</p>");
+    gateway.must(&["reload"]);
+    assert_eq!(get(port, "/").unwrap().text(), "<p>new</p>");
+    gateway.must(&["rollback", "1"]);
+    assert_eq!(get(port, "/").unwrap().text(), "<p>as it was</p>");
+    let (asked, revision) = (web.asked(), gateway.revision());
+    gateway.signal(Signal::SIGHUP);
+    let stays =
+        format!("has not changed since it was last read; revision {revision} stays in force");
+    gateway.says(&[&stays]);
+    assert_eq!((web.asked(), gateway.revision()), (asked, revision));
+    assert_eq!(get(port, "/").unwrap().text(), "<p>as it was</p>");
+    // Who asks gets the page as it is now.
+    gateway.must(&["reload"]);
+    assert_eq!((web.asked(), gateway.revision()), (asked + 1, revision + 1));
+    assert_eq!(get(port, "/").unwrap().text(), "<p>new</p>");
+    // And a file that has changed is new, whoever says so.
+    web.says("200 OK", "<p>newest</p>");
+    let text = deserted(port, &json!([from_web(502, &web), from_web(504, &web)])).text();
+    gateway.write("gateway.json", &text);
+    gateway.signal(Signal::SIGHUP);
+    eventually(Patience::USUAL, "the newest page", || {
+        (get(port, "/").unwrap().text() == "<p>newest</p>").then_some(())
+    });
+}
+
+#[test]
 fn a_site_with_pages_has_those_and_no_others() {
     let port = free_port();
     let directory = directory();

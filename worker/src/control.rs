@@ -17,7 +17,7 @@ use holdfast_proto::control::{
     CloseResult, CloseTunnels, HandedOver, HealthSnapshot, Hello, ListTunnels, ListenerSnapshot,
     SnapshotAck, StateChange, TunnelList, WorkerEvent, WorkerState,
 };
-use holdfast_proto::uds;
+use holdfast_proto::{LONGEST_MESSAGE, uds};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
@@ -41,8 +41,6 @@ const LOOKS: u8 = 2;
 const EVENTS: usize = 32;
 /// Tunnels in one message: far below gRPC's 4 MiB, and long lists must not hold up a report.
 const TUNNELS_A_MESSAGE: usize = 1_000;
-/// A table with thousands of sites and their certificates; the supervisor is trusted, a broken length is not.
-const LONGEST_DIRECTIVE: usize = 256 * 1024 * 1024;
 /// How long a worker without a supervisor and without tunnels lives on.
 const ORPHAN_LIFE: Duration = Duration::from_secs(60 * 60);
 /// How long the last report may take.
@@ -197,7 +195,7 @@ impl Control {
         let channel =
             uds::connect(&path).await.map_err(|source| SessionError::Dial { path, source })?;
         let mut client =
-            WorkerControlClient::new(channel).max_decoding_message_size(LONGEST_DIRECTIVE);
+            WorkerControlClient::new(channel).max_decoding_message_size(LONGEST_MESSAGE);
         let (events, outbox) = mpsc::channel(EVENTS);
         say(&events, Event::Hello(self.hello.clone())).await?;
         if let Some(health) = &self.health {

@@ -175,10 +175,10 @@ impl Table {
     /// Compiles a snapshot. What did not change since `previous` (rotation, addresses, TLS sessions, connections)
     /// is kept.
     pub fn compile(
-        mut snapshot: wire::ListenerSnapshot,
+        snapshot: wire::ListenerSnapshot,
         previous: Option<&Self>,
     ) -> Result<Self, SnapshotRefusal> {
-        let pages = Pages::compile(std::mem::take(&mut snapshot.error_pages), &snapshot.sites)?;
+        let pages = Pages::compile(&snapshot.error_pages, &snapshot.sites)?;
         let certificates =
             snapshot.certificates.into_iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
         let mut bindings: Vec<Arc<Binding>> = Vec::with_capacity(snapshot.bindings.len());

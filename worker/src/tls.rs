@@ -19,3 +19,5 @@ pub(crate) mod record;
 pub(crate) mod session;
 pub(crate) mod staple;
 pub(crate) mod tickets;
+#[cfg(test)]
+mod trusting;

@@ -164,6 +164,25 @@ async fn a_new_supervisor_hears_every_verdict_again() {
 }
 
 #[tokio::test]
+async fn as_many_targets_are_taken_as_a_configuration_may_have() {
+    use holdfast_proto::control::BackendTls;
+    let dir = tempfile::tempdir().unwrap();
+    let bootstrap = bootstrap(dir.path());
+    let (_server, mut conversations) = supervise(&bootstrap.control_socket(), None);
+    let _prober = start(bootstrap);
+    let (mut events, directives) = conversations.recv().await.unwrap();
+    next_hello(&mut events).await;
+    let mut many = targets(7, refused_port().await);
+    let Some(prober_directive::Kind::Targets(set)) = &mut many.kind else { panic!("{many:?}") };
+    // More than gRPC takes by itself: each target has the roots that its backend is judged by.
+    let roots =
+        BackendTls { trusted_roots_der: vec![vec![0; 6 * 1024 * 1024]], ..Default::default() };
+    set.targets[0].probe.as_mut().unwrap().tls = Some(roots);
+    directives.send(Ok(many)).await.unwrap();
+    assert_eq!(next_ack(&mut events).await, 7);
+}
+
+#[tokio::test]
 async fn it_ends_when_the_runtime_directory_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let bootstrap = bootstrap(dir.path());

@@ -1,4 +1,6 @@
-//! The configuration file: read at start and on reload; it makes a revision only when its digest has changed.
+//! The configuration file: read at a start, at SIGHUP and at `holdfast reload`; it makes a revision only when its digest has
+//! changed. What an unchanged document names by URL is fetched again only where an operator asks for it: a SIGHUP may
+//! come from a log rotation, and must not undo what a rollback has brought back.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,20 +15,36 @@ use crate::state::Supervisor;
 /// Largest configuration file, bytes: anything longer is not one.
 const LARGEST_FILE: u64 = 32 * 1024 * 1024;
 
+/// Why the configuration file is read. In order: a reading for a later one serves those who wanted an earlier one, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Occasion {
+    /// The gateway starts: what is kept needs no network.
+    Start,
+    /// SIGHUP: a file that has changed counts as if it were applied.
+    Hangup,
+    /// `holdfast reload`: the same, and pages are fetched again whatever has changed.
+    Asked,
+}
+
 impl Supervisor {
     /// Reads the configuration file again, for a crowd of callers: each is answered of a reading that began after it
     /// had asked, and they share readings, so that a flood of them holds an apply up for one reading only.
-    pub async fn reload(&self, source: &str, by: String) -> Result<Outcome, Arc<ChangeError>> {
+    pub(crate) async fn reload(
+        &self,
+        occasion: Occasion,
+        by: String,
+    ) -> Result<Outcome, Arc<ChangeError>> {
         let asked = Instant::now();
         // Whatever comes of the file: who has moved the access log away asks for this alone.
         self.reopen_logs().await;
         let mut last = self.reloading.lock().await;
-        if let Some(reloaded) = last.as_ref().filter(|last| last.began > asked) {
+        let serves = |last: &&Reloaded| last.began > asked && last.occasion >= occasion;
+        if let Some(reloaded) = last.as_ref().filter(serves) {
             return reloaded.result.clone();
         }
-        let (began, result) = self.read_again(source, by).await;
+        let (began, result) = self.read_again(occasion, by).await;
         let result = result.map_err(Arc::new);
-        *last = Some(Reloaded { began, result: result.clone() });
+        *last = Some(Reloaded { began, occasion, result: result.clone() });
         result
     }
 
@@ -42,7 +60,7 @@ impl Supervisor {
     /// it names and that has other contents now is read again.
     pub(crate) async fn read_again(
         &self,
-        source: &str,
+        occasion: Occasion,
         by: String,
     ) -> (Instant, Result<Outcome, ChangeError>) {
         // Read under the lock: of two readings, the older one is never put in force after the newer one. And nobody
@@ -50,7 +68,7 @@ impl Supervisor {
         let _one_at_a_time = self.changing.lock().await;
         let began = Instant::now();
         let Some(path) = self.config_file.clone() else { return (began, Err(ChangeError::NoFile)) };
-        let result = self.reload_from(&path, source, by).await;
+        let result = self.reload_from(&path, occasion, by).await;
         self.problem("file", result.as_ref().err().map(|error| kept_out(&path, error)));
         if result.is_err() {
             self.metrics.reload_refused();
@@ -67,17 +85,19 @@ impl Supervisor {
     async fn reload_from(
         &self,
         path: &Path,
-        source: &str,
+        occasion: Occasion,
         by: String,
     ) -> Result<Outcome, ChangeError> {
         let text = read(path)?;
         let digest = ledger::digest(text.as_bytes());
-        let source = format!("{source} {}", path.display());
+        let source = match occasion {
+            Occasion::Start => format!("file {}", path.display()),
+            Occasion::Hangup | Occasion::Asked => format!("reload of {}", path.display()),
+        };
         let unchanged = self.ledger().file_digest() == Some(digest.as_str());
         if unchanged && let Some(in_force) = self.in_force() {
             let mut outcome = self.refresh_locked(super::load).await?;
-            // A start needs no network for what it has; a reload is asked for so that things are looked at again.
-            if *self.started.borrow() && in_force.gateway.has_fetched_pages() {
+            if occasion == Occasion::Asked && in_force.gateway.has_fetched_pages() {
                 let (known, base_dir) = (self.known_pages(), self.base_dir_in_force());
                 let document = in_force.document.clone();
                 let source = format!("{source}, pages of revision {}", in_force.revision);
@@ -119,9 +139,11 @@ impl Supervisor {
             dry_run: false,
         };
         let known = self.known_pages();
-        let source =
-            if *self.started.borrow() { Source::Fresh(&known) } else { Source::Kept(&known) };
-        let outcome = self.change_locked(proposal, source).await?;
+        let pages = match occasion {
+            Occasion::Start => Source::Kept(&known),
+            Occasion::Hangup | Occasion::Asked => Source::Fresh(&known),
+        };
+        let outcome = self.change_locked(proposal, pages).await?;
         self.ledger().set_file_digest(&digest)?;
         Ok(outcome)
     }
@@ -136,7 +158,12 @@ fn read(path: &Path) -> Result<String, ChangeError> {
     let fail = |source| ChangeError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(fail)?;
-    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(fail)?;
+    file.take(LARGEST_FILE + 1).read_to_string(&mut text).map_err(fail)?;
+    if text.len() as u64 > LARGEST_FILE {
+        // Cut, it would be found broken where it is not.
+        let reason = format!("it has more than {LARGEST_FILE} bytes");
+        return Err(fail(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
+    }
     Ok(text)
 }
 
@@ -149,4 +176,24 @@ fn kept_out(path: &Path, error: &ChangeError) -> String {
         other => other.to_string(),
     };
     format!("{} was not taken, the last good revision is served: {detail}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.json");
+        let whole = " ".repeat(usize::try_from(LARGEST_FILE).unwrap());
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(read(&path).unwrap().len(), whole.len());
+        std::fs::write(&path, whole + " ").unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(matches!(error, ChangeError::Read { .. }), "{error}");
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert!(reason.contains("more than 33554432 bytes"), "{reason}");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use holdfast_proto::admin;
 
+use super::file::Occasion;
 use crate::config::diagnostic::Diagnostic;
 use crate::ledger::LedgerError;
 
@@ -77,6 +78,7 @@ pub enum ChangeError {
 pub(crate) struct Reloaded {
     /// When it began to read.
     pub(super) began: Instant,
+    pub(super) occasion: Occasion,
     pub(super) result: Result<Outcome, Arc<ChangeError>>,
 }
 

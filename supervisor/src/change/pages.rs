@@ -21,7 +21,7 @@ use crate::spawn::Spawner;
 /// For one page. Its process gives up earlier and can say at what.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// For all pages of a document: a change holds up every other one.
-const PATIENCE_FOR_ALL: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE_FOR_ALL: Duration = Duration::from_secs(60);
 /// Processes at once.
 const AT_ONCE: usize = 8;
 /// Of what a process complains of, bytes.
@@ -144,6 +144,10 @@ pub(crate) async fn fetch(
     most: u64,
     deadline: Instant,
 ) -> Result<Vec<u8>, String> {
+    if deadline <= Instant::now() {
+        // Its turn comes when all patience is spent: nothing is started for it.
+        return Err("it takes too long".to_owned());
+    }
     let started = spawner.run(&["fetch-page"], environment).await;
     let mut child = started.map_err(|error| format!("no process can be started: {error}"))?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());

@@ -12,7 +12,7 @@ pub(super) fn access_log(log: &AccessLog) -> Option<control::AccessLog> {
     let (destination, path) = match &log.destination {
         AccessLogDestination::Off => return None,
         AccessLogDestination::Stdout => (To::Stdout, String::new()),
-        AccessLogDestination::File { path, .. } => (To::File, path.clone()),
+        AccessLogDestination::File { path } => (To::File, path.clone()),
     };
     let sampled_per_million = log.sampled_per_million;
     let log = control::AccessLog { destination: destination.into(), path, sampled_per_million };

@@ -1,8 +1,12 @@
-//! Error pages of one listener: each body once, sites refer to them by index.
+//! Error pages of one listener: each body once, whatever refers to it; sites refer to pages by index.
+//!
+//! A body is known by where it is, not by what it says: it is read or fetched once, and nobody looks at a megabyte to find
+//! that out. Nor is it copied: all listeners have the gateway's own bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use holdfast_proto::control;
 
 use crate::config::gateway::{ErrorPage, Gateway, Site};
@@ -11,7 +15,10 @@ use crate::config::gateway::{ErrorPage, Gateway, Site};
 #[derive(Default)]
 pub(super) struct Pages {
     list: Vec<control::ErrorPage>,
-    known: HashMap<(u16, Arc<[u8]>), u32>,
+    /// The first page with a body, by where that is and how long.
+    carriers: HashMap<(*const u8, usize), u32>,
+    /// By status and carrier.
+    known: HashMap<(u16, u32), u32>,
 }
 
 // === impl Pages ===
@@ -24,13 +31,17 @@ impl Pages {
     }
 
     fn add(&mut self, page: &ErrorPage, body: &Arc<[u8]>) -> u32 {
-        *self.known.entry((page.status, Arc::clone(body))).or_insert_with(|| {
-            self.list.push(control::ErrorPage {
-                status: page.status.into(),
-                body: body.to_vec(),
-                before_site: false,
-            });
-            u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
+        let next = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        let carrier = *self.carriers.entry((body.as_ptr(), body.len())).or_insert(next);
+        *self.known.entry((page.status, carrier)).or_insert_with(|| {
+            let (body, body_of) = if carrier == next {
+                (Bytes::from_owner(Arc::clone(body)), None)
+            } else {
+                (Bytes::new(), Some(carrier))
+            };
+            let status = page.status.into();
+            self.list.push(control::ErrorPage { status, body, before_site: false, body_of });
+            next
         })
     }
 

@@ -1,16 +1,20 @@
 //! Compilation of whole gateways, from documents.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use holdfast_proto::control::{self, action::Kind};
+use prost::Message;
+use serde_json::{Value, json};
 
-use super::{Compiled, compile};
+use super::{Compiled, TooLarge, compile};
+use crate::config::gateway::{Gateway, PathMap, RuleTarget};
 
 fn compiled() -> Compiled {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
     let text = std::fs::read_to_string(dir.join("gateway.resource.json")).unwrap();
-    compile(&crate::config::load(&text, &dir).unwrap().gateway)
+    compile(&crate::config::load(&text, &dir).unwrap().gateway).unwrap()
 }
 
 #[test]
@@ -97,12 +101,87 @@ fn every_pool_and_all_settings_stand_whoever_is_routed_there() {
     let text = std::fs::read_to_string(dir.join("gateway.resource.json")).unwrap();
     let loaded = crate::config::load(&text, &dir).unwrap();
     let mut gateway = loaded.gateway;
-    let routed = compile(&gateway).standing;
+    let routed = compile(&gateway).unwrap().standing;
     assert_eq!(routed.pools.first().unwrap().addresses, ["127.0.0.2", "chat.internal"]);
     let ports: Vec<_> = routed.settings.iter().map(|it| (it.port, it.drain_timeout_ms)).collect();
     assert_eq!(ports, [(9000, 60_000), (9443, 30_000)]);
     gateway.listeners.clear();
-    let unrouted = compile(&gateway);
+    let unrouted = compile(&gateway).unwrap();
     assert!(unrouted.pools.is_empty());
     assert_eq!(unrouted.standing, routed);
+}
+
+/// A gateway with so many sites on each of so many listeners, whose rules share a path map, and these pages.
+fn large(listeners: usize, sites: usize, pages: &Value, base: &Path) -> Gateway {
+    let id = |collection: &str, name: &str| json!({ "id": format!("/{collection}/{name}") });
+    let each = |write: &dyn Fn(usize, usize) -> Value| -> Value {
+        let all = (0..listeners).flat_map(|at| (0..sites).map(move |site| (at, site)));
+        all.map(|(at, site)| write(at, site)).collect()
+    };
+    let pool = id("backendAddressPools", "b");
+    let settings = id("backendHttpSettingsCollection", "s");
+    let document = json!({
+        "frontendIPConfigurations": [{ "name": "f", "holdfast": { "address": "127.0.0.1" } }],
+        "frontendPorts": (0..listeners)
+            .map(|at| json!({ "name": format!("p{at}"), "port": 8000 + at })).collect::<Value>(),
+        "backendAddressPools": [{ "name": "b", "backendAddresses": [{ "fqdn": "b.test" }] }],
+        "backendHttpSettingsCollection": [{ "name": "s", "port": 80 }],
+        "urlPathMaps": [{ "name": "m", "defaultBackendAddressPool": pool,
+            "defaultBackendHttpSettings": settings, "pathRules": [{ "name": "one",
+                "paths": ["/one"], "backendAddressPool": pool, "backendHttpSettings": settings }] }],
+        "httpListeners": each(&|at, site| json!({
+            "name": format!("l{at}-{site}"), "hostName": format!("h{site}.test"),
+            "frontendIPConfiguration": id("frontendIPConfigurations", "f"),
+            "frontendPort": id("frontendPorts", &format!("p{at}")),
+        })),
+        "requestRoutingRules": each(&|at, site| json!({
+            "name": format!("r{at}-{site}"), "ruleType": "PathBasedRouting",
+            "httpListener": id("httpListeners", &format!("l{at}-{site}")),
+            "urlPathMap": id("urlPathMaps", "m"),
+        })),
+        "customErrorConfigurations": pages,
+    });
+    crate::config::load(&document.to_string(), base).unwrap().gateway
+}
+
+#[test]
+fn a_page_is_carried_once_by_each_listener_and_copied_by_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let length = 1024 * 1024 - 1;
+    std::fs::write(dir.path().join("page.html"), vec![b'x'; length]).unwrap();
+    let statuses = [400, 403, 404, 405, 408, 500, 502, 503, 504];
+    let page = |status| json!({ "statusCode": format!("HttpStatus{status}"), "holdfast": { "file": "page.html" } });
+    let gateway = large(200, 2, &statuses.map(page).to_vec().into(), dir.path());
+    let compiled = compile(&gateway).unwrap();
+    assert_eq!(compiled.listeners.len(), 200);
+    let own = gateway.error_pages[0].body.as_ref().unwrap();
+    for listener in compiled.listeners.values() {
+        let pages = &listener.error_pages;
+        assert_eq!(pages.iter().map(|page| page.status).collect::<Vec<_>>(), statuses);
+        let carried: Vec<_> = pages.iter().filter(|page| page.body_of.is_none()).collect();
+        assert_eq!((carried.len(), carried[0].body.len()), (1, length));
+        assert_eq!(carried[0].body.as_ptr(), own.as_ptr(), "no listener has a copy");
+        assert!(pages[1..].iter().all(|page| page.body_of == Some(0) && page.body.is_empty()));
+        assert!(listener.encoded_len() < length + 4096);
+    }
+}
+
+#[test]
+fn what_no_worker_could_be_sent_is_refused() {
+    let mut gateway = large(2, 260, &json!([]), Path::new("/"));
+    let mut map = PathMap::clone(&gateway.path_maps[0]);
+    map.paths[0].patterns = vec![format!("/{}", "x".repeat(1024 * 1024))];
+    let map = Arc::new(map);
+    let listener = &mut gateway.listeners[1];
+    for site in &mut listener.sites {
+        let rule = Arc::make_mut(site).rule.as_mut().unwrap();
+        Arc::make_mut(rule).target = RuleTarget::PathBased(Arc::clone(&map));
+    }
+    let refused = compile(&gateway).unwrap_err();
+    let limit = holdfast_proto::LONGEST_MESSAGE;
+    assert_eq!(refused, TooLarge::Listener { listener: "127.0.0.1:8001".parse().unwrap(), limit });
+    assert!(refused.to_string().contains("the worker of 127.0.0.1:8001"), "{refused}");
+    gateway.listeners[1].sites.truncate(200);
+    let compiled = compile(&gateway).unwrap();
+    assert!(compiled.listeners.values().all(|it| it.encoded_len() < limit));
 }

@@ -157,7 +157,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_LIMIT).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        // Cut, it would lack certificates that nobody misses.
+        return Err(unreadable(std::io::Error::other(format!(
+            "it has more than {FILE_LIMIT} bytes"
+        ))));
+    }
     Ok(bytes)
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod client_side;
+mod paths;
 mod sites;
 
 use std::path::{Path, PathBuf};
@@ -31,10 +32,10 @@ fn lines(found: &[Diagnostic]) -> String {
 fn every_shape_of_one_gateway_compiles_equal() {
     let resource = loaded("gateway.resource.json");
     assert_eq!(lines(&resource.warnings), "");
-    let expected = compile(&resource.gateway);
+    let expected = compile(&resource.gateway).unwrap();
     for other in ["gateway.bare.json", "gateway.show.json", "gateway.sloppy.jsonc"] {
         let other_loaded = loaded(other);
-        assert_eq!(compile(&other_loaded.gateway), expected, "{other}");
+        assert_eq!(compile(&other_loaded.gateway).unwrap(), expected, "{other}");
         assert_eq!(lines(&other_loaded.warnings), "", "{other}");
         assert_eq!(effective(&other_loaded.gateway), effective(&resource.gateway), "{other}");
     }
@@ -43,7 +44,7 @@ fn every_shape_of_one_gateway_compiles_equal() {
 #[test]
 fn the_documents_of_the_websocket_article_load() {
     for name in ["article-snippets.jsonc", "article-oddities.jsonc"] {
-        let compiled = compile(&loaded(name).gateway);
+        let compiled = compile(&loaded(name).gateway).unwrap();
         let addresses: Vec<String> = compiled.listeners.keys().map(ToString::to_string).collect();
         assert_eq!(addresses, ["127.0.0.1:8080", "127.0.0.1:8443"], "{name}");
         assert_eq!(compiled.targets.len(), 1, "{name}");
@@ -266,7 +267,7 @@ fn every_example_is_taken_without_a_warning() {
         let read = load(&text, &examples).unwrap_or_else(|f| panic!("{path:?}: {}", lines(&f)));
         assert_eq!(lines(&read.warnings), "", "{path:?}");
         if path.to_string_lossy().contains("minimal") {
-            minimal.push(compile(&read.gateway));
+            minimal.push(compile(&read.gateway).unwrap());
         }
     }
     assert_eq!(minimal.len(), 3);

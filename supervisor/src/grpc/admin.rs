@@ -11,6 +11,7 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
 use super::{peer, view};
+use crate::change::file::Occasion;
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
 use crate::group::replacement;
 use crate::health::DrainedBackend;
@@ -227,7 +228,7 @@ impl Admin for Operators {
     ) -> Answer<admin::ChangeResponse> {
         let by = self.audit(&request, "reload").await;
         let supervisor = self.supervisor.clone();
-        self.change(async move { supervisor.reload("reload of", by).await }).await
+        self.change(async move { supervisor.reload(Occasion::Asked, by).await }).await
     }
 
     async fn rollback(

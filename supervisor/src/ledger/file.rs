@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::Revision;
 
-/// No document is longer than a gRPC message and its escaping in JSON allow, and pages in base64 come on top; a longer file
-/// is not ours, bytes.
-const LONGEST_FILE: u64 = 96 * 1024 * 1024;
+/// Room for a gRPC message with what JSON escapes of a sane document, and pages in base64 on top, bytes. A longer file is
+/// neither written nor read: what is in force must be found again by a restart.
+pub(super) const LONGEST_FILE: u64 = 96 * 1024 * 1024;
 /// Of a file that is being written.
 const TEMPORARY_EXTENSION: &str = "new";
 
@@ -59,7 +59,12 @@ pub fn digest(bytes: &[u8]) -> String {
 
 /// The bytes of a revision's file.
 pub(super) fn seal(revision: &Revision) -> Result<Vec<u8>, serde_json::Error> {
-    let checksum = digest(&serde_json::to_vec(revision)?);
+    let record = serde_json::to_vec(revision)?;
+    if !fits(&record) {
+        // Nor is it written: nobody will look for its checksum.
+        return Ok(record);
+    }
+    let checksum = digest(&record);
     serde_json::to_vec(&Sealed { checksum, record: revision })
 }
 
@@ -87,6 +92,11 @@ pub(super) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, Re
         return Err(ReadError::TooLong);
     }
     serde_json::from_slice(&bytes).map_err(ReadError::Decode)
+}
+
+/// Whether a file of these bytes is read again.
+pub(super) fn fits(bytes: &[u8]) -> bool {
+    u64::try_from(bytes.len()).is_ok_and(|length| length <= LONGEST_FILE)
 }
 
 /// Replaces `path` by `bytes`, or leaves everything as it was. `directory` is the one that it is in, open.

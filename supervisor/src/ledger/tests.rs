@@ -124,6 +124,31 @@ fn a_failed_write_changes_nothing() {
 }
 
 #[test]
+fn what_a_restart_could_not_read_is_not_written() {
+    let state = tempfile::tempdir().unwrap();
+    let mut ledger = open(state.path());
+    ledger.append(new("one")).unwrap();
+    // Far below what a message may have, and six times as long in JSON.
+    let hostile = "\u{1}".repeat(17 * 1024 * 1024);
+    let error = ledger.append(new(&hostile)).unwrap_err();
+    assert!(matches!(error, LedgerError::TooLong { bytes, .. } if bytes > hostile.len() * 6));
+    assert!(error.to_string().contains("00000002.json"), "{error}");
+    // Nor with pages that are too much together.
+    let page = |n: u8| KeptPage { url: format!("http://a/{n}"), body: vec![n; 1 << 20].into() };
+    let error = ledger.append_with(new("two"), (0..80).map(page).collect()).unwrap_err();
+    assert!(matches!(error, LedgerError::TooLong { .. }), "{error}");
+    let long = DrainedBackend { pool: hostile, backend: "b".into() };
+    let error = ledger.set_drained(&[long]).unwrap_err();
+    assert!(matches!(error, LedgerError::TooLong { .. }), "{error}");
+    assert_eq!((ledger.in_force().unwrap().revision, ledger.list().len()), (1, 1));
+    assert_eq!(ledger.drained(), []);
+    assert_eq!(fs::read_dir(state.path().join("revisions")).unwrap().count(), 1);
+    assert_eq!(ledger.append(new("two")).unwrap().revision, 2);
+    drop(ledger);
+    assert_eq!(open(state.path()).in_force().unwrap().document, "two");
+}
+
+#[test]
 fn damaged_notes_are_reported_and_left_out() {
     let state = tempfile::tempdir().unwrap();
     fs::write(state.path().join("drained.json"), "[{\"pool\":\"p\"").unwrap();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use holdfast_proto::control as wire;
+use holdfast_proto::error_page::carrier;
 use http::StatusCode;
 use thiserror::Error;
 
@@ -26,6 +27,12 @@ pub enum PageRefusal {
         site: String,
         /// The index.
         page: u32,
+    },
+    /// A page says what another one says, which is not there or says nothing itself.
+    #[error("the page {page} has its body from one that has none")]
+    Body {
+        /// The index.
+        page: usize,
     },
     /// Two pages claim one status.
     #[error("{owner} has two pages for the status {status}")]
@@ -49,15 +56,19 @@ pub struct Pages {
 
 impl Pages {
     /// Compiles the pages of a snapshot.
-    pub fn compile(pages: Vec<wire::ErrorPage>, sites: &[wire::Site]) -> Result<Self, PageRefusal> {
+    pub fn compile(pages: &[wire::ErrorPage], sites: &[wire::Site]) -> Result<Self, PageRefusal> {
         let mut compiled = Self::default();
         let mut known = Vec::with_capacity(pages.len());
-        for page in pages {
-            let wire::ErrorPage { status, body, before_site } = page;
+        // Copied: as they came they share memory with the whole message, and would keep that.
+        let bodies = pages.iter().map(|page| Bytes::copy_from_slice(&page.body));
+        let bodies: Vec<Bytes> = bodies.collect();
+        for (at, page) in pages.iter().enumerate() {
+            let wire::ErrorPage { status, before_site, .. } = *page;
             let code = u16::try_from(status).ok().and_then(|it| StatusCode::from_u16(it).ok());
             let code = code.filter(|code| code.is_client_error() || code.is_server_error());
             let code = code.ok_or(PageRefusal::Status { status })?;
-            let body = Bytes::from(body);
+            let body = carrier(pages, at).and_then(|carrier| bodies.get(carrier)).cloned();
+            let body = body.ok_or(PageRefusal::Body { page: at })?;
             if before_site && !compiled.before_site.add(code, body.clone()) {
                 let owner = "the listener".to_owned();
                 return Err(PageRefusal::Twice { owner, status: code });
@@ -95,7 +106,8 @@ mod tests {
     use super::*;
 
     fn page(status: u32, body: &str, before_site: bool) -> wire::ErrorPage {
-        wire::ErrorPage { status, body: body.into(), before_site }
+        let body = body.to_owned().into();
+        wire::ErrorPage { status, body, before_site, body_of: None }
     }
 
     fn site(name: &str, error_pages: &[u32]) -> wire::Site {
@@ -106,7 +118,7 @@ mod tests {
     fn a_site_has_its_own_pages_and_no_others() {
         let listed = vec![page(502, "ours", true), page(502, "theirs", false)];
         let sites = [site("one", &[1]), site("two", &[])];
-        let pages = Pages::compile(listed, &sites).unwrap();
+        let pages = Pages::compile(&listed, &sites).unwrap();
         let bad_gateway = |site| pages.of(site).get(StatusCode::BAD_GATEWAY);
         assert_eq!(bad_gateway(None).unwrap(), "ours");
         assert_eq!(bad_gateway(Some("one")).unwrap(), "theirs");
@@ -115,8 +127,29 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_say_the_same_share_it_and_nothing_of_the_message() {
+        let again = |status, of| wire::ErrorPage { body_of: Some(of), ..page(status, "", true) };
+        let listed = vec![page(502, "sorry", true), again(503, 0), again(504, 0)];
+        let message = listed[0].body.as_ptr();
+        let pages = Pages::compile(&listed, &[site("one", &[2])]).unwrap();
+        let [first, second] = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE]
+            .map(|status| pages.of(None).get(status).unwrap());
+        assert_eq!(first, "sorry");
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_ne!(first.as_ptr(), message);
+        let timeout = pages.of(Some("one")).get(StatusCode::GATEWAY_TIMEOUT).unwrap();
+        assert_eq!(timeout.as_ptr(), first.as_ptr());
+        for (of, page) in [(1, 1), (2, 1), (7, 1)] {
+            let listed = [listed[0].clone(), again(503, of), again(504, 0)];
+            // A page that has its body from one that has it from another has none.
+            assert_eq!(Pages::compile(&listed, &[]).unwrap_err(), PageRefusal::Body { page });
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
-        let refused = |pages, sites: &[wire::Site]| Pages::compile(pages, sites).unwrap_err();
+        let refused =
+            |pages: Vec<_>, sites: &[wire::Site]| Pages::compile(&pages, sites).unwrap_err();
         for status in [0, 99, 200, 301, 66_036] {
             let refused = refused(vec![page(status, "", false)], &[]);
             assert_eq!(refused, PageRefusal::Status { status });

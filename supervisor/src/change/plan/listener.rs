@@ -6,6 +6,7 @@ use holdfast_proto::control::{
     Backend, Certificate, Distribution, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site,
     TlsProfile, action,
 };
+use holdfast_proto::error_page::carrier;
 
 /// Where a request goes, by name: a binding's index means something only in its own snapshot.
 #[derive(PartialEq)]
@@ -64,8 +65,19 @@ fn certificate((snapshot, site): Of<'_>) -> Option<&Certificate> {
 /// What is answered, by status.
 fn pages((snapshot, site): Of<'_>) -> BTreeMap<u32, &[u8]> {
     let indices = site.error_pages.iter().filter_map(|index| usize::try_from(*index).ok());
-    let pages = indices.filter_map(|index| snapshot.error_pages.get(index));
-    pages.map(|page| (page.status, page.body.as_slice())).collect()
+    indices.filter_map(|index| page(snapshot, index)).collect()
+}
+
+/// The same where the site is not known.
+fn pages_of_nobody(snapshot: &ListenerSnapshot) -> BTreeMap<u32, &[u8]> {
+    let listed = snapshot.error_pages.iter().enumerate().filter(|(_, page)| page.before_site);
+    listed.filter_map(|(index, _)| page(snapshot, index)).collect()
+}
+
+fn page(snapshot: &ListenerSnapshot, index: usize) -> Option<(u32, &[u8])> {
+    let pages = &snapshot.error_pages;
+    let body = pages.get(carrier(pages, index)?)?.body.as_ref();
+    Some((pages.get(index)?.status, body))
 }
 
 fn tls_profile((snapshot, site): Of<'_>) -> Option<&TlsProfile> {
@@ -142,11 +154,8 @@ fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<St
     if limits(before) != limits(after) {
         parts.push("limits".to_owned());
     }
-    let no_sites = |it: &'_ ListenerSnapshot| -> BTreeMap<u32, Vec<u8>> {
-        let pages = it.error_pages.iter().filter(|page| page.before_site);
-        pages.map(|page| (page.status, page.body.clone())).collect()
-    };
-    if before.sites.len().max(after.sites.len()) > 1 && no_sites(before) != no_sites(after) {
+    let several = before.sites.len().max(after.sites.len()) > 1;
+    if several && pages_of_nobody(before) != pages_of_nobody(after) {
         parts.push("error pages of requests for no site".to_owned());
     }
     if before.hide_server_header != after.hide_server_header {
@@ -275,5 +284,28 @@ mod tests {
         let told = "site a: error pages; backend settings plain; backends of pool p; \
             threads (from the next restart on); limits; server header";
         assert_eq!(detail(&before, &after), told);
+    }
+
+    #[test]
+    fn pages_are_compared_by_what_they_say_wherever_it_stands() {
+        let page = |status, body: &'static str, body_of| ErrorPage {
+            status,
+            body: body.into(),
+            body_of,
+            before_site: true,
+        };
+        let with = |pages: Vec<ErrorPage>, of_site: &[u32]| {
+            let sites = vec![site("a", 0), site("b", 0)];
+            let mut snapshot = snapshot(sites, vec![binding("p", "one")]);
+            snapshot.error_pages = pages;
+            snapshot.sites[0].error_pages = of_site.to_vec();
+            snapshot
+        };
+        let before = with(vec![page(502, "x", None), page(503, "", Some(0))], &[0, 1]);
+        let renumbered = with(vec![page(503, "x", None), page(502, "", Some(0))], &[1, 0]);
+        assert_eq!(detail(&before, &renumbered), "");
+        let other = with(vec![page(502, "y", None), page(503, "", Some(0))], &[0, 1]);
+        let told = "site a: error pages; error pages of requests for no site";
+        assert_eq!(detail(&before, &other), told);
     }
 }

@@ -8,8 +8,8 @@ use crate::config::gateway::{AccessLog, AccessLogDestination, ClientSource, MILL
 pub(super) fn access_log(log: &AccessLog) -> Value {
     let share = f64::from(log.sampled_per_million) / f64::from(MILLION);
     let mut value = json!({ "destination": log.destination.as_str(), "sampleRate": share });
-    if let AccessLogDestination::File { spelled, .. } = &log.destination {
-        put(&mut value, "file", Some(json!(spelled)));
+    if let AccessLogDestination::File { path } = &log.destination {
+        put(&mut value, "file", Some(json!(path)));
     }
     value
 }

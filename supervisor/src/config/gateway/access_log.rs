@@ -21,8 +21,6 @@ pub enum AccessLogDestination {
     Stdout,
     /// Into a file, which may be a FIFO.
     File {
-        /// As spelled.
-        spelled: String,
         /// Absolute.
         path: String,
     },

@@ -90,9 +90,9 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
     root.no_effect("firewallPolicy", "requests are NOT inspected by a WAF", report);
     root.no_effect("authenticationCertificates", "use trustedRootCertificates", report);
     root.no_effect("privateLinkConfigurations", "bind an address with holdfast.address", report);
-    for name in ["advancedRoutingMaps", "advancedRoutingConditionSets", "entraJWTValidationConfigs"]
-    {
-        root.no_effect(name, "requests are NOT checked by it", report);
+    root.no_effect("entraJWTValidationConfigs", "requests are NOT checked by it", report);
+    for name in ["advancedRoutingMaps", "advancedRoutingConditionSets"] {
+        root.no_effect(name, "no rule can route by it here; use urlPathMaps", report);
     }
     if let Some(waf) = root.inner("webApplicationFirewallConfiguration", report)
         && waf.flag("enabled", true, report)

@@ -73,7 +73,7 @@ fn to_file(file: Placed<String>, base: &Path, report: &mut Report) -> AccessLogD
             "make the directory, writable for the gateway's user",
         );
     }
-    AccessLogDestination::File { path: path.to_owned(), spelled }
+    AccessLogDestination::File { path: path.to_owned() }
 }
 
 /// A share in millionths. `None`: absent, or wrong and reported.

@@ -9,7 +9,7 @@ use super::rewrite::RewriteSets;
 use crate::config::gateway::{
     Action, PathMap, PathRule, Policy, Pool, Redirect, RedirectTarget, Rule, RuleTarget, Settings,
 };
-use crate::config::json::Value;
+use crate::config::json::{Node, Value};
 use crate::config::paths::normalized;
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
@@ -267,6 +267,25 @@ fn patterns(shape: &Shape<'_>, seen: &mut Seen, report: &mut Report) -> Option<V
     sound.then_some(patterns)
 }
 
+/// How a rule routes. `Err`: in none of the ways that there are here, and reported.
+fn rule_kind(shape: &Shape<'_>, report: &mut Report) -> Result<Option<&'static str>, ()> {
+    shape.no_effect(
+        "advancedRoutingMap",
+        "use a urlPathMap, or a listener for each host; conditions on headers and queries are not offered",
+        report,
+    );
+    let advanced = |node: &Node| matches!(&node.value, Value::Text(word) if word.trim().eq_ignore_ascii_case("AdvancedRouting"));
+    let Some((_, place)) = shape.get("ruleType").filter(|(node, _)| advanced(node)) else {
+        return shape.word("ruleType", &["Basic", "PathBasedRouting"], report);
+    };
+    report.error(
+        place,
+        "AdvancedRouting is not offered: no rule here routes by conditions on headers, queries or methods",
+        "make the rule Basic, or PathBasedRouting with a urlPathMap, and take its advancedRoutingMap out",
+    );
+    Err(())
+}
+
 pub(super) fn rules(
     root: &Shape<'_>,
     sites: &Table<SiteDraft>,
@@ -276,7 +295,7 @@ pub(super) fn rules(
 ) -> Vec<Arc<RuleDraft>> {
     let rules =
         super::collection(root, "requestRoutingRules", &[], report, |shape, name, report| {
-            let kind = shape.word("ruleType", &["Basic", "PathBasedRouting"], report);
+            let kind = rule_kind(shape, report);
             let priority = shape.number("priority", 1..=20_000, report);
             let site = required(shape, "httpListener", sites, report);
             let based = kind == Ok(Some("PathBasedRouting"));

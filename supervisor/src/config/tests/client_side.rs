@@ -9,7 +9,7 @@ use crate::compile::compile;
 use crate::config::{Loaded, load};
 
 /// A gateway with one site, its `holdfast` object, and the gateway's.
-fn document(site: &str, gateway: &str) -> String {
+pub(super) fn document(site: &str, gateway: &str) -> String {
     format!(
         r#"{{
         "frontendIPConfigurations": [{{ "name": "f", "holdfast": {{ "address": "127.0.0.1" }} }}],
@@ -33,7 +33,7 @@ fn loaded(site: &str, gateway: &str) -> Loaded {
 }
 
 fn snapshot(loaded: &Loaded) -> control::ListenerSnapshot {
-    compile(&loaded.gateway).listeners.into_values().next().unwrap()
+    compile(&loaded.gateway).unwrap().listeners.into_values().next().unwrap()
 }
 
 fn warnings(site: &str, gateway: &str) -> String {

@@ -116,11 +116,13 @@ fn pages_are_read_noted_and_printed() {
     let mut gateway = loaded.gateway;
     let page = |text: &str| -> std::sync::Arc<[u8]> { text.as_bytes().into() };
     gateway.fill_pages(&[("https://x.test/a".to_owned(), page("a"))].into());
-    let compiled = compile(&gateway);
+    let compiled = compile(&gateway).unwrap();
     let (_, listener) = compiled.listeners.first_key_value().unwrap();
     let told = |indices: &[u32]| -> Vec<(u32, &[u8])> {
-        let pages = indices.iter().map(|index| &listener.error_pages[*index as usize]);
-        pages.map(|page| (page.status, page.body.as_slice())).collect()
+        let pages = &listener.error_pages;
+        let body =
+            |index| pages[holdfast_proto::error_page::carrier(pages, index).unwrap()].body.as_ref();
+        indices.iter().map(|at| *at as usize).map(|at| (pages[at].status, body(at))).collect()
     };
     // What nobody has fetched is not there.
     assert_eq!(told(&listener.sites[0].error_pages), [(502, &b"a"[..]), (504, b"a")]);
@@ -137,7 +139,7 @@ fn a_listener_with_one_site_has_its_pages_for_everybody() {
     let mut document = sites(&[&["a.test"]]);
     document["httpListeners"][0]["customErrorConfigurations"] =
         json!([{ "statusCode": "HttpStatus400", "holdfast": { "file": "p.html" } }]);
-    let compiled = compile(&load(&document.to_string(), dir.path()).unwrap().gateway);
+    let compiled = compile(&load(&document.to_string(), dir.path()).unwrap().gateway).unwrap();
     let (_, listener) = compiled.listeners.first_key_value().unwrap();
     assert!(listener.error_pages.iter().all(|page| page.before_site));
     assert_eq!((listener.error_pages.len(), &listener.sites[0].error_pages[..]), (1, &[0][..]));
@@ -160,4 +162,23 @@ fn a_path_is_hidden_by_one_that_means_the_same() {
     let hidden: Vec<_> = hidden.iter().map(|(path, _)| path.as_str()).collect();
     let at = |rule: usize| format!("urlPathMaps[0].pathRules[{rule}].paths[0]");
     assert_eq!(hidden, [at(1), at(2), at(5)]);
+}
+
+#[test]
+fn what_routes_by_conditions_is_told_and_never_dropped() {
+    let text = fixture("bad/advanced-routing.jsonc");
+    let told = |text: &str| load(text, &fixtures()).map_or_else(|found| found, |it| it.warnings);
+    let rule = "requestRoutingRules[1].advancedRoutingMap";
+    let maps = ["advancedRoutingMaps", "advancedRoutingConditionSets"];
+    let found = told(&text);
+    for path in maps.into_iter().chain([rule, "requestRoutingRules[1].ruleType"]) {
+        assert_eq!(found.iter().filter(|d| d.path == path).count(), 1, "{path}: {}", lines(&found));
+    }
+    // A rule of another type that names a map has its own target, and is told what it does not do.
+    let basic = "\"backendAddressPool\": { \"id\": \"/backendAddressPools/pool\" }, \"backendHttpSettings\": \
+        { \"id\": \"/backendHttpSettingsCollection/set\" }, \"advancedRoutingMap\"";
+    let basic = text.replace("advancedrouting", "Basic").replace("\"advancedRoutingMap\"", basic);
+    let found = told(&basic);
+    assert!(found.iter().all(|d| d.severity == Severity::Warning), "{}", lines(&found));
+    assert!(found.iter().any(|d| d.path == rule && d.reason.contains("no effect")));
 }

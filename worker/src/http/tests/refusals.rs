@@ -93,8 +93,9 @@ async fn an_operators_pages_are_for_the_gateways_own_faults_and_for_nothing_else
     let mut tasks = JoinSet::new();
     let page = |status, body: &str, before_site| wire::ErrorPage {
         status,
-        body: body.into(),
+        body: body.to_owned().into(),
         before_site,
+        body_of: None,
     };
     let address =
         backend(&mut tasks, &["HTTP/1.1 502 Bad\r\ncontent-length: 6\r\n\r\ntheirs", "no"]).await;
@@ -102,7 +103,7 @@ async fn an_operators_pages_are_for_the_gateways_own_faults_and_for_nothing_else
     let mut table = table(address, wire::Limits::default());
     let site = wire::Site { name: "all".into(), error_pages: vec![0], ..wire::Site::default() };
     table.pages = crate::snapshot::Pages::compile(
-        vec![page(502, OWN, false), page(400, "<p>who?</p>", true)],
+        &[page(502, OWN, false), page(400, "<p>who?</p>", true)],
         &[site],
     )
     .unwrap();
