@@ -90,6 +90,7 @@ impl Bootstrap {
             token: self.token.clone(),
             listener: self.listener.clone(),
             generation: self.generation,
+            level: crate::level::level(),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod error_page;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod failpoint;
 pub mod fd_channel;
+pub mod level;
 pub mod process;
 pub mod rewrite;
 pub mod uds;

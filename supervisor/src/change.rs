@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use holdfast_proto::admin;
-use holdfast_proto::control::ListenerSnapshot;
+use holdfast_proto::control::{ListenerSnapshot, WorkerState};
 
 use crate::compile::{Compiled, TooLarge, compile};
 use crate::config::diagnostic::{Diagnostic, Severity};
@@ -18,7 +18,7 @@ use crate::config::{self, gateway::Gateway};
 use crate::group::{Adopted, Group};
 use crate::ledger::{KeptPage, NewRevision};
 use crate::state::{InForce, Supervisor};
-use crate::worker;
+use crate::worker::{self, View};
 
 pub mod file;
 mod files;
@@ -298,6 +298,9 @@ impl Supervisor {
     fn refusals(&self, revision: u64) -> Vec<admin::Refusal> {
         let mut refusals = Vec::new();
         for group in self.groups() {
+            let serves =
+                |view: &View| view.state == WorkerState::Serving && view.revision >= revision;
+            let is_served = group.workers().iter().any(|worker| serves(&worker.view()));
             for worker in group.workers() {
                 let view = worker.view();
                 // The same revision may come again with other files.
@@ -305,7 +308,17 @@ impl Supervisor {
                 if !view.connected || (view.revision >= revision && !again) {
                     continue;
                 }
-                let reason = view.refusal.map_or_else(|| "no answer".to_owned(), |(_, why)| why);
+                // What it serves until its successor has its tunnels is its own matter.
+                if view.outgrown.is_some() && is_served {
+                    continue;
+                }
+                let reason = match view.refusal {
+                    Some((_, why)) => why,
+                    None if view.outgrown.is_some() => {
+                        "of an older build, and not replaced yet".to_owned()
+                    }
+                    None => "no answer".to_owned(),
+                };
                 let listener = group.address.to_string();
                 refusals.push(admin::Refusal { listener, pid: worker.incarnation.pid(), reason });
             }

@@ -12,6 +12,7 @@ use crate::config::gateway::{
 };
 
 mod client_side;
+mod level;
 mod pages;
 mod policies;
 mod probes;
@@ -19,8 +20,9 @@ mod rewrite;
 mod size;
 mod tls;
 
-pub use size::TooLarge;
+pub use level::needed;
 use size::Room;
+pub use size::TooLarge;
 
 #[cfg(test)]
 mod tests;

@@ -246,7 +246,9 @@ impl Board {
                 || view.refusal.as_ref().is_some_and(|(refused, _)| *refused >= revision)
         };
         let views: Vec<View> = workers.iter().map(|worker| worker.view()).collect();
-        views.iter().any(is_serving) && views.iter().filter(|view| view.connected).all(answered)
+        // Those that are to be replaced are not sent it: their successors are.
+        let told = || views.iter().filter(|view| view.connected && view.outgrown.is_none());
+        told().any(is_serving) && told().all(answered)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use holdfast_proto::control::Hello;
+use holdfast_proto::control::{Hello, WorkerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -265,6 +265,14 @@ impl Supervisor {
             if let Some(why) = worker.view().foreign {
                 let pid = worker.incarnation.pid();
                 problems.push(format!("worker {pid} drains and is not protected: {why}"));
+            }
+            let view = worker.view();
+            if let Some(revision) = view.outgrown.filter(|_| view.state != WorkerState::Draining) {
+                let pid = worker.incarnation.pid();
+                problems.push(format!(
+                    "worker {pid} is of an older build, which would serve revision {revision} in part only; it serves \
+                     what it had until it is replaced"
+                ));
             }
         }
         if self.prober.looping() {

@@ -210,8 +210,7 @@ mod tests {
         assert_eq!(own.keys(), first, "what has ended is worth nothing");
         let nothing = rustix::fs::memfd_create("cut", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         assert_eq!(recall(nothing).unwrap(), []);
-        let many: Vec<_> =
-            (0..100).map(|n| TicketKey { until: n, ..first[0].clone() }).collect();
+        let many: Vec<_> = (0..100).map(|n| TicketKey { until: n, ..first[0].clone() }).collect();
         assert_eq!(recall(write_down(&many).unwrap()).unwrap(), many[..64]);
     }
 

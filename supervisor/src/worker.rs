@@ -68,6 +68,8 @@ pub struct View {
     pub version: String,
     /// Why it can only be asked to drain: it speaks another protocol.
     pub foreign: Option<String>,
+    /// The revision that it was not sent: it is of an older build, which would pass over some of it. It is to be replaced.
+    pub outgrown: Option<u64>,
     /// Its process is gone.
     pub gone: bool,
 }

@@ -208,7 +208,8 @@ fn a_sighup_for_the_logs_fetches_nothing_and_undoes_no_rollback() {
     assert_eq!(get(port, "/").unwrap().text(), "<p>as it was</p>");
     let (asked, revision) = (web.asked(), gateway.revision());
     gateway.signal(Signal::SIGHUP);
-    let stays = format!("has not changed since it was last read; revision {revision} stays in force");
+    let stays =
+        format!("has not changed since it was last read; revision {revision} stays in force");
     gateway.says(&[&stays]);
     assert_eq!((web.asked(), gateway.revision()), (asked, revision));
     assert_eq!(get(port, "/").unwrap().text(), "<p>as it was</p>");

@@ -74,6 +74,54 @@ fn a_worker_newer_than_its_supervisor_keeps_its_tunnels() {
 }
 
 #[test]
+fn a_worker_of_an_older_build_is_replaced_before_it_serves_what_it_does_not_know() {
+    let (wires, port) = (Wires::start(), free_port());
+    let document = Document::wired(port, &wires);
+    let home = crate::harness::directory();
+    Gateway::plant_in(home.path(), "level", "0");
+    let gateway = Gateway::start_in(home, &document);
+    let traffic = traffic(&wires, port, 1);
+    let count = Shape::ALL.len() as u64;
+    let mut tunnels = vec![wires.open(port)];
+    gateway.protects(count + 1);
+    let old = gateway.worker_pid();
+    // Another supervisor, with other workers to come. What is in force anybody can serve, so the old one goes on.
+    kill9(gateway.supervisor_pid());
+    gateway.arm("level", "1");
+    gateway.start_again();
+    let more = document.host_site("more", port, "more.test", "chat");
+    gateway.apply(&more);
+    assert_eq!(gateway.worker_pid(), old);
+    // Who may speak for clients is nothing to pass over.
+    let mut trusting = more.clone();
+    for site in trusting.0["properties"]["httpListeners"].as_array_mut().unwrap() {
+        site["holdfast"] = serde_json::json!({
+            "trustedProxies": ["127.0.0.1"], "trustForwardedHeaders": true,
+        });
+    }
+    gateway.apply(&trusting);
+    gateway.says(&[
+        "WARN",
+        "a worker of an older build is not sent a revision",
+        &format!("pid={old}"),
+    ]);
+    let new = gateway.worker_pid();
+    assert_ne!(new, old);
+    all_carry(&mut tunnels, "still here");
+    traffic.moves(100_000);
+    eventually(Patience::USUAL, "the old one to leave", || (!alive(old)).then_some(()));
+    gateway.protects(count + 1);
+    // And one is enough: the new one stays.
+    gateway.apply(&more);
+    gateway.apply(&trusting);
+    assert_eq!(gateway.worker_pid(), new);
+    all_carry(&mut tunnels, "still here");
+    traffic.finish();
+    gateway.has_lost_none();
+    assert_eq!(gateway.status()["problems"], serde_json::json!([]));
+}
+
+#[test]
 fn a_stop_ends_a_worker_of_another_protocol_too() {
     let (gateway, port, wires) = wired();
     let mut tunnel = wires.open(port);

@@ -160,7 +160,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_LIMIT {
         // Cut, it would lack certificates that nobody misses.
-        return Err(unreadable(std::io::Error::other(format!("it has more than {FILE_LIMIT} bytes"))));
+        return Err(unreadable(std::io::Error::other(format!(
+            "it has more than {FILE_LIMIT} bytes"
+        ))));
     }
     Ok(bytes)
 }

@@ -24,7 +24,7 @@ use crate::worker::{Intent, Worker};
 
 mod waiting;
 
-use waiting::{kill, see_off, until, usher, wait};
+use waiting::{kill, outgrown, see_off, until, usher, wait};
 
 /// Longest time that a stopping worker may take beyond its tunnels' deadline (requests in flight) before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -56,6 +56,8 @@ enum Event {
     Serving(u64),
     NotReady(u64, String),
     Drains(u64),
+    /// One of an earlier supervisor is not sent what is in force.
+    Outgrown,
     Gone(u64, Option<ExitStatus>),
 }
 
@@ -173,6 +175,7 @@ impl Keeper {
             }
             let health = self.surroundings.health.clone();
             tokio::spawn(usher(worker.clone(), health, self.events.clone()));
+            tokio::spawn(outgrown(worker.clone(), self.events.clone()));
             if self.current.is_none() {
                 self.current = Some(worker);
                 continue;
@@ -275,14 +278,20 @@ impl Keeper {
             Event::Serving(number) => self.serving(number),
             Event::NotReady(number, reason) => self.not_ready(number, &reason).await,
             Event::Drains(number) => self.drains(number),
+            Event::Outgrown => {}
             Event::Gone(number, status) => {
                 self.gone(number, status);
                 self.care().await;
             }
         }
-        if self.current.is_none() && self.successor.is_none() && self.respawn_at.is_none() {
+        if self.needs_one() && self.successor.is_none() && self.respawn_at.is_none() {
             self.replace().await;
         }
+    }
+
+    /// Whether nobody serves, or one who cannot be told what is in force.
+    fn needs_one(&self) -> bool {
+        self.current.as_ref().is_none_or(|worker| worker.view().outgrown.is_some())
     }
 
     fn serving(&mut self, number: u64) {
@@ -335,7 +344,7 @@ impl Keeper {
         tracing::error!(listener = %self.address, pid, reason, "worker did not become ready, ending it");
         kill(&successor.worker.incarnation);
         successor.answer(&Err(reason.to_owned()));
-        if self.current.is_none() {
+        if self.needs_one() {
             self.respawn_at = Some(Instant::now() + self.died(false, true));
         }
     }
@@ -404,7 +413,7 @@ impl Keeper {
         if let Some(successor) = self.successor.take_if(is_it) {
             successor.answer(&Err(format!("the new worker (pid {pid}) died before it served")));
             let delay = self.died(false, by_itself);
-            self.respawn_at = self.current.is_none().then(|| Instant::now() + delay);
+            self.respawn_at = self.needs_one().then(|| Instant::now() + delay);
         } else if self.current.take_if(|w| w.incarnation.number == number).is_some() {
             let delay = self.died(view.served, by_itself);
             self.respawn_at = (self.successor.is_none()).then(|| Instant::now() + delay);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::Stream;
 use holdfast_proto::control::worker_control_server::WorkerControl;
 use holdfast_proto::control::{
-    Drain, Hello, StartServing, WorkerDirective, WorkerEvent, WorkerState, worker_directive,
-    worker_event,
+    Drain, Hello, ListenerSnapshot, StartServing, WorkerDirective, WorkerEvent, WorkerState,
+    worker_directive, worker_event,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -66,7 +66,8 @@ impl WorkerControl for Workers {
         worker.note(|view| view.connected = true);
         let (directives, stream) = mpsc::channel(DIRECTIVES);
         let health = self.supervisor.health.watch_health();
-        let session = Session { worker: worker.clone(), directives, health };
+        let level = hello.map_or(0, |hello| hello.level);
+        let session = Session { worker: worker.clone(), level, directives, health };
         let supervisor = self.supervisor.clone();
         tokio::spawn(async move {
             let mut queries = queries;
@@ -89,6 +90,8 @@ fn note_version(worker: &Worker, hello: Option<&Hello>) {
 
 struct Session {
     worker: Arc<Worker>,
+    /// What it knows of a snapshot.
+    level: u32,
     directives: mpsc::Sender<Directive>,
     health: tokio::sync::watch::Receiver<Option<Arc<holdfast_proto::control::HealthSnapshot>>>,
 }
@@ -110,7 +113,7 @@ impl Session {
             if let Some(health) = changed(&mut self.health).flatten() {
                 due.push(worker_directive::Kind::Health(health.as_ref().clone()));
             }
-            due.extend(snapshot.map(|s| worker_directive::Kind::Snapshot(s.as_ref().clone())));
+            due.extend(snapshot.and_then(|snapshot| self.suited(&snapshot)));
             due.extend(changed(&mut intent).and_then(directive));
             for kind in due {
                 if self.directives.send(Ok(WorkerDirective { kind: Some(kind) })).await.is_err() {
@@ -131,6 +134,26 @@ impl Session {
                 () = self.directives.closed() => return,
             };
         }
+    }
+}
+
+impl Session {
+    /// A snapshot to be sent, unless it needs more than the worker knows: then the keeper of its listener hears of it.
+    fn suited(&self, snapshot: &ListenerSnapshot) -> Option<worker_directive::Kind> {
+        let needed = crate::compile::needed(snapshot);
+        let outgrown = (needed > self.level).then_some(snapshot.revision);
+        self.worker.note(|view| view.outgrown = outgrown);
+        if outgrown.is_none() {
+            return Some(worker_directive::Kind::Snapshot(snapshot.clone()));
+        }
+        tracing::warn!(
+            pid = self.worker.incarnation.pid(),
+            revision = snapshot.revision,
+            level = self.level,
+            needed,
+            "a worker of an older build is not sent a revision that it would serve in part only; it is replaced"
+        );
+        None
     }
 }
 

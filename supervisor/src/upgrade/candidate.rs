@@ -56,8 +56,7 @@ fn consider(
             let first = diagnostics.first().map(ToString::to_string).unwrap_or_default();
             format!("it does not accept revision {}: {first}", question.revision)
         })?;
-    compile(&loaded.gateway);
-    Ok(())
+    compile(&loaded.gateway).map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

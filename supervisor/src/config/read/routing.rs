@@ -274,9 +274,7 @@ fn rule_kind(shape: &Shape<'_>, report: &mut Report) -> Result<Option<&'static s
         "use a urlPathMap, or a listener for each host; conditions on headers and queries are not offered",
         report,
     );
-    let advanced = |node: &Node| {
-        matches!(&node.value, Value::Text(word) if word.trim().eq_ignore_ascii_case("AdvancedRouting"))
-    };
+    let advanced = |node: &Node| matches!(&node.value, Value::Text(word) if word.trim().eq_ignore_ascii_case("AdvancedRouting"));
     let Some((_, place)) = shape.get("ruleType").filter(|(node, _)| advanced(node)) else {
         return shape.word("ruleType", &["Basic", "PathBasedRouting"], report);
     };

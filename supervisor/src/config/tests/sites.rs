@@ -120,7 +120,8 @@ fn pages_are_read_noted_and_printed() {
     let (_, listener) = compiled.listeners.first_key_value().unwrap();
     let told = |indices: &[u32]| -> Vec<(u32, &[u8])> {
         let pages = &listener.error_pages;
-        let body = |index| pages[holdfast_proto::error_page::carrier(pages, index).unwrap()].body.as_ref();
+        let body =
+            |index| pages[holdfast_proto::error_page::carrier(pages, index).unwrap()].body.as_ref();
         indices.iter().map(|at| *at as usize).map(|at| (pages[at].status, body(at))).collect()
     };
     // What nobody has fetched is not there.

@@ -108,6 +108,22 @@ pub(super) async fn usher(
     drop(events.send(event).await);
 }
 
+/// Tells whenever a worker is not sent what is in force.
+pub(super) async fn outgrown(worker: Arc<Worker>, events: mpsc::Sender<Event>) {
+    let mut view = worker.watch_view();
+    loop {
+        let is_over = |view: &View| view.gone || view.outgrown.is_some();
+        // Ends with the worker: its sender lives in what we hold.
+        let gone = view.wait_for(is_over).await.map_or(true, |view| view.gone);
+        if gone || events.send(Event::Outgrown).await.is_err() {
+            return;
+        }
+        if view.wait_for(|view| view.gone || view.outgrown.is_none()).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Waits for a worker's end: a child's, or an adopted one's.
 pub(super) async fn wait(worker: Arc<Worker>, events: mpsc::Sender<Event>) {
     let status = match worker.incarnation.process() {

@@ -59,7 +59,7 @@ fn errors(document: &Value) -> Vec<(String, String)> {
 }
 
 fn snapshot(document: &Value) -> control::ListenerSnapshot {
-    let compiled = compile(&good(document).gateway);
+    let compiled = compile(&good(document).gateway).unwrap();
     compiled.listeners.into_values().next().unwrap()
 }
 
@@ -67,7 +67,7 @@ fn snapshot(document: &Value) -> control::ListenerSnapshot {
 fn a_policy_leads_to_the_bindings_of_its_pools() {
     let loaded = good(&document());
     assert_eq!(loaded.warnings, []);
-    let compiled = compile(&loaded.gateway);
+    let compiled = compile(&loaded.gateway).unwrap();
     let pools: Vec<_> = compiled.pools.iter().map(|it| it.pool.as_str()).collect();
     assert_eq!(pools, ["blue", "green"]);
     assert_eq!(compiled.targets.len(), 3, "every pool is probed as if it were a rule's own");
@@ -285,7 +285,7 @@ fn ipv6_backends_stand_in_brackets_where_a_header_needs_them() {
     let settings = &mut document["backendHttpSettingsCollection"][0]["properties"];
     *settings = json!({ "port": 9000, "protocol": "Https", "probe": link("probes", "q"),
         "pickHostNameFromBackendAddress": true });
-    let compiled = compile(&good(&document).gateway);
+    let compiled = compile(&good(&document).gateway).unwrap();
     let seen: Vec<_> = compiled
         .targets
         .iter()
@@ -302,7 +302,7 @@ fn ipv6_backends_stand_in_brackets_where_a_header_needs_them() {
     document["backendHttpSettingsCollection"][0]["properties"] = json!({ "port": 9000,
         "protocol": "Https", "probe": link("probes", "q"), "hostName": "[::1]:8443",
         "sniName": "named.test:443" });
-    let compiled = compile(&good(&document).gateway);
+    let compiled = compile(&good(&document).gateway).unwrap();
     let probe = compiled.targets[0].probe.as_ref().unwrap();
     assert_eq!((probe.host.as_str(), probe.sni.as_str()), ("[::1]:8443", "named.test"));
     assert_eq!(probe.tls.as_ref().unwrap().sni_name, "named.test");

@@ -92,7 +92,7 @@ fn example() -> Value {
 fn azures_own_examples_are_taken_without_a_warning() {
     let (gateway, warnings) = loaded(&example());
     assert_eq!(lines(&warnings), "");
-    let compiled = compile(&gateway);
+    let compiled = compile(&gateway).unwrap();
     let listener = compiled.listeners.values().next().unwrap();
     let set = &listener.rewrite_sets[0];
     let names: Vec<_> = set.rules.iter().map(|rule| rule.name.as_str()).collect();

@@ -79,7 +79,7 @@ fn told(found: &[Diagnostic]) -> Vec<String> {
 fn without_a_word_everything_is_offered_and_nobody_asked() {
     let (gateway, warnings) = read(&document(&json!({}), &json!({})));
     assert_eq!(warnings, [""; 0]);
-    let compiled = compile(&gateway);
+    let compiled = compile(&gateway).unwrap();
     let profiles: Vec<_> = compiled.listeners.values().flat_map(|it| &it.tls_profiles).collect();
     let [profile] = profiles.as_slice() else { panic!("{profiles:?}") };
     assert!(profile.tls12 && profile.tls13 && profile.client_auth.is_none());
@@ -193,7 +193,7 @@ fn the_same_profile_is_sent_once_and_each_site_finds_its_own() {
         rule["httpListener"]["id"] = format!("/httpListeners/{name}").into();
         document["requestRoutingRules"].as_array_mut().unwrap().insert(0, rule);
     }
-    let compiled = compile(&read(&document).0);
+    let compiled = compile(&read(&document).0).unwrap();
     let snapshot = compiled.listeners.values().next().unwrap();
     assert_eq!(snapshot.tls_profiles.len(), 2);
     for site in &snapshot.sites {
