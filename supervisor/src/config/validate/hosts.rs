@@ -1,6 +1,6 @@
 //! Hosts and the sites that take them, as workers see it: sites in order of priority, the first that takes a host wins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::config::gateway::Site;
@@ -12,8 +12,17 @@ const MOST_WILDCARDS: usize = 500;
 /// The sites of one listener, to find a host's.
 pub(super) struct Hosts<'a> {
     literal: HashMap<&'a str, usize>,
-    wild: Vec<(&'a str, usize)>,
+    wild: Wildcards<'a>,
     any: Option<usize>,
+}
+
+/// Hosts with wildcards and whose each is, to find those that take a host without asking all of them: only one whose end
+/// behind its last wildcard is the host's own end can.
+#[derive(Default)]
+pub(super) struct Wildcards<'a> {
+    by_end: HashMap<&'a str, Vec<(&'a str, usize)>>,
+    lengths: BTreeSet<usize>,
+    count: usize,
 }
 
 // === impl Hosts ===
@@ -21,7 +30,7 @@ pub(super) struct Hosts<'a> {
 impl<'a> Hosts<'a> {
     /// Of sites in order of priority; those without a rule are not served.
     pub(super) fn of(sites: &'a [Arc<Site>]) -> Self {
-        let mut found = Self { literal: HashMap::new(), wild: Vec::new(), any: None };
+        let mut found = Self { literal: HashMap::new(), wild: Wildcards::default(), any: None };
         for (index, site) in sites.iter().enumerate().filter(|(_, site)| site.rule.is_some()) {
             if site.hosts.is_empty() {
                 found.any = found.any.or(Some(index));
@@ -29,8 +38,8 @@ impl<'a> Hosts<'a> {
             for host in &site.hosts {
                 if !is_wild(host) {
                     found.literal.entry(host).or_insert(index);
-                } else if found.wild.len() < MOST_WILDCARDS {
-                    found.wild.push((host, index));
+                } else if found.wild.count < MOST_WILDCARDS {
+                    found.wild.add(host, index);
                 }
             }
         }
@@ -40,7 +49,7 @@ impl<'a> Hosts<'a> {
     /// The site that takes a host, and whether it names it.
     pub(super) fn find(&self, host: &str) -> Option<(usize, bool)> {
         let literal = self.literal.get(host).copied();
-        let wild = self.wild.iter().find(|(pattern, _)| covers(pattern, host)).map(|(_, at)| *at);
+        let wild = self.wild.first(host, |_| true);
         let named = literal.into_iter().chain(wild).min();
         match (named, self.any) {
             (Some(named), Some(any)) => Some((named.min(any), named < any)),
@@ -49,9 +58,55 @@ impl<'a> Hosts<'a> {
         }
     }
 
-    /// Whether a site names the host, or a pattern that it matches.
-    pub(super) fn names(&self, host: &str) -> bool {
-        self.literal.contains_key(host) || self.wild.iter().any(|(wild, _)| covers(wild, host))
+    /// How many patterns [`Self::find`] compares with a host, and one.
+    pub(super) fn cost(&self, host: &str) -> usize {
+        1 + self.wild.cost(host)
+    }
+
+    /// Whether a site takes every host.
+    pub(super) fn takes_any(&self) -> bool {
+        self.any.is_some()
+    }
+
+    /// Hosts without wildcards.
+    pub(super) fn literals(&self) -> impl Iterator<Item = &'a str> {
+        self.literal.keys().copied()
+    }
+
+    /// Hosts with wildcards.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &'a str> {
+        self.wild.by_end.values().flatten().map(|(pattern, _)| *pattern)
+    }
+}
+
+// === impl Wildcards ===
+
+impl<'a> Wildcards<'a> {
+    pub(super) fn add(&mut self, pattern: &'a str, owner: usize) {
+        let end = pattern.rsplit(['*', '?']).next().unwrap_or_default();
+        self.by_end.entry(end).or_default().push((pattern, owner));
+        self.lengths.insert(end.len());
+        self.count += 1;
+    }
+
+    /// The smallest owner of a pattern that covers a host, among those that count.
+    pub(super) fn first(&self, host: &str, counts: impl Fn(usize) -> bool) -> Option<usize> {
+        let all = self.near(host).flatten();
+        all.filter(|(pattern, at)| counts(*at) && covers(pattern, host)).map(|(_, at)| *at).min()
+    }
+
+    /// How many patterns are compared with a host.
+    pub(super) fn cost(&self, host: &str) -> usize {
+        self.near(host).map(<[_]>::len).sum()
+    }
+
+    /// Patterns that end as a host does, by the length of their ends.
+    fn near(&self, host: &str) -> impl Iterator<Item = &[(&'a str, usize)]> {
+        let ends = self.lengths.iter().filter_map(move |length| {
+            let at = host.len().checked_sub(*length)?;
+            host.get(at..)
+        });
+        ends.filter_map(|end| self.by_end.get(end).map(Vec::as_slice))
     }
 }
 
@@ -88,7 +143,8 @@ pub(super) fn covers(pattern: &str, other: &str) -> bool {
 /// Warns of sites and hosts that others with smaller priority numbers hide.
 pub(super) fn shadows(sites: &[(Arc<Site>, &Place)], report: &mut Report) {
     let mut any: Option<&Site> = None;
-    let mut wild: Vec<(&str, &Site)> = Vec::new();
+    let mut wild = Wildcards::default();
+    let mut owners: Vec<(&str, &Site)> = Vec::new();
     for (site, place) in sites.iter().filter(|(site, _)| site.rule.is_some()) {
         if let Some(any) = any {
             report.warn(
@@ -101,12 +157,12 @@ pub(super) fn shadows(sites: &[(Arc<Site>, &Place)], report: &mut Report) {
             );
         }
         for host in &site.hosts {
-            let hides = |(pattern, owner): &&(&str, &Site)| {
-                covers(pattern, host) && owner.name != site.name
-            };
+            let others =
+                |at: usize| owners.get(at).is_some_and(|(_, owner)| owner.name != site.name);
             if !report.is_full()
                 && any.is_none()
-                && let Some((pattern, owner)) = wild.iter().find(hides)
+                && let Some((pattern, owner)) =
+                    wild.first(host, others).and_then(|at| owners.get(at))
             {
                 report.warn(
                     place,
@@ -122,14 +178,38 @@ pub(super) fn shadows(sites: &[(Arc<Site>, &Place)], report: &mut Report) {
             any = Some(site);
         }
         let wildcards = site.hosts.iter().filter(|host| is_wild(host));
-        let room = MOST_WILDCARDS.saturating_sub(wild.len());
-        wild.extend(wildcards.take(room).map(|host| (host.as_str(), site.as_ref())));
+        let room = MOST_WILDCARDS.saturating_sub(owners.len());
+        for host in wildcards.take(room) {
+            wild.add(host, owners.len());
+            owners.push((host, site.as_ref()));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::covers;
+    use super::{Wildcards, covers};
+
+    #[test]
+    fn the_first_pattern_is_found_as_if_all_were_asked() {
+        let patterns = ["*.a.test", "?.a.test", "*", "x*", "*.test", "a?.b.test", "*.*", "b.*"];
+        let mut wild = Wildcards::default();
+        for (at, pattern) in patterns.into_iter().enumerate() {
+            wild.add(pattern, at);
+        }
+        for host in
+            ["", "x", "b.a.test", "xy.a.test", "a.test", "*.a.test", "ab.b.test", "é", "b.é"]
+        {
+            for from in 0..patterns.len() {
+                let mut asked = patterns.iter().enumerate().skip(from);
+                let expected = asked.find(|(_, it)| covers(it, host)).map(|(at, _)| at);
+                assert_eq!(wild.first(host, |at| at >= from), expected, "{host} from {from}");
+            }
+            assert!(wild.cost(host) <= patterns.len());
+        }
+        // Those that end otherwise are not looked at.
+        assert_eq!(wild.cost("ab.b.test"), 6);
+    }
 
     #[test]
     fn a_pattern_covers_what_it_would_take_anyway() {

@@ -16,8 +16,17 @@ use crate::config::paths::normalized;
 use crate::config::report::Report;
 use crate::config::shape::Placed;
 
-/// Places and patterns that are looked at in all: far more than a gateway that people can understand has.
+mod directory;
+
+use directory::{Asked, Directory};
+
+/// Places and patterns that are looked at in all, and text that is made: far more than a gateway that people can
+/// understand has.
 const STEPS: usize = 4_000_000;
+/// Bytes of a path, and of a pattern, that are one more step.
+const BYTES_A_STEP: usize = 64;
+/// A circle of more redirects than this is told by its beginning and its end.
+const MOST_TOLD: usize = 20;
 /// How often one redirect may meet its own output before it is taken to go on for ever: paths only grow.
 const VISITS: u32 = 3;
 /// A path that nobody writes a rule for.
@@ -43,6 +52,7 @@ struct Spot {
 struct Walker<'a> {
     listeners: &'a [Listener],
     hosts: Vec<Hosts<'a>>,
+    directory: Directory<'a>,
     by_name: HashMap<&'a str, (usize, usize)>,
     steps: usize,
 }
@@ -70,7 +80,12 @@ pub(in crate::config) fn redirect_loops(
         let Some((rule, site, _)) = first.and_then(|first| names.get(first)) else { continue };
         let place = position(&(rule, site, String::new())).and_then(|at| rules.get(at));
         let round = names.iter().cycle().skip(first.unwrap_or(0)).take(names.len() + 1);
-        let round: Vec<&str> = round.map(|(_, _, words)| words.as_str()).collect();
+        let mut round: Vec<&str> = round.map(|(_, _, words)| words.as_str()).collect();
+        let more = round.len().saturating_sub(MOST_TOLD);
+        let left_out = format!("({more} more)");
+        if more > 1 {
+            round.splice(MOST_TOLD / 2..MOST_TOLD / 2 + more, [left_out.as_str()]);
+        }
         if let Some(place) = place {
             report.error(
                 &place.place,
@@ -88,14 +103,22 @@ pub(in crate::config) fn redirect_loops(
 
 impl<'a> Walker<'a> {
     fn new(listeners: &'a [Listener]) -> Self {
-        let hosts = listeners.iter().map(|listener| Hosts::of(&listener.sites)).collect();
+        let hosts: Vec<_> = listeners.iter().map(|it| Hosts::of(&it.sites)).collect();
+        let directory = Directory::of(listeners, &hosts);
         let mut by_name = HashMap::new();
         for (at, listener) in listeners.iter().enumerate() {
             for (index, site) in listener.sites.iter().enumerate() {
                 by_name.insert(site.name.as_str(), (at, index));
             }
         }
-        Self { listeners, hosts, by_name, steps: STEPS }
+        Self { listeners, hosts, directory, by_name, steps: STEPS }
+    }
+
+    /// Pays for work; in vain once too much was done.
+    fn spend(&mut self, steps: usize) -> Option<()> {
+        let left = self.steps.checked_sub(steps);
+        self.steps = left.unwrap_or(0);
+        left.map(drop)
     }
 
     fn site(&self, listener: usize, site: usize) -> Option<&'a Site> {
@@ -107,6 +130,9 @@ impl<'a> Walker<'a> {
         let mut starts = Vec::new();
         for (listener, it) in self.listeners.iter().enumerate() {
             for (index, site) in it.sites.iter().enumerate() {
+                if self.steps == 0 {
+                    return starts;
+                }
                 let host = self.own_host(listener, index, site);
                 if host.is_none() && !site.hosts.is_empty() {
                     continue;
@@ -124,11 +150,20 @@ impl<'a> Walker<'a> {
     }
 
     /// A host that the site names and that comes to no other; `None`: there is none.
-    fn own_host(&self, listener: usize, index: usize, site: &Site) -> Option<String> {
-        let mut hosts = site.hosts.iter().map(|host| host.replace(['*', '?'], "x"));
-        let hosts_of = self.hosts.get(listener)?;
-        let comes_here = |host: &String| hosts_of.find(host).is_some_and(|(at, _)| at == index);
-        hosts.find(comes_here)
+    fn own_host(&mut self, listener: usize, index: usize, site: &Site) -> Option<String> {
+        for host in &site.hosts {
+            let host = host.replace(['*', '?'], "x");
+            if self.site_by_host(listener, &host).is_some_and(|(at, _)| at == index) {
+                return Some(host);
+            }
+        }
+        None
+    }
+
+    /// The site of a listener that takes a host, and whether it names it.
+    fn site_by_host(&mut self, listener: usize, host: &str) -> Option<(usize, bool)> {
+        self.spend(self.hosts.get(listener)?.cost(host))?;
+        self.hosts.get(listener)?.find(host)
     }
 
     /// Follows one request. A circle is told by the redirects in it.
@@ -165,8 +200,10 @@ impl<'a> Walker<'a> {
             RedirectTarget::Site { name, host, .. } => {
                 let (listener, site) = *self.by_name.get(name.as_str())?;
                 let host = host.clone().or_else(|| from.host.clone());
-                let found = host.as_ref().and_then(|host| self.hosts.get(listener)?.find(host));
-                let site = if host.is_some() { found?.0 } else { site };
+                let site = match &host {
+                    Some(host) => self.site_by_host(listener, host)?.0,
+                    None => site,
+                };
                 (listener, site, host, String::new())
             }
             RedirectTarget::Url(url) => {
@@ -185,32 +222,40 @@ impl<'a> Walker<'a> {
         self.redirect(at).map(|_| Place { at, host, path })
     }
 
-    /// Who takes a URL, where that is certainly this gateway: its host is one that a site names, or the address.
-    fn site_of(&self, url: &Url, near: usize) -> Option<(usize, usize)> {
-        let ours = self.hosts.iter().any(|hosts| hosts.names(&url.host));
-        let literal: Option<IpAddr> = url.host.parse().ok();
-        let mut candidates = (0..self.listeners.len()).filter_map(|at| {
-            let listener = self.listeners.get(at)?;
-            let speaks = listener.sites.first().is_some_and(|it| it.protocol == url.protocol);
-            let ip = listener.address.ip();
-            let dials =
-                |literal: IpAddr| literal == ip || (literal.is_loopback() && ip.is_unspecified());
-            let (site, named) = self.hosts.get(at)?.find(&url.host)?;
-            let certain = named || ours || literal.is_some_and(dials);
-            (speaks && listener.address.port() == url.port && certain).then_some((at, site))
-        });
-        let first = candidates.next()?;
-        let nearest = std::iter::once(first).chain(candidates).find(|(at, _)| *at == near);
-        Some(nearest.unwrap_or(first))
+    /// Who takes a URL, where that is certainly this gateway: the listener that has sent it there, or the first.
+    fn site_of(&mut self, url: &Url, near: usize) -> Option<(usize, usize)> {
+        let asked = Asked { protocol: url.protocol, host: &url.host, port: url.port };
+        self.spend(self.directory.cost(asked))?;
+        if let Some(site) = self.takes(near, asked) {
+            return Some((near, site));
+        }
+        let first = self.directory.first(asked)?;
+        Some((first, self.site_by_host(first, &url.host)?.0))
+    }
+
+    /// The site of that listener that certainly takes a URL.
+    fn takes(&mut self, listener: usize, asked: Asked<'_>) -> Option<usize> {
+        let it = self.listeners.get(listener)?;
+        let speaks = it.sites.first().is_some_and(|site| site.protocol == asked.protocol);
+        if !speaks || it.address.port() != asked.port {
+            return None;
+        }
+        let ip = it.address.ip();
+        let dials =
+            |literal: IpAddr| literal == ip || (literal.is_loopback() && ip.is_unspecified());
+        let (site, named) = self.site_by_host(listener, asked.host)?;
+        let certain =
+            named || asked.host.parse().is_ok_and(dials) || self.directory.names(asked.host);
+        certain.then_some(site)
     }
 
     /// Which of a site's actions a path comes to: a path rule by its number, or the default behind them.
     fn action(&mut self, site: &Site, path: &str) -> Option<usize> {
-        self.steps = self.steps.checked_sub(1)?;
+        self.spend(1 + path.len() / BYTES_A_STEP)?;
         let Some(map) = map_of(site) else { return Some(0) };
         let path = normalized(path);
         for (index, rule) in map.paths.iter().enumerate() {
-            self.steps = self.steps.checked_sub(rule.patterns.len())?;
+            self.spend(rule.patterns.iter().map(|it| 1 + it.len() / BYTES_A_STEP).sum())?;
             let takes = |pattern: &String| match pattern.strip_suffix('*') {
                 Some(prefix) => path.starts_with(&normalized(prefix)),
                 None => path == normalized(pattern),

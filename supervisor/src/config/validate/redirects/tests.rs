@@ -1,5 +1,5 @@
 //! Redirects that come to an end and those that do not, in whole documents.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
 
@@ -179,4 +179,87 @@ fn paths_decide_whether_a_circle_closes() {
         let named = found.iter().all(|it| it.contains("(path rule \"old\")"));
         assert_eq!(named, default.is_empty(), "{found:?}");
     }
+}
+
+/// So many listeners, each on an address or a port of its own and each with a redirect to the next one's URL; the last
+/// leads where `end` says.
+fn chain(
+    count: usize,
+    listener: impl Fn(usize) -> (String, u16, Option<String>),
+    end: &str,
+) -> Value {
+    let mut document = document(&[], &[], &[]);
+    let id = |collection: &str, name: String| json!({ "id": format!("/{collection}/{name}") });
+    let each = |write: &dyn Fn(usize) -> Value| (0..count).map(write).collect::<Value>();
+    let url = |at: usize| {
+        let (address, port, host) = listener(at);
+        let host = host.map_or(address, |host| host.replace('*', "x"));
+        json!(format!("http://{host}:{port}/"))
+    };
+    document["frontendIPConfigurations"] =
+        each(&|at| json!({ "name": format!("f{at}"), "holdfast": { "address": listener(at).0 } }));
+    let ports: std::collections::BTreeSet<_> = (0..count).map(|at| listener(at).1).collect();
+    document["frontendPorts"] =
+        ports.iter().map(|port| json!({ "name": format!("p{port}"), "port": port })).collect();
+    document["httpListeners"] = each(&|at| {
+        let (_, port, host) = listener(at);
+        json!({
+            "name": format!("l{at}"),
+            "frontendIPConfiguration": id("frontendIPConfigurations", format!("f{at}")),
+            "frontendPort": id("frontendPorts", format!("p{port}")),
+            "hostNames": host.into_iter().collect::<Vec<_>>(),
+        })
+    });
+    document["redirectConfigurations"] = each(&|at| {
+        let target = if at + 1 < count { url(at + 1) } else { json!(end) };
+        json!({ "name": format!("d{at}"), "targetUrl": target })
+    });
+    document["requestRoutingRules"] = each(&|at| {
+        json!({
+            "name": format!("r{at}"),
+            "httpListener": id("httpListeners", format!("l{at}")),
+            "redirectConfiguration": id("redirectConfigurations", format!("d{at}")),
+        })
+    });
+    document
+}
+
+/// If each redirect had to look at each listener, this would take minutes.
+#[test]
+fn twenty_thousand_listeners_that_redirect_to_one_another_are_followed_to_the_end() {
+    const COUNT: usize = 20_000;
+    let by_address = |at: usize| (format!("127.{}.{}.1", at / 250, at % 250), 8080, None);
+    let by_host = |at: usize| {
+        let wild = if at.is_multiple_of(2) { "" } else { "*." };
+        (format!("127.{}.{}.1", at / 250, at % 250), 8080, Some(format!("{wild}h{at}.test")))
+    };
+    assert_eq!(circles(&chain(COUNT, by_address, "http://elsewhere.test/")), Vec::<String>::new());
+    let found = circles(&chain(COUNT, by_host, "http://h0.test:8080/"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let told = "\"l9\" → (19981 more) → \"l19991\"";
+    assert!(found[0].contains(told) && found[0].ends_with("→ \"l0\""), "{found:?}");
+}
+
+#[test]
+fn the_nearest_listener_that_takes_a_url_is_asked_and_else_the_first() {
+    // Three listeners on one port, of which two take the host that the third one's redirect names.
+    let listener = |at: usize| {
+        let host = ["*.a.test", "b.a.test", "a.test"][at].to_owned();
+        (format!("127.0.0.{}", at + 1), 8080, Some(host))
+    };
+    let with = |target: &str, from: usize| {
+        let mut document = chain(3, listener, "http://elsewhere.test/");
+        for redirect in document["redirectConfigurations"].as_array_mut().unwrap() {
+            redirect["targetUrl"] = json!("http://elsewhere.test/");
+        }
+        document["redirectConfigurations"][from]["targetUrl"] = json!(target);
+        circles(&document).len()
+    };
+    // Back to itself, though the first listener takes it as well; the third one's leads to the first, and from there away.
+    assert_eq!(with("http://b.a.test:8080/", 0), 1);
+    assert_eq!(with("http://b.a.test:8080/", 1), 1);
+    assert_eq!(with("http://b.a.test:8080/", 2), 0);
+    assert_eq!(with("http://c.a.test:8080/", 1), 0);
+    assert_eq!(with("http://b.a.test:8081/", 1), 0);
+    assert_eq!(with("https://b.a.test:8080/", 1), 0);
 }
