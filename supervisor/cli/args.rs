@@ -181,6 +181,9 @@ pub(crate) struct ImportArgs {
     /// The same from a file: its text, or base64 where it is no text (a PFX)
     #[arg(long, value_name = "NAME=FILE")]
     pub(crate) set_file: Vec<String>,
+    /// A linked template that is not beside the template, by its deployment's name or its URL
+    #[arg(long, value_name = "NAME|URL=FILE")]
+    pub(crate) linked: Vec<String>,
     /// Where certificates without their keys have NAME.pem and NAME.key
     #[arg(long, value_name = "DIR")]
     pub(crate) certificates_dir: Option<PathBuf>,

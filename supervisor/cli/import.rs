@@ -82,6 +82,16 @@ fn given(args: &ImportArgs) -> anyhow::Result<Given> {
         let (name, path) = pair(option, "--set-file")?;
         given.set(name, contents(Path::new(path))?);
     }
+    for option in &args.linked {
+        // A URL may hold one, a file's name hardly.
+        let (name, file) = option.rsplit_once('=').context("--linked needs NAME=FILE")?;
+        given.link(name, PathBuf::from(file));
+    }
+    if args.file.as_os_str() != "-" {
+        let file =
+            std::path::absolute(&args.file).context("cannot tell the template's directory")?;
+        given.template_dir = file.parent().map(Path::to_owned);
+    }
     if let Some(directory) = &args.certificates_dir {
         // The result may be written elsewhere than where it is made.
         let directory = std::path::absolute(directory).context("cannot tell the directory")?;

@@ -159,3 +159,21 @@ fn options_that_mean_nothing_are_refused() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn linked_templates_are_read_beside_the_template_or_where_the_caller_says() {
+    let directory = directory();
+    let expected = fs::read_to_string(fixture("import/linked.expected.json")).unwrap();
+    let output = import(directory.path(), &[&template("linked.json"), "--listen", "127.0.0.1"]);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    assert!(words(&output).contains("nothing is fetched here"), "{}", words(&output));
+    assert!(!words(&output).contains("secret"), "a key in a URL: {}", words(&output));
+    let servers = template("linked/servers.json");
+    for name in ["north-servers", "https://artifacts.example.test/servers.json?sig=secret"] {
+        let link = format!("{name}={servers}");
+        let arguments = [&template("linked.json"), "--listen", "127.0.0.1", "--linked", &link];
+        let output = import(directory.path(), &arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+}

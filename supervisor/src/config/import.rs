@@ -2,7 +2,7 @@
 //! other people's documents: bounded in time, memory and stack, and it never guesses what only Azure knows.
 //!
 //! In the order of the work: `parser` and `evaluate` (with `call`, `functions`, `scope`, `loops`) make values of
-//! expressions, `template` finds the gateways, `canonical` writes each in one way, `references`, `frontends` and
+//! expressions, `template` finds the gateways, in what `linked` reads, too, `canonical` writes each in one way, `references`, `frontends` and
 //! `certificates` fit it to this host, `checked` lets nothing open or invalid pass in silence.
 
 use std::path::Path;
@@ -20,6 +20,7 @@ mod frontends;
 mod functions;
 mod given;
 mod item;
+mod linked;
 mod loops;
 mod names;
 mod parser;
@@ -36,6 +37,7 @@ use findings::Findings;
 pub use findings::{Finding, FindingKind};
 pub use given::Given;
 use item::{Item, Value};
+use linked::Home;
 use scope::{Argument, Scope, member, members, text};
 use template::Found;
 
@@ -141,13 +143,13 @@ fn gateways(
         .collect();
     let unused = given.unused();
     if let (Some(first), false) = (imported.first_mut(), unused.is_empty()) {
-        for name in unused {
+        for (option, name) in unused {
             first.findings.push(Finding {
                 kind: FindingKind::Warning,
                 path: String::new(),
                 line: 0,
                 column: 0,
-                reason: format!("nothing asks for {name:?}, as --set has it"),
+                reason: format!("nothing asks for {name:?}, as {option} has it"),
                 mend: "correct the name, or leave it out".to_owned(),
             });
         }
@@ -164,13 +166,24 @@ fn find(root: &Node, context: &Context<'_>) -> Result<Found, Vec<Finding>> {
             // Declared is as good as used: most of a template is never looked at.
             context.given.text(&parameter.name);
         }
-        let scope = Scope::new(root, String::new(), |name| {
+        let mut scope = Scope::new(root, String::new(), |name| {
             context.given.parameter(name).map(|given| Argument::read(&given))
         });
+        scope.home = given_home(context);
         context.walk(Env::new(&scope), &scope.resources, &mut found);
         if let Some(limit) = context.limit() {
             // There may be gateways that were not come to.
             return refuse(place, limit.reason, limit.mend);
+        }
+        if let (true, Some((place, fault))) = (found.gateways.is_empty(), found.unread.first()) {
+            return refuse(
+                *place,
+                format!(
+                    "no gateway was found, and a linked template was not read: {}",
+                    fault.reason
+                ),
+                fault.mend.clone(),
+            );
         }
         if found.gateways.is_empty() {
             return refuse(
@@ -213,6 +226,11 @@ fn find(root: &Node, context: &Context<'_>) -> Result<Found, Vec<Finding>> {
         return refuse(place, "the document has no application gateway", mend);
     }
     Ok(found)
+}
+
+/// Where the template is, if it is a file.
+fn given_home(context: &Context<'_>) -> Option<Home> {
+    context.given.template_dir.as_deref().map(Home::of)
 }
 
 /// Whether an object has what gateways are made of.

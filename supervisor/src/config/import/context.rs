@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::given::Given;
 use super::item::{CLOSE, Item, OPEN, Value, holes};
+use super::linked::Library;
 
 /// Values looked at and made; the largest real templates need a few thousand.
 const STEPS: u64 = 1_000_000;
@@ -41,6 +42,7 @@ pub(super) struct Ask {
 #[derive(Debug)]
 pub(super) struct Context<'g> {
     pub(super) given: &'g Given,
+    pub(super) library: Library,
     asks: RefCell<Vec<Ask>>,
     positions: RefCell<HashMap<String, usize>>,
     made: RefCell<Vec<String>>,
@@ -68,6 +70,7 @@ impl<'g> Context<'g> {
     pub(super) fn new(given: &'g Given) -> Self {
         Self {
             given,
+            library: Library::default(),
             asks: RefCell::default(),
             positions: RefCell::default(),
             made: RefCell::default(),

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::context::Fault;
 use super::item::{Item, Value, text_of};
@@ -16,6 +16,8 @@ use crate::config::json::{self, Member, Node, Value as Json};
 pub struct Given {
     /// `--gateway`: of several gateways only the one of this name.
     pub gateway: Option<String>,
+    /// Where the template is, and what it links to; `None`: it is no file.
+    pub template_dir: Option<PathBuf>,
     /// `--certificates-dir`: where `NAME.pem` and `NAME.key` are.
     pub certificates_dir: Option<PathBuf>,
     /// `--listen`: an address for every frontend.
@@ -24,6 +26,14 @@ pub struct Given {
     pub listen_on: BTreeMap<String, IpAddr>,
     values: BTreeMap<String, Text>,
     parameters: BTreeMap<String, Node>,
+    linked: BTreeMap<String, Link>,
+}
+
+#[derive(Clone, Debug)]
+struct Link {
+    name: String,
+    file: PathBuf,
+    used: Cell<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +74,20 @@ impl Given {
             self.parameters.insert(name.to_ascii_lowercase(), value.clone());
         }
         Ok(())
+    }
+
+    /// `--linked NAME=FILE`: what a deployment of that name, or a link that says so, leads to.
+    pub fn link(&mut self, name: &str, file: PathBuf) {
+        let name = name.trim().to_owned();
+        let key = without_query(&name).to_ascii_lowercase();
+        self.linked.insert(key, Link { name, file, used: Cell::new(false) });
+    }
+
+    /// The file that was given for a name or a URL; what stands behind its `?` is a key, and none to look it up by.
+    pub(super) fn linked(&self, name: &str) -> Option<&Path> {
+        let found = self.linked.get(&without_query(name).to_ascii_lowercase())?;
+        found.used.set(true);
+        Some(&found.file)
     }
 
     /// Where a parameter file has the parameter: its `value` or its `reference`.
@@ -118,10 +142,17 @@ impl Given {
         Some(value.map(Item::new).map_err(|()| fault()))
     }
 
-    /// Names that nothing asked for.
-    pub(super) fn unused(&self) -> Vec<&str> {
-        self.values.values().filter(|v| !v.used.get()).map(|v| v.name.as_str()).collect()
+    /// Names that nothing asked for, each behind its option.
+    pub(super) fn unused(&self) -> Vec<(&'static str, &str)> {
+        let values = self.values.values().filter(|it| !it.used.get());
+        let links = self.linked.values().filter(|it| !it.used.get());
+        let values = values.map(|it| ("--set", it.name.as_str()));
+        values.chain(links.map(|it| ("--linked", without_query(&it.name)))).collect()
     }
+}
+
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
 }
 
 /// A literal whose lines mean nothing: it comes from the command line.
@@ -131,7 +162,8 @@ fn scattered(node: &Node) -> Item {
     Item::literal(&flat)
 }
 
-fn flatten(node: &mut Node) {
+/// Takes the lines out: they are another text's.
+pub(super) fn flatten(node: &mut Node) {
     (node.line, node.column) = (0, 0);
     match &mut node.value {
         Json::List(entries) => entries.iter_mut().for_each(flatten),

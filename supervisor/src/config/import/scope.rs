@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::context::{Context, Fault};
 use super::item::Item;
+use super::linked::Home;
 use super::loops::Loop;
 use crate::config::json::{Member, Node, Value as Json};
 use crate::config::spelling;
@@ -16,6 +17,8 @@ use crate::config::spelling;
 pub(super) struct Scope<'a> {
     /// Before names that are asked for: which deployment they belong to.
     pub(super) prefix: String,
+    /// Where the template is, if it is a file.
+    pub(super) home: Option<Home>,
     parameters: HashMap<String, Parameter<'a>>,
     variables: HashMap<String, Variable<'a>>,
     functions: Rc<HashMap<String, &'a Node>>,

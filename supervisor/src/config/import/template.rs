@@ -1,7 +1,7 @@
 //! Walks a template for application gateways: through loops, conditions and nested deployments. Other resources are
 //! looked at only as far as a gateway depends on them.
 
-use super::context::Context;
+use super::context::{Context, Fault};
 use super::evaluate::Env;
 use super::item::{Item, Member, Value, text_of};
 use super::loops::{Frame, FrameKind, Loop};
@@ -24,16 +24,18 @@ pub(super) struct Found {
     pub(super) six: Vec<String>,
     /// What is beside them that somebody may expect an effect of: line, what, and why it has none.
     pub(super) beside: Vec<(u32, u32, String, String)>,
+    /// Linked templates that were not read: where they are named, and why.
+    pub(super) unread: Vec<((u32, u32), Fault)>,
 }
 
 /// A deployment inside of a template.
 enum Nested<'a> {
     /// With declarations of its own.
-    Inner(Box<Scope<'a>>, &'a Node),
+    Inner(&'a Scope<'a>, &'a Node),
     /// Its expressions mean what is around it.
     Outer(&'a Node),
-    /// Its template is elsewhere.
-    Linked,
+    /// It has no template, or one that cannot be read.
+    Without(Fault),
 }
 
 impl Context<'_> {
@@ -104,20 +106,7 @@ impl Context<'_> {
         if resource.is(GATEWAY) {
             found.gateways.push(self.resource(env, node));
         } else if resource.is(DEPLOYMENT) {
-            match self.nested(env, node) {
-                Nested::Inner(scope, _) => self.walk(Env::new(&scope), &scope.resources, found),
-                Nested::Outer(template) => {
-                    let listed = member(template, "resources").map_or_else(Vec::new, resources);
-                    self.walk(env, &listed, found);
-                }
-                Nested::Linked => found.beside.push((
-                    node.line,
-                    node.column,
-                    "a deployment whose template is elsewhere".to_owned(),
-                    "import that template too, if it has a gateway".to_owned(),
-                )),
-            }
-            return;
+            return self.walk_deployment(env, node, found);
         } else if resource.is(PUBLIC_ADDRESS) {
             self.public_address(env, node, found);
         } else {
@@ -125,6 +114,33 @@ impl Context<'_> {
         }
         if let Some(inside) = member(node, "resources") {
             self.walk(env, &resources(inside), found);
+        }
+    }
+
+    fn walk_deployment(&self, env: Env<'_>, node: &Node, found: &mut Found) {
+        let known = (found.gateways.len(), found.beside.len(), found.unread.len());
+        self.nested(env, node, |nested| match nested {
+            Nested::Inner(scope, _) => self.walk(Env::new(scope), &scope.resources, found),
+            Nested::Outer(template) => {
+                let listed = member(template, "resources").map_or_else(Vec::new, resources);
+                self.walk(env, &listed, found);
+            }
+            Nested::Without(fault) => {
+                let what = format!("a deployment whose template was not read ({})", fault.reason);
+                found.beside.push((node.line, node.column, what, fault.mend.clone()));
+                found.unread.push(((node.line, node.column), fault));
+            }
+        });
+        // Another file's lines say nothing here: what comes from there stands where it is named.
+        let place = (node.line, node.column);
+        for gateway in found.gateways.iter_mut().skip(known.0).filter(|it| it.line == 0) {
+            (gateway.line, gateway.column) = place;
+        }
+        for (line, column, ..) in found.beside.iter_mut().skip(known.1).filter(|it| it.0 == 0) {
+            (*line, *column) = place;
+        }
+        for (at, _) in found.unread.iter_mut().skip(known.2).filter(|(at, _)| at.0 == 0) {
+            *at = place;
         }
     }
 
@@ -153,27 +169,58 @@ impl Context<'_> {
         }
     }
 
-    fn nested<'a>(&self, env: Env<'_>, node: &'a Node) -> Nested<'a> {
-        let Some(properties) = member(node, "properties") else { return Nested::Linked };
-        let Some(template) = member(properties, "template") else { return Nested::Linked };
+    /// Does something with a deployment's template.
+    fn nested<R>(&self, env: Env<'_>, node: &Node, then: impl FnOnce(Nested<'_>) -> R) -> R {
+        let without =
+            |reason: &str| Fault::new(reason, "import that template too, if it has a gateway");
+        let Some(properties) = member(node, "properties") else {
+            return then(Nested::Without(without("it has no properties")));
+        };
+        let name = member(node, "name").map(|name| self.expand(env, name));
+        let name = name.as_ref().and_then(Item::as_text).map(|name| self.shown(name));
+        let name = format!("{}{}", env.scope.prefix, name.unwrap_or_default());
+        let own = member(properties, "template");
         let scope = member(properties, "expressionEvaluationOptions")
             .and_then(|options| member(options, "scope"))
             .and_then(text);
-        if !scope.is_some_and(|scope| scope.eq_ignore_ascii_case("inner")) {
-            return Nested::Outer(template);
+        let is_inner = scope.is_some_and(|scope| scope.eq_ignore_ascii_case("inner"));
+        if let Some(template) = own.filter(|_| !is_inner) {
+            return then(Nested::Outer(template));
         }
+        let linked = match (own, member(properties, "templateLink")) {
+            (Some(_), _) => None,
+            (None, Some(link)) => match self.linked(env, link, &name) {
+                Ok(linked) => Some(linked),
+                Err(fault) => return then(Nested::Without(fault)),
+            },
+            (None, None) => return then(Nested::Without(without("it has none"))),
+        };
+        let Some(template) = own.or(linked.as_ref().map(|(node, _)| &**node)) else {
+            return then(Nested::Without(without("it has none")));
+        };
         let declared = ["parameters", "variables", "resources"]
             .map(|name| member(template, name).map_or(0, |it| members(it).len()));
-        if self.spend(declared.iter().sum()).is_err() {
-            return Nested::Linked;
+        if let Err(fault) = self.spend(declared.iter().sum()) {
+            return then(Nested::Without(fault));
         }
-        let given = member(properties, "parameters").map(|given| self.expand(env, given));
-        let name = member(node, "name").map(|name| self.expand(env, name));
-        let name = name.as_ref().and_then(Item::as_text).map(|name| self.shown(name));
-        let prefix = format!("{}{}.", env.scope.prefix, name.unwrap_or_default());
-        let scope =
+        let given = self.arguments(env, properties, &name);
+        let prefix = format!("{name}.");
+        let mut scope =
             Scope::new(template, prefix, |wanted| given.as_ref()?.get(wanted).map(Argument::read));
-        Nested::Inner(Box::new(scope), template)
+        scope.home =
+            linked.as_ref().map_or_else(|| env.scope.home.clone(), |it| Some(it.1.clone()));
+        then(Nested::Inner(&scope, template))
+    }
+
+    /// The parameters that a deployment is given, in itself or in a file that it names.
+    fn arguments(&self, env: Env<'_>, properties: &Node, name: &str) -> Option<Item> {
+        if let Some(given) = member(properties, "parameters") {
+            return Some(self.expand(env, given));
+        }
+        let link = member(properties, "parametersLink")?;
+        // Where it cannot be read, each parameter is asked for by its name.
+        let (file, _) = self.linked(env, link, &format!("{name}.parameters")).ok()?;
+        Some(Item::literal(member(&file, "parameters").unwrap_or(&file)))
     }
 
     /// What `reference` means where it leads to a deployment in the same template.
@@ -194,10 +241,12 @@ impl Context<'_> {
             resource.is(DEPLOYMENT)
                 && (resource.has_symbol(target) || ((marked || !is_id) && by_name()))
         })?;
-        env.scope.output(at, || match self.nested(env, found.node) {
-            Nested::Inner(scope, template) => Some(self.put_out(Env::new(&scope), template)),
-            Nested::Outer(template) => Some(self.put_out(env, template)),
-            Nested::Linked => None,
+        env.scope.output(at, || {
+            self.nested(env, found.node, |nested| match nested {
+                Nested::Inner(scope, template) => Some(self.put_out(Env::new(scope), template)),
+                Nested::Outer(template) => Some(self.put_out(env, template)),
+                Nested::Without(_) => None,
+            })
         })
     }
 

@@ -11,6 +11,7 @@ use super::{Finding, FindingKind, Given, Imported, Wanted, import};
 use crate::config;
 
 mod hostile;
+mod linked;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
@@ -42,8 +43,10 @@ fn kind(word: &str) -> FindingKind {
 }
 
 fn read(text: &str) -> Fixture {
-    let mut fixture =
-        Fixture { given: Given::default(), tells: Vec::new(), refused: None, is_incomplete: false };
+    let template_dir = Some(fixtures().join("import"));
+    let mut given = Given::default();
+    given.template_dir = template_dir;
+    let mut fixture = Fixture { given, tells: Vec::new(), refused: None, is_incomplete: false };
     for line in text.lines().map_while(|line| line.strip_prefix("// ")) {
         let (word, rest) = line.split_once(": ").unwrap_or((line, ""));
         let pair = || rest.split_once('=').unwrap();
@@ -58,6 +61,10 @@ fn read(text: &str) -> Fixture {
             "parameters" => {
                 let file = fixtures().join("import").join(rest);
                 fixture.given.add_parameters(&std::fs::read_to_string(file).unwrap()).unwrap();
+            }
+            "linked" => {
+                let (name, file) = rest.rsplit_once('=').unwrap();
+                fixture.given.link(name, fixtures().join("import").join(file));
             }
             "gateway" => fixture.given.gateway = Some(rest.to_owned()),
             "certificates-dir" => fixture.given.certificates_dir = Some(rest.into()),
@@ -89,7 +96,7 @@ fn every_fixture_becomes_the_document_beside_it() {
     for entry in std::fs::read_dir(fixtures().join("import")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if name.contains(".expected.") || name.contains(".parameters.") {
+        if name.contains(".expected.") || name.contains(".parameters.") || path.is_dir() {
             continue;
         }
         count += 1;
