@@ -1,8 +1,9 @@
-//! What a person may have meant by a name that nobody knows. It only suggests; nothing is ever read under
-//! another name than its own.
+//! How names of properties are spelled, Azure's and our own: the one list of them, for an import that writes them down and
+//! for what a person may have meant by a name that nobody knows. It only suggests; nothing is ever read under another
+//! name than its own.
 
-/// Names worth suggesting for an unknown one.
-const HINTS: &[&str] = &[
+/// Names that mean something in some object.
+const NAMES: &[&str] = &[
     "httpListeners",
     "requestRoutingRules",
     "frontendIPConfigurations",
@@ -124,11 +125,46 @@ const HINTS: &[&str] = &[
     "verifyClientRevocation",
     "verifyClientAuthMode",
     "watchCertificateFiles",
+    "authenticationCertificates",
+    "enableHttp2",
+    "backendSettingsCollection",
+    "listeners",
+    "routingRules",
+    "firewallPolicy",
+    "backendIPConfigurations",
+    "probeEnabled",
+    "validateCertChainAndExpiry",
+    "validateSNI",
+    "sniName",
+    "pickHostNameFromBackendSettings",
+    "enableProbeProxyProtocolHeader",
+    "publicCertData",
+    "keyVaultSecretId",
+    "hsm",
+    "enableRequestBuffering",
+    "enableResponseBuffering",
+    "disableDefaultServerHeaderInResponse",
+    "holdfast",
+    "privateIPAddress",
+    "privateIPAddressVersion",
+    "privateIPAllocationMethod",
+    "publicIPAddress",
+    "subnet",
+    "webSocketsOverHttp2",
+    "file",
 ];
+
+/// What every object may have, and nobody means by another name.
+const OF_ALL: &[&str] = &["id", "name", "properties"];
+
+/// A known name as it is spelled.
+pub(super) fn spelled(name: &str) -> Option<&'static str> {
+    NAMES.iter().chain(OF_ALL).copied().find(|known| known.eq_ignore_ascii_case(name))
+}
 
 /// The known name that is nearest, among those allowed.
 pub(super) fn known(name: &str, allowed: impl Fn(&str) -> bool) -> Option<&'static str> {
-    nearest(name, HINTS.iter().copied().filter(|hint| allowed(hint)))
+    nearest(name, NAMES.iter().copied().filter(|hint| allowed(hint)))
 }
 
 /// The candidate that is nearest to a name, when it is near enough to be meant.
@@ -159,4 +195,23 @@ fn distance(a: &[char], b: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or(a.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_name_is_spelled_in_one_way() {
+        let mut seen = BTreeSet::new();
+        for name in NAMES.iter().chain(OF_ALL) {
+            assert!(seen.insert(name.to_ascii_lowercase()), "{name}");
+            assert_eq!(spelled(&name.to_ascii_uppercase()), Some(*name));
+        }
+        assert_eq!(spelled("hostNam"), None);
+        assert_eq!(known("hostNam", |_| true), Some("hostName"));
+        assert_eq!(known("idd", |_| true), None);
+    }
 }

@@ -1,5 +1,7 @@
-//! Azure's names: how each is spelled, in which collection a reference ends, and what has no meaning outside of Azure.
-//! What a name means is decided where documents are read; this is only about writing them down in one way.
+//! Azure's names: in which order they are written, in which collection a reference ends, and what has no meaning outside of
+//! Azure. How each is spelled is `spelling`'s, and what it means is decided where documents are read.
+
+use crate::config::spelling;
 
 /// Collections and settings of a gateway in the order in which they are written.
 pub(super) const ORDER: &[&str] = &[
@@ -48,116 +50,6 @@ const WRAPPED: &[&str] = &[
     "backendSettingsCollection",
     "listeners",
     "routingRules",
-];
-
-/// Other names as they are spelled.
-const SPELLINGS: &[&str] = &[
-    "frontendIPConfiguration",
-    "frontendPort",
-    "port",
-    "protocol",
-    "hostName",
-    "hostNames",
-    "sslCertificate",
-    "sslProfile",
-    "requireServerNameIndication",
-    "firewallPolicy",
-    "statusCode",
-    "customErrorPageUrl",
-    "backendAddresses",
-    "backendIPConfigurations",
-    "ipAddress",
-    "fqdn",
-    "cookieBasedAffinity",
-    "affinityCookieName",
-    "requestTimeout",
-    "probe",
-    "probeEnabled",
-    "connectionDraining",
-    "enabled",
-    "drainTimeoutInSec",
-    "pickHostNameFromBackendAddress",
-    "path",
-    "dedicatedBackendConnection",
-    "validateCertChainAndExpiry",
-    "validateSNI",
-    "sniName",
-    "host",
-    "interval",
-    "timeout",
-    "unhealthyThreshold",
-    "pickHostNameFromBackendHttpSettings",
-    "pickHostNameFromBackendSettings",
-    "enableProbeProxyProtocolHeader",
-    "minServers",
-    "match",
-    "body",
-    "statusCodes",
-    "data",
-    "password",
-    "publicCertData",
-    "keyVaultSecretId",
-    "hsm",
-    "policyType",
-    "policyName",
-    "minProtocolVersion",
-    "cipherSuites",
-    "disabledSslProtocols",
-    "clientAuthConfiguration",
-    "verifyClientCertIssuerDN",
-    "verifyClientRevocation",
-    "verifyClientAuthMode",
-    "ruleType",
-    "priority",
-    "httpListener",
-    "backendAddressPool",
-    "backendHttpSettings",
-    "urlPathMap",
-    "redirectConfiguration",
-    "rewriteRuleSet",
-    "loadDistributionPolicy",
-    "defaultBackendAddressPool",
-    "defaultBackendHttpSettings",
-    "defaultRedirectConfiguration",
-    "defaultRewriteRuleSet",
-    "defaultLoadDistributionPolicy",
-    "paths",
-    "redirectType",
-    "targetListener",
-    "targetUrl",
-    "includePath",
-    "includeQueryString",
-    "rewriteRules",
-    "ruleSequence",
-    "conditions",
-    "variable",
-    "pattern",
-    "ignoreCase",
-    "negate",
-    "actionSet",
-    "requestHeaderConfigurations",
-    "responseHeaderConfigurations",
-    "headerName",
-    "headerValue",
-    "headerValueMatcher",
-    "urlConfiguration",
-    "modifiedPath",
-    "modifiedQueryString",
-    "reroute",
-    "enableRequestBuffering",
-    "enableResponseBuffering",
-    "disableDefaultServerHeaderInResponse",
-    "weightPerServer",
-    "loadDistributionAlgorithm",
-    "id",
-    "name",
-    "properties",
-    "holdfast",
-    "privateIPAddress",
-    "privateIPAddressVersion",
-    "privateIPAllocationMethod",
-    "publicIPAddress",
-    "subnet",
 ];
 
 /// What Azure or its tools write beside everything; nobody misses it.
@@ -256,10 +148,7 @@ pub(super) fn spelled(name: &str) -> &str {
     if name.eq_ignore_ascii_case("backendHttpSettingsList") {
         return "backendHttpSettingsCollection";
     }
-    listed(WRAPPED, name)
-        .or_else(|| listed(SPELLINGS, name))
-        .or_else(|| listed(ORDER, name))
-        .unwrap_or(name)
+    spelling::spelled(name).unwrap_or(name)
 }
 
 /// Whether a list by that name has entries with `properties`.
@@ -283,4 +172,17 @@ pub(super) fn left_out(name: &str) -> Option<(&'static str, &'static str)> {
 /// The collection that a reference leads into.
 pub(super) fn target(name: &str) -> Option<&'static str> {
     REFERENCES.iter().find(|(known, _)| *known == name).map(|(_, collection)| *collection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_written_down_is_known_by_the_same_spelling() {
+        let references = REFERENCES.iter().flat_map(|(name, collection)| [name, collection]);
+        for name in ORDER.iter().chain(WRAPPED).chain(references) {
+            assert_eq!(spelling::spelled(name), Some(*name));
+        }
+    }
 }
