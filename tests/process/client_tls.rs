@@ -24,6 +24,44 @@ fn document(backend: &Backend, port: u16, sites: &[(&str, &Certificate)]) -> Doc
     })
 }
 
+/// A gateway with one site for a.test, and clients who keep their sessions.
+struct Scene {
+    gateway: Gateway,
+    regulars: Regulars,
+    site: Certificate,
+    port: u16,
+    /// Answers for as long as the scene lasts.
+    _backend: Backend,
+}
+
+/// A client of TLS 1.2 and one of TLS 1.3.
+struct Regulars {
+    visitors: [Visitor; 2],
+    port: u16,
+}
+
+impl Scene {
+    fn start() -> Self {
+        let directory = directory();
+        let site = Certificate::make(directory.path(), "site", "a.test");
+        let (backend, port) = (Backend::start("one"), free_port());
+        let gateway = Gateway::start_in(directory, &document(&backend, port, &[("a", &site)]));
+        let visitors = VERSIONS.map(|versions| Visitor::new(&[&site], None, versions));
+        Self { gateway, regulars: Regulars { visitors, port }, site, port, _backend: backend }
+    }
+}
+
+impl Regulars {
+    /// Whether each went on with the session that it had.
+    fn come_again(&self) -> [bool; 2] {
+        self.visitors.each_ref().map(|visitor| {
+            let (answer, resumed) = visitor.get(self.port, "a.test").unwrap();
+            assert_eq!(answer.status, 200);
+            resumed
+        })
+    }
+}
+
 #[test]
 fn a_sites_own_policy_wins_over_the_gateways() {
     let directory = directory();
@@ -96,16 +134,10 @@ fn a_policy_of_which_nothing_is_left_is_refused_by_name() {
 
 #[test]
 fn a_client_goes_on_with_its_session_at_the_next_worker_and_the_one_after_a_crash() {
-    let directory = directory();
-    let site = Certificate::make(directory.path(), "site", "a.test");
-    let (backend, port) = (Backend::start("one"), free_port());
-    let gateway = Gateway::start_in(directory, &document(&backend, port, &[("a", &site)]));
-    let visitors = VERSIONS.map(|versions| Visitor::new(&[&site], None, versions));
+    let scene = Scene::start();
+    let (gateway, regulars) = (&scene.gateway, &scene.regulars);
     let all = |expected: bool, when: &str| {
-        for (visitor, version) in visitors.iter().zip(["1.2", "1.3"]) {
-            let (answer, resumed) = visitor.get(port, "a.test").unwrap();
-            assert_eq!((answer.status, resumed), (200, expected), "TLS {version}, {when}");
-        }
+        assert_eq!(regulars.come_again(), [expected; 2], "TLS 1.2 and 1.3, {when}");
     };
     all(false, "at first");
     all(true, "with the same worker");
@@ -117,12 +149,9 @@ fn a_client_goes_on_with_its_session_at_the_next_worker_and_the_one_after_a_cras
 
 #[test]
 fn a_session_outlives_the_supervisor_with_the_worker_that_made_it() {
-    let directory = directory();
-    let site = Certificate::make(directory.path(), "site", "a.test");
-    let (backend, port) = (Backend::start("one"), free_port());
-    let gateway = Gateway::start_in(directory, &document(&backend, port, &[("a", &site)]));
-    let visitors = VERSIONS.map(|versions| Visitor::new(&[&site], None, versions));
-    let resumed = || visitors.each_ref().map(|visitor| visitor.get(port, "a.test").unwrap().1);
+    let scene = Scene::start();
+    let (gateway, regulars) = (&scene.gateway, &scene.regulars);
+    let resumed = || regulars.come_again();
     assert_eq!(resumed(), [false, false]);
     gateway.signal(Signal::SIGKILL);
     eventually(Patience::USUAL, "the supervisor to be gone", || gateway.has_ended().then_some(()));
@@ -137,14 +166,11 @@ fn a_session_outlives_the_supervisor_with_the_worker_that_made_it() {
 
 #[test]
 fn a_session_outlives_an_upgrade() {
-    let directory = directory();
-    let site = Certificate::make(directory.path(), "site", "a.test");
-    let (backend, port) = (Backend::start("one"), free_port());
-    let gateway = Gateway::start_in(directory, &document(&backend, port, &[("a", &site)]));
-    let visitors = VERSIONS.map(|versions| Visitor::new(&[&site], None, versions));
-    let resumed = || visitors.each_ref().map(|visitor| visitor.get(port, "a.test").unwrap().1);
+    let scene = Scene::start();
+    let (gateway, regulars) = (&scene.gateway, &scene.regulars);
+    let resumed = || regulars.come_again();
     assert_eq!(resumed(), [false, false]);
-    let outcome = upgrade_to(&gateway, &executable(&gateway, "9.9.9"));
+    let outcome = upgrade_to(gateway, &executable(gateway, "9.9.9"));
     assert_eq!(outcome["outcome"], "done");
     assert_eq!(resumed(), [true, true]);
 }
@@ -154,10 +180,8 @@ fn openssl_goes_on_with_its_session_after_a_restart() {
     if tools("sessions of OpenSSL").is_none() {
         return;
     }
-    let directory = directory();
-    let site = Certificate::make(directory.path(), "site", "a.test");
-    let (backend, port) = (Backend::start("one"), free_port());
-    let gateway = Gateway::start_in(directory, &document(&backend, port, &[("a", &site)]));
+    let scene = Scene::start();
+    let (gateway, port) = (&scene.gateway, scene.port);
     let request = "GET /whoami HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
     let request = gateway.write("request", request);
     let ask = |version: &str, which: &str, session: &Path| {
@@ -178,11 +202,9 @@ fn openssl_goes_on_with_its_session_after_a_restart() {
 
 #[test]
 fn no_key_of_a_ticket_is_written_anywhere() {
-    let directory = directory();
-    let site = Certificate::make(directory.path(), "site", "a.test");
-    let (backend, port) = (Backend::start("one"), free_port());
-    let gateway = Gateway::start_in(directory, &document(&backend, port, &[("a", &site)]));
-    let visitor = Visitor::new(&[&site], None, BOTH);
+    let scene = Scene::start();
+    let (gateway, port) = (&scene.gateway, scene.port);
+    let visitor = Visitor::new(&[&scene.site], None, BOTH);
     visitor.get(port, "a.test").unwrap();
     // Everything starts anew: if a key had been kept, this would go on.
     gateway.kill_everything();

@@ -16,3 +16,5 @@ pub(crate) mod profile;
 pub(crate) mod record;
 pub(crate) mod session;
 pub(crate) mod tickets;
+#[cfg(test)]
+mod trusting;

@@ -4,18 +4,18 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, ExtractedSecrets, ServerConfig, SignatureAlgorithm,
-    SignatureScheme, SupportedCipherSuite,
+    ClientConfig, Error, ExtractedSecrets, ServerConfig, SignatureAlgorithm, SignatureScheme,
+    SupportedCipherSuite,
 };
 use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::tls::trusting::Trusting;
 
 /// Every one that our provider has: three of TLS 1.3 first.
 pub(super) static ALL_SUITES: &[SupportedCipherSuite] = rustls::crypto::ring::ALL_CIPHER_SUITES;
@@ -56,14 +56,14 @@ impl Configs {
             .with_protocol_versions(&[suite.version()])
             .unwrap()
             .with_no_client_auth()
-            .with_cert_resolver(pretender.clone());
+            .with_cert_resolver(pretender);
         server.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
         server.enable_secret_extraction = true;
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[suite.version()])
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(pretender)
+            .with_custom_certificate_verifier(Arc::new(Trusting(SCHEMES.to_vec())))
             .with_no_client_auth();
         client.enable_secret_extraction = true;
         Self { server, client }
@@ -214,40 +214,5 @@ impl Signer for Pretended {
 
     fn scheme(&self) -> SignatureScheme {
         self.0
-    }
-}
-
-impl ServerCertVerifier for Pretender {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        SCHEMES.to_vec()
     }
 }
