@@ -1,4 +1,4 @@
-//! What a snapshot asks of a worker.
+//! What needs a worker that knows it, and what does not.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::path::Path;
 
