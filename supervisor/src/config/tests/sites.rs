@@ -172,13 +172,16 @@ fn pages_are_read_noted_and_printed() {
     document["customErrorConfigurations"] = json!([
         url(502, "https://x.test/a"),
         url(504, "https://x.test/a"),
-        url(404, "http://x.test/b")
+        url(404, "http://x.test/b"),
+        url(403, "http://x.test/never")
     ]);
     document["httpListeners"][1]["customErrorConfigurations"] = json!([
         { "statusCode": "HttpStatus502", "customErrorPageUrl": "https://x.test/c", "holdfast": { "file": "p.html" } },
         url(408, "http://x.test/d"),
     ]);
     let loaded = load(&document.to_string(), dir.path()).unwrap();
+    let told: Vec<_> = loaded.warnings.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(told, ["customErrorConfigurations[3]"], "{}", lines(&loaded.warnings));
     let wanted: Vec<_> = loaded.wanted.iter().map(|it| it.url.as_str()).collect();
     assert_eq!(wanted, ["https://x.test/a", "http://x.test/b", "http://x.test/d"]);
     assert_eq!(
