@@ -143,6 +143,34 @@ fn a_complete_document_is_imported_as_itself() {
 }
 
 #[test]
+fn what_the_first_generation_trusted_is_left_out_and_not_asked_for() {
+    let text = std::fs::read_to_string(fixtures().join("import/quickstart.json")).unwrap();
+    let text = text
+        .replacen("\"parameters\": {", "\"parameters\": { \"own\": { \"type\": \"SecureString\" },", 1)
+        .replacen(
+            "\"BackendAddressPools\": [",
+            "\"AuthenticationCertificates\": [{ \"Name\": \"own\", \"Properties\": { \"Data\": \"[parameters('own')]\" } }],
+            \"BackendAddressPools\": [",
+            1,
+        )
+        .replacen(
+            "\"CookieBasedAffinity\":",
+            "\"AuthenticationCertificates\": [{ \"Id\": \"/authenticationCertificates/own\" }], \"CookieBasedAffinity\":",
+            1,
+        );
+    let imported = one(&text, &Given::default()).unwrap();
+    let told = lines(&imported.findings);
+    assert!(imported.is_complete, "{told}");
+    assert!(!imported.document.contains("authenticationCertificates"), "{}", imported.document);
+    for place in ["properties", "properties.backendHttpSettingsCollection[0].properties"] {
+        let path = format!("{place}.authenticationCertificates");
+        let found = imported.findings.iter().find(|finding| finding.path == path).unwrap();
+        assert_eq!(found.kind, FindingKind::LeftOut);
+        assert!(found.line > 0 && found.mend.contains("trustedRootCertificates"), "{told}");
+    }
+}
+
+#[test]
 fn no_secret_is_in_a_finding() {
     let text = std::fs::read_to_string(fixtures().join("import/pfx.json")).unwrap();
     let mut given = read(&text).given;

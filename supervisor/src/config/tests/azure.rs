@@ -390,3 +390,26 @@ fn what_says_two_things_or_half_of_one_is_refused() {
     let gateway = read(&with("/probes/0/match", longest)).gateway;
     assert_eq!(gateway.probes[0].statuses, [(200, 299), (401, 401), (403, 403)]);
 }
+
+#[test]
+fn so_many_authorities_of_clients_are_taken_as_azure_takes() {
+    let document = |entries: usize, of_profile: usize| {
+        let mut document = document();
+        let entry = |at: usize| json!({ "name": format!("c{at}"), "holdfast": { "certificateFile": "certs/rsa.pem" } });
+        let link = |at: usize| json!({ "id": format!("/trustedClientCertificates/c{at}") });
+        document["trustedClientCertificates"] = (0..entries).map(entry).collect();
+        document["sslProfiles"] = json!([{ "name": "x",
+            "trustedClientCertificates": (0..of_profile).map(link).collect::<Value>() }]);
+        document
+    };
+    assert_eq!(lines(&read(&document(200, 100)).warnings), "");
+    for (entries, of_profile, place, told) in [
+        (201, 1, "trustedClientCertificates", "a gateway has at most 200"),
+        (200, 101, "sslProfiles[0].trustedClientCertificates", "a profile has at most 100"),
+    ] {
+        let found = errors(&document(entries, of_profile));
+        assert_eq!(found.len(), 1, "{}", lines(&found));
+        assert_eq!(found[0].path, place);
+        assert!(found[0].reason.contains(told), "{}", found[0]);
+    }
+}
