@@ -247,6 +247,10 @@ fn what_is_absent_is_what_azure_takes_it_for() {
     ] {
         assert_eq!(printed["properties"].pointer(pointer), Some(&value), "{pointer}");
     }
+    let own = &printed["holdfast"];
+    let figures =
+        ["clientHeaderTimeoutInSec", "keepAliveTimeoutInSec", "maxHeaderBytes", "maxBodyBytes"];
+    assert_eq!(figures.map(|it| own[it].as_u64().unwrap()), [60, 75, 32 << 10, 4 << 30]);
     for absent in ["hostName", "path", "probe", "affinityCookieName"] {
         let settings = &printed["properties"]["backendHttpSettingsCollection"][0]["properties"];
         assert!(settings[absent].is_null(), "{absent}");
@@ -389,6 +393,47 @@ fn what_says_two_things_or_half_of_one_is_refused() {
     let longest = json!({ "body": "x".repeat(4090), "statusCodes": ["200-299, 401", "403"] });
     let gateway = read(&with("/probes/0/match", longest)).gateway;
     assert_eq!(gateway.probes[0].statuses, [(200, 299), (401, 401), (403, 403)]);
+}
+
+#[test]
+fn azures_own_host_patterns_are_taken() {
+    let patterns = json!([
+        "*.contoso.*",
+        "w??.contoso*.edu.*",
+        "????.contoso.com",
+        "*.contoso-*.com",
+        "*.Contoso.com"
+    ]);
+    let mut document = with("/httpListeners/0/hostNames", patterns);
+    document["httpListeners"][0]["hostName"] = "".into();
+    let loaded = read(&document);
+    let sites = &loaded.gateway.listeners[0].sites;
+    assert_eq!(sites[0].hosts.len(), 5);
+    assert_eq!(sites[0].hosts[4], "*.contoso.com");
+    assert_eq!(lines(&loaded.warnings), "");
+}
+
+#[test]
+fn what_is_not_served_or_bound_elsewhere_than_in_azure_is_told() {
+    let mut document = document();
+    document["requestRoutingRules"].as_array_mut().unwrap().pop();
+    let warnings = read(&document).warnings;
+    assert_eq!(warnings.len(), 1, "{}", lines(&warnings));
+    assert_eq!(warnings[0].path, "httpListeners[2]");
+    assert!(warnings[0].reason.contains("is not served"), "{}", warnings[0]);
+    for (property, value, bound) in [
+        ("publicIPAddress", json!({ "id": "/publicIPAddresses/ip" }), "0.0.0.0"),
+        ("privateIPAddress", json!("10.0.0.4"), "0.0.0.0"),
+        ("privateIPAddress", json!("fd00::4"), "::"),
+        ("publicIPAddressVersion", json!("ipv6"), "::"),
+    ] {
+        let mut document = with("/frontendIPConfigurations/0/holdfast", Value::Null);
+        document["frontendIPConfigurations"][0][property] = value;
+        let Loaded { gateway, warnings, .. } = read(&document);
+        assert_eq!(gateway.listeners[0].address.ip().to_string(), bound, "{property}");
+        let told = format!("every address is bound ({bound})");
+        assert!(warnings.len() == 1 && warnings[0].reason.contains(&told), "{}", lines(&warnings));
+    }
 }
 
 #[test]
