@@ -89,7 +89,7 @@ fn a_websockets_offers_reach_the_backend_and_its_choices_the_client() {
         ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-other"),
         ("cookie", "session=1"),
     ];
-    let lines: String = offers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines = offers.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     let request =
         upgrade_request("/echo", "web.test").replace("\r\n\r\n", &format!("\r\n{lines}\r\n"));
     let mut client = Connection::open(port).unwrap();

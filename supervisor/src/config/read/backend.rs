@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::{Held, ROOT_MEND};
+use super::layer_4;
 use super::network::{port, protocol};
 use crate::config::gateway::{HostChoice, Pool, Probe, ProbeHost, Protocol, Settings, TrustedRoot};
-use crate::config::reference::{Table, clean, last_two};
+use crate::config::reference::Table;
 use crate::config::report::Report;
 use crate::config::shape::{Placed, Shape};
 
@@ -158,14 +159,7 @@ fn seconds(shape: &Shape<'_>, name: &str, default: u64, report: &mut Report) -> 
 pub(super) fn probes(root: &Shape<'_>, report: &mut Report) -> Table<Probe> {
     super::collection(root, "probes", &[], report, |shape, name, report| {
         shape.pass_over(&["pickHostNameFromBackendSettings", "enableProbeProxyProtocolHeader"]);
-        if is_of_layer_4(shape, report) {
-            shape.pass_over(OF_PROBES);
-            // As a whole: without its protocol it would be a probe over HTTP.
-            report.warn(
-                &shape.place,
-                format!("the probe {name:?} has no effect: TCP and TLS proxying is not offered"),
-                "take it out, or make its protocol Http or Https",
-            );
+        if layer_4::passes_over(shape, &name, report) {
             return None;
         }
         let protocol = protocol(shape, report);
@@ -205,26 +199,6 @@ pub(super) fn probes(root: &Shape<'_>, report: &mut Report) -> Table<Probe> {
             min_servers: u32::try_from(least.ok()?.unwrap_or(0)).ok()?,
         })
     })
-}
-
-/// What a probe of layer 4 may have, too.
-const OF_PROBES: &[&str] = &[
-    "protocol",
-    "host",
-    "path",
-    "port",
-    "interval",
-    "timeout",
-    "unhealthyThreshold",
-    "pickHostNameFromBackendHttpSettings",
-    "minServers",
-    "match",
-];
-
-/// Whether a probe is for Azure's proxying of TCP and TLS.
-fn is_of_layer_4(probe: &Shape<'_>, report: &mut Report) -> bool {
-    let word = probe.text("protocol", report).map(|it| it.value.trim().to_ascii_lowercase());
-    matches!(word.as_deref(), Some("tcp" | "tls"))
 }
 
 type Matching = (Vec<(u16, u16)>, String);
@@ -286,14 +260,7 @@ pub(super) fn settings(
     report: &mut Report,
 ) -> Table<Settings> {
     const SYNONYMS: &[&str] = &["backendHttpSettingsList"];
-    let mut quiet = Report::default();
-    let mut of_layer_4 = HashSet::new();
-    for probe in root.shapes("probes", &mut quiet) {
-        let name = probe.text("name", &mut quiet);
-        if is_of_layer_4(&probe, &mut quiet) {
-            of_layer_4.extend(name.map(|name| name.value.to_lowercase()));
-        }
-    }
+    let of_layer_4 = layer_4::Probes::of(root);
     super::collection(
         root,
         "backendHttpSettingsCollection",
@@ -313,14 +280,7 @@ pub(super) fn settings(
             let host = host_choice(shape, report);
             let path = path(shape, "path", report);
             let probe = shape.reference("probe", report).map(|reference| {
-                let name = last_two(&reference.id).map(|(_, name)| clean(name).to_lowercase());
-                if name.is_some_and(|name| of_layer_4.contains(&name)) {
-                    report.error(
-                        &reference.place,
-                        "the probe speaks TCP or TLS, and not HTTP",
-                        "refer to one whose protocol is Http or Https",
-                    );
-                }
+                of_layer_4.refuse(&reference, report);
                 probes.find(&reference, report)
             });
             let drain_timeout = draining(shape, report);

@@ -63,15 +63,12 @@ fn with(pointer: &str, value: impl Into<Value>) -> Value {
 
 /// A pointer as diagnostics write it.
 fn path_of(pointer: &str) -> String {
-    let mut path = String::new();
-    for step in pointer.trim_start_matches('/').split('/') {
-        match step.parse::<usize>() {
-            Ok(index) => path.push_str(&format!("[{index}]")),
-            Err(_) if path.is_empty() => path.push_str(step),
-            Err(_) => path.push_str(&format!(".{step}")),
-        }
-    }
-    path
+    let written = |step: &str| match step.parse::<usize>() {
+        Ok(index) => format!("[{index}]"),
+        Err(_) => format!(".{step}"),
+    };
+    let path: Vec<String> = pointer.split('/').skip(1).map(written).collect();
+    path.concat().trim_start_matches('.').to_owned()
 }
 
 fn read(document: &Value) -> Loaded {

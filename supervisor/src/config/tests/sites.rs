@@ -74,6 +74,9 @@ fn more_than_azure_takes_is_a_warning() {
     assert_eq!(warned(&document), []);
 }
 
+/// A document with so many of something.
+type Many<'a> = &'a dyn Fn(usize) -> Value;
+
 #[test]
 fn each_of_azures_counts_has_its_warning_and_none_before_it() {
     let one = || sites(&[&[]]);
@@ -106,7 +109,6 @@ fn each_of_azures_counts_has_its_warning_and_none_before_it() {
             "defaultBackendHttpSettings": { "id": "/backendHttpSettingsCollection/s" } }]);
         document
     };
-    type Many<'a> = &'a dyn Fn(usize) -> Value;
     let cases: [(&str, usize, Many<'_>); 10] = [
         ("frontendIPConfigurations", 4, &|count| {
             of_entries(
