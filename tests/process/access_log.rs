@@ -129,11 +129,13 @@ fn a_request_has_a_line_under_the_names_that_azure_gives() {
     assert_eq!(properties["httpStatus"], 200);
     assert_eq!(properties["serverRouted"], backend.address.to_string());
     assert_eq!(properties["sslEnabled"], "off");
+    assert!(properties["sslClientVerify"].is_null());
     assert_eq!(properties["transactionId"].as_str().unwrap().len(), 32);
     drop(WebSocket::open_tls(secure, "/echo", &certificate));
     let line = find(&log, "the handshake's line", |line| line["properties"]["httpStatus"] == 101);
     assert_eq!(line["properties"]["sslProtocol"], "TLSv1.3");
     assert!(line["properties"]["sslCipher"].as_str().unwrap().starts_with("TLS_"));
+    assert_eq!(line["properties"]["sslClientVerify"], "NONE");
     // What never becomes a request is told, too.
     let mut plain = Connection::open(secure).unwrap();
     plain.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

@@ -26,7 +26,7 @@ use std::time::Duration;
 use holdfast_proto::control as wire;
 use thiserror::Error;
 
-pub(crate) use self::line::{Line, Request, TunnelEnd};
+pub(crate) use self::line::{ClientCheck, Line, Request, TunnelEnd};
 use self::queue::Queue;
 pub(crate) use self::text::Text;
 use crate::metrics::counter;

@@ -27,7 +27,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, ClientCheck};
 use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
 use crate::gate::{Gate, GateHandle};
@@ -38,6 +38,7 @@ use crate::pool::reuse::Idle;
 use crate::respond::{self, BoxBody};
 use crate::rewrite::facts::Session;
 use crate::snapshot::{Current, Limits};
+use crate::tls::client_auth::Verdict;
 use crate::tls::profile::ClientIdentity;
 use crate::tunnel::Tunnels;
 
@@ -171,6 +172,21 @@ impl Conversation {
     /// Protocol and cipher of the client's TLS, as logs name them.
     fn session_names(&self) -> Option<[&'static str; 2]> {
         self.session.as_ref().map(|session| [session.protocol, session.cipher])
+    }
+
+    /// What came of the client's certificate, as the log names it. `None`: it did not come over TLS.
+    fn client_check(&self) -> Option<ClientCheck> {
+        let identity = self.identity.as_deref();
+        let certificate = identity.and_then(ClientIdentity::certificate);
+        self.peer.tls.then(|| ClientCheck {
+            verdict: identity
+                .map_or(Verdict::None, ClientIdentity::verdict)
+                .to_string()
+                .as_str()
+                .into(),
+            fingerprint: certificate.map(|it| it.fingerprint.as_str().into()),
+            issuer: certificate.map(|it| it.issuer.as_str().into()),
+        })
     }
 
     /// Has the connection end after what it does now.

@@ -38,6 +38,8 @@ pub(crate) struct Request {
     pub(crate) tls: bool,
     /// Protocol and cipher, as OpenSSL names them.
     pub(crate) session: Option<[&'static str; 2]>,
+    /// Of clients that came over TLS.
+    pub(crate) client_check: Option<ClientCheck>,
     pub(crate) method: Option<Text>,
     /// Path and query as the client sent them.
     pub(crate) target: Option<Text>,
@@ -70,6 +72,15 @@ pub(crate) struct Request {
     pub(crate) transaction: Box<str>,
     /// Of the tunnel that the request has opened.
     pub(crate) tunnel: Option<u64>,
+}
+
+/// What came of a client's certificate when its connection began.
+#[derive(Debug)]
+pub(crate) struct ClientCheck {
+    /// `SUCCESS`, `FAILED:` with the reason, or `NONE`.
+    pub(crate) verdict: Text,
+    pub(crate) fingerprint: Option<Text>,
+    pub(crate) issuer: Option<Text>,
 }
 
 /// What is known of a tunnel when it ends, in whichever process.
@@ -142,6 +153,12 @@ struct Properties<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ssl_protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_client_verify: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_client_certificate_fingerprint: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssl_client_certificate_issuer_name: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     server_routed: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_status: Option<String>,
@@ -177,7 +194,8 @@ impl Line {
             &request.original_host,
             &request.host,
         ];
-        FIXED + texts.into_iter().flatten().map(Text::len).sum::<usize>()
+        let check = request.client_check.iter().flat_map(ClientCheck::texts);
+        FIXED + texts.into_iter().flatten().chain(check).map(Text::len).sum::<usize>()
     }
 
     /// Appends it as JSON and a line's end; no value that a client decides on is longer than `most` bytes.
@@ -206,6 +224,7 @@ impl Request {
             client,
             tls: false,
             session: None,
+            client_check: None,
             method: None,
             target: None,
             sent_target: None,
@@ -250,6 +269,7 @@ impl Request {
             Some(names) => names.map(Some),
             None => [None; 2],
         };
+        let check = self.client_check.as_ref();
         let sent = self.sent_target.as_ref().or(self.target.as_ref());
         Properties {
             http_method: shown(self.method.as_ref(), most),
@@ -267,6 +287,15 @@ impl Request {
             ssl_enabled: Some(if self.tls { "on" } else { "off" }),
             ssl_cipher,
             ssl_protocol,
+            ssl_client_verify: check.map(|it| it.verdict.shown(most)),
+            ssl_client_certificate_fingerprint: shown(
+                check.and_then(|it| it.fingerprint.as_ref()),
+                most,
+            ),
+            ssl_client_certificate_issuer_name: shown(
+                check.and_then(|it| it.issuer.as_ref()),
+                most,
+            ),
             server_routed: self.backend.as_deref(),
             server_status: self.backend_status.map(|status| status.to_string()),
             server_response_latency: self
@@ -279,6 +308,14 @@ impl Request {
             tunnel_id: self.tunnel.map(hex),
             ..Properties::of(self.client)
         }
+    }
+}
+
+// === impl ClientCheck ===
+
+impl ClientCheck {
+    fn texts(&self) -> impl Iterator<Item = &Text> {
+        [Some(&self.verdict), self.fingerprint.as_ref(), self.issuer.as_ref()].into_iter().flatten()
     }
 }
 

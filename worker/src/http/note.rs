@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Conversation;
 use super::body::Upload;
-use crate::access_log::{self, AccessLog, Line, Text};
+use crate::access_log::{self, AccessLog, ClientCheck, Line, Text};
 use crate::fault::{Fault, FaultKind};
 use crate::headers;
 use crate::pool::{Backend, Binding};
@@ -34,6 +34,7 @@ struct Facts {
     client: SocketAddr,
     tls: bool,
     session: Option<[&'static str; 2]>,
+    client_check: Option<ClientCheck>,
     began: Instant,
     method: Method,
     target: Uri,
@@ -81,6 +82,7 @@ impl Note {
             client: serving.table.client_source.client_of(peer.client, headers),
             tls: peer.tls,
             session: conversation.session_names(),
+            client_check: conversation.client_check(),
             began: Instant::now(),
             method: request.method().clone(),
             target: target.clone(),
@@ -214,6 +216,7 @@ impl Facts {
         access_log::Request {
             tls: self.tls,
             session: self.session,
+            client_check: self.client_check.take(),
             method: Some(Text::from(self.method.as_str())),
             target: Some(Text::new(target_of(&self.target))),
             sent_target: self.sent_target.as_ref().map(|target| Text::new(target_of(target))),
