@@ -127,6 +127,33 @@ fn probes(settings: &Value, probe: &Value) -> Vec<control::Probe> {
 }
 
 #[test]
+fn a_pool_under_two_settings_is_probed_under_each() {
+    let id = |collection: &str, name: &str| json!({ "id": format!("/{collection}/{name}") });
+    let site = |name: &str| {
+        json!({ "name": name, "hostName": format!("{name}.test"),
+            "frontendIPConfiguration": id("frontendIPConfigurations", "f"), "frontendPort": id("frontendPorts", "p") })
+    };
+    let rule = |name: &str, settings: &str| {
+        json!({ "name": name, "httpListener": id("httpListeners", name),
+            "backendAddressPool": id("backendAddressPools", "b"),
+            "backendHttpSettings": id("backendHttpSettingsCollection", settings) })
+    };
+    let document = json!({
+        "frontendIPConfigurations": [{ "name": "f", "holdfast": { "address": "127.0.0.1" } }],
+        "frontendPorts": [{ "name": "p", "port": 8080 }],
+        "backendAddressPools": [{ "name": "b", "backendAddresses": [{ "fqdn": "b1" }, { "fqdn": "b2" }] }],
+        "backendHttpSettingsCollection": [{ "name": "s", "port": 80 }, { "name": "t", "port": 80 }],
+        "httpListeners": [site("one"), site("two"), site("three")],
+        "requestRoutingRules": [rule("one", "s"), rule("two", "t"), rule("three", "s")],
+    });
+    let loaded = crate::config::load(&document.to_string(), Path::new(".")).unwrap();
+    let targets = compile(&loaded.gateway).targets;
+    let keys = targets.iter().map(|target| target.key.as_ref().unwrap());
+    let keys: Vec<_> = keys.map(|it| (it.settings.as_str(), it.address.as_str())).collect();
+    assert_eq!(keys, [("s", "b1"), ("s", "b2"), ("t", "b1"), ("t", "b2")]);
+}
+
+#[test]
 fn a_probe_has_the_host_that_it_or_its_settings_name() {
     let picks = json!({ "pickHostNameFromBackendHttpSettings": true });
     let named = json!({ "host": "probe.test" });
