@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "house/compatibility.rs"]
+mod compatibility;
+
 const LONGEST_FILE: usize = 500;
 
 /// Folders with Rust of ours, and what may be imported there of ours.

@@ -8,8 +8,8 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Authority, Backend, Certificate, Document, Gateway, Passport, Patience, Visitor, directory,
-    eventually, frame, free_port, tools, words,
+    Authority, Backend, Certificate, Document, Gateway, Mirror, Passport, Patience, Visitor,
+    directory, eventually, field, frame, free_port, tools, words,
 };
 
 const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&TLS12], &[&TLS13]];
@@ -201,6 +201,92 @@ fn passthrough_asks_and_lets_everybody_in() {
     for passport in [None, Some(&good), Some(&bad)] {
         let visitor = scene.visitor(passport, &[&TLS13]);
         assert_eq!(visitor.get(scene.port, "strict.test").unwrap().0.status, 200);
+    }
+}
+
+#[test]
+fn a_backend_is_told_of_the_certificate_by_rewrites() {
+    let scene = Scene::start(&json!({"verifyClientAuthMode": "Passthrough"}));
+    let mirror = Mirror::start(&[]);
+    let told =
+        ["verification", "subject", "issuer", "serial", "fingerprint", "start_date", "end_date"];
+    let mut headers: Vec<Value> = told
+        .iter()
+        .map(|it| json!({"headerName": format!("X-{it}"), "headerValue": format!("<{{var_client_certificate_{it}}}>")}))
+        .collect();
+    headers.push(json!({"headerName": "X-Pem", "headerValue": "{var_client_certificate}"}));
+    let mut document = scene.document.clone();
+    document.0["properties"]["rewriteRuleSets"] = json!([{"name": "told", "properties": {"rewriteRules": [
+        {"name": "all", "ruleSequence": 1, "actionSet": {"requestHeaderConfigurations": headers}}]}}]);
+    let document = document
+        .set(
+            "requestRoutingRules",
+            "strict",
+            "rewriteRuleSet",
+            json!({"id": "/rewriteRuleSets/told"}),
+        )
+        .set("backendHttpSettingsCollection", "chat", "port", mirror.address.port())
+        .set(
+            "backendAddressPools",
+            "chat",
+            "backendAddresses",
+            json!([{"ipAddress": "127.0.0.1"}]),
+        );
+    scene.gateway.apply(&document);
+    let (good, bad) = (scene.staff.passport("jane"), scene.strangers.passport("eve"));
+    let seen = |passport: Option<&Passport>| {
+        let visitor = scene.visitor(passport, &[&TLS13]);
+        eventually(Patience::USUAL, "the mirror to answer", || {
+            let (answer, _) = visitor.get(scene.port, "strict.test").unwrap();
+            (answer.status == 200).then_some(answer.text())
+        })
+    };
+    let of = |head: &str, name: &str| field(head, &format!("x-{name}")).unwrap_or_default();
+    let head = seen(Some(&good));
+    assert_eq!(of(&head, "verification"), "<SUCCESS>");
+    assert_eq!([of(&head, "subject"), of(&head, "issuer")], ["<CN=jane>", "<CN=staff>"]);
+    assert_eq!(of(&head, "fingerprint").len(), 42);
+    for name in ["serial", "start_date", "end_date"] {
+        assert!(of(&head, name).len() > 2, "{name}: {head}");
+    }
+    assert!(of(&head, "pem").starts_with("-----BEGIN CERTIFICATE-----%0A"), "{head}");
+    let head = seen(Some(&bad));
+    assert!(of(&head, "verification").starts_with("<FAILED:"), "{head}");
+    assert_eq!(of(&head, "subject"), "<CN=eve>");
+    let head = seen(None);
+    assert_eq!(
+        [of(&head, "verification"), of(&head, "subject"), of(&head, "pem")],
+        ["<NONE>", "<>", ""]
+    );
+}
+
+#[test]
+fn the_access_log_says_what_a_clients_certificate_came_to() {
+    let scene = Scene::start(&json!({}));
+    let log = scene.gateway.path().join("access.log");
+    let settings = json!({"destination": "file", "file": log});
+    scene.gateway.apply(&scene.document.clone().holdfast("accessLog", settings));
+    let (good, bad) = (scene.staff.passport("jane"), scene.strangers.passport("eve"));
+    for (passport, status, verdict, issuer) in [
+        (None, 400, "NONE", None),
+        (Some(&good), 200, "SUCCESS", Some("CN=staff")),
+        (Some(&bad), 400, "FAILED:", Some("CN=strangers")),
+    ] {
+        let (answer, _) =
+            scene.visitor(passport, &[&TLS13]).get(scene.port, "strict.test").unwrap();
+        assert_eq!(answer.status, status);
+        let line = eventually(Patience::USUAL, verdict, || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let mut properties = lines.map(|mut line| line["properties"].take());
+            properties.find(|it| it["sslClientVerify"].as_str().unwrap().starts_with(verdict))
+        });
+        assert_eq!(line["sslClientCertificateIssuerName"].as_str(), issuer);
+        let fingerprint = line["sslClientCertificateFingerprint"].as_str().map(str::len);
+        assert_eq!(fingerprint, issuer.map(|_| 40));
+        let error = if status == 200 { "NO_ERROR" } else { "HTTPS_NO_CERT" };
+        assert_eq!(line["error_info"], format!("ERRORINFO_{error}"));
+        assert_eq!(line["httpStatus"], status);
     }
 }
 

@@ -57,6 +57,22 @@ fn a_backend_gone_since_its_last_probe_costs_no_request() {
 }
 
 #[test]
+fn three_backends_are_tried_and_no_fourth() {
+    let mut backends = Backend::group(&["one", "two", "three", "four"]);
+    let port = free_port();
+    let document =
+        Document::simple(port, &addresses(&backends)).set("probes", "chat", "interval", 60);
+    let _gateway = Gateway::start(&document);
+    for backend in backends.drain(1..) {
+        drop(backend.stop());
+    }
+    // Each request begins one further; of four beginnings one has the living backend last.
+    let answers: Vec<u16> = (0..8).map(|_| get(port, "/whoami").unwrap().status).collect();
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 6, "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 502).count(), 2, "{answers:?}");
+}
+
+#[test]
 fn with_all_backends_unhealthy_the_answer_is_502_and_open_websockets_live_on() {
     let backend = Backend::start("one");
     let port = free_port();

@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+mod fixtures;
+
 use crate::harness::{
     Backend, Gateway, HOLDFAST, Patience, WebSocket, directory, eventually, free_port, get_host,
     words,

@@ -81,6 +81,9 @@ async fn a_good_answer_is_a_success() {
     for line in ["host: site.example", "user-agent: holdfast-probe", "connection: close"] {
         assert!(head.contains(&format!("{line}\r\n")), "{line} in {head}");
     }
+    for absent in ["upgrade:", "sec-websocket", "content-length:", "transfer-encoding:"] {
+        assert!(!head.contains(absent), "{absent} in {head}");
+    }
 }
 
 #[tokio::test]
@@ -179,6 +182,11 @@ async fn the_body_has_to_contain_the_text() {
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbusy".to_vec(),
             Err("the body does not contain \"ready\"".to_owned()),
+        ),
+        // Both must be as they should.
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nready".to_vec(),
+            Err("the backend answered status 404; expected 200-399".to_owned()),
         ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nrea".to_vec(),

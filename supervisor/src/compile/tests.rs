@@ -185,3 +185,121 @@ fn what_no_worker_could_be_sent_is_refused() {
     let compiled = compile(&gateway).unwrap();
     assert!(compiled.listeners.values().all(|it| it.encoded_len() < limit));
 }
+
+/// The probes of a pool of two under these settings, in order of their addresses.
+fn probes(settings: &Value, probe: &Value) -> Vec<control::Probe> {
+    let id = |collection: &str, name: &str| json!({ "id": format!("/{collection}/{name}") });
+    let mut settings = settings.clone();
+    settings["name"] = "s".into();
+    settings["port"] = 8443.into();
+    if !probe.is_null() {
+        settings["probe"] = id("probes", "q");
+    }
+    let mut probe = if probe.is_null() { json!({}) } else { probe.clone() };
+    probe["name"] = "q".into();
+    let document = json!({
+        "frontendIPConfigurations": [{ "name": "f", "holdfast": { "address": "127.0.0.1" } }],
+        "frontendPorts": [{ "name": "p", "port": 8080 }],
+        "probes": [probe],
+        "backendAddressPools": [
+            { "name": "b", "backendAddresses": [{ "fqdn": "b.internal" }, { "ipAddress": "::1" }] },
+            { "name": "idle", "backendAddresses": [{ "fqdn": "idle.internal" }] },
+        ],
+        "backendHttpSettingsCollection": [settings, { "name": "idle", "port": 80 }],
+        "httpListeners": [{ "name": "l", "frontendIPConfiguration": id("frontendIPConfigurations", "f"),
+            "frontendPort": id("frontendPorts", "p") }],
+        "requestRoutingRules": [{ "name": "r", "httpListener": id("httpListeners", "l"),
+            "backendAddressPool": id("backendAddressPools", "b"),
+            "backendHttpSettings": id("backendHttpSettingsCollection", "s") }],
+    });
+    let loaded = crate::config::load(&document.to_string(), Path::new(".")).unwrap();
+    let targets = compile(&loaded.gateway).unwrap().targets;
+    let addresses: Vec<_> =
+        targets.iter().map(|target| target.key.as_ref().unwrap().address.as_str()).collect();
+    assert_eq!(addresses, ["::1", "b.internal"], "what no rule joins is not probed");
+    targets.into_iter().map(|target| target.probe.unwrap()).collect()
+}
+
+#[test]
+fn a_pool_under_two_settings_is_probed_under_each() {
+    let id = |collection: &str, name: &str| json!({ "id": format!("/{collection}/{name}") });
+    let site = |name: &str| {
+        json!({ "name": name, "hostName": format!("{name}.test"),
+            "frontendIPConfiguration": id("frontendIPConfigurations", "f"), "frontendPort": id("frontendPorts", "p") })
+    };
+    let rule = |name: &str, settings: &str| {
+        json!({ "name": name, "httpListener": id("httpListeners", name),
+            "backendAddressPool": id("backendAddressPools", "b"),
+            "backendHttpSettings": id("backendHttpSettingsCollection", settings) })
+    };
+    let document = json!({
+        "frontendIPConfigurations": [{ "name": "f", "holdfast": { "address": "127.0.0.1" } }],
+        "frontendPorts": [{ "name": "p", "port": 8080 }],
+        "backendAddressPools": [{ "name": "b", "backendAddresses": [{ "fqdn": "b1" }, { "fqdn": "b2" }] }],
+        "backendHttpSettingsCollection": [{ "name": "s", "port": 80 }, { "name": "t", "port": 80 }],
+        "httpListeners": [site("one"), site("two"), site("three")],
+        "requestRoutingRules": [rule("one", "s"), rule("two", "t"), rule("three", "s")],
+    });
+    let loaded = crate::config::load(&document.to_string(), Path::new(".")).unwrap();
+    let targets = compile(&loaded.gateway).unwrap().targets;
+    let keys = targets.iter().map(|target| target.key.as_ref().unwrap());
+    let keys: Vec<_> = keys.map(|it| (it.settings.as_str(), it.address.as_str())).collect();
+    assert_eq!(keys, [("s", "b1"), ("s", "b2"), ("t", "b1"), ("t", "b2")]);
+}
+
+#[test]
+fn a_probe_has_the_host_that_it_or_its_settings_name() {
+    let picks = json!({ "pickHostNameFromBackendHttpSettings": true });
+    let named = json!({ "host": "probe.test" });
+    let own = json!({ "pickHostNameFromBackendAddress": true });
+    let override_ = json!({ "hostName": "settings.test" });
+    for (settings, probe, hosts) in [
+        (json!({}), Value::Null, ["127.0.0.1", "127.0.0.1"]),
+        (override_.clone(), Value::Null, ["127.0.0.1", "127.0.0.1"]),
+        (override_.clone(), named.clone(), ["probe.test", "probe.test"]),
+        (json!({}), json!({}), ["127.0.0.1", "127.0.0.1"]),
+        (json!({}), picks.clone(), ["127.0.0.1", "127.0.0.1"]),
+        (override_, picks.clone(), ["settings.test", "settings.test"]),
+        (own, picks, ["[::1]", "b.internal"]),
+    ] {
+        let found = probes(&settings, &probe);
+        let found: Vec<_> = found.iter().map(|it| it.host.as_str()).collect();
+        assert_eq!(found, hosts, "{settings} {probe}");
+    }
+}
+
+#[test]
+fn a_probe_shakes_hands_for_the_name_that_is_nearest() {
+    let https = |more: Value| {
+        let mut settings = more;
+        settings["protocol"] = "Https".into();
+        settings
+    };
+    let custom = |host: Value| json!({ "protocol": "Https", "host": host });
+    for (settings, probe, names) in [
+        (https(json!({})), Value::Null, ["", "b.internal"]),
+        (https(json!({ "hostName": "s.test" })), Value::Null, ["s.test", "s.test"]),
+        (https(json!({ "hostName": "s.test" })), custom("p.test".into()), ["p.test", "p.test"]),
+        (https(json!({ "hostName": "s.test" })), custom("10.0.0.1".into()), ["s.test", "s.test"]),
+        (
+            https(json!({ "hostName": "s.test", "sniName": "sni.test" })),
+            custom("p.test".into()),
+            ["sni.test", "sni.test"],
+        ),
+        (json!({ "hostName": "s.test" }), json!({ "host": "p.test" }), ["", ""]),
+    ] {
+        let found = probes(&settings, &probe);
+        let found: Vec<_> = found.iter().map(|it| it.sni.as_str()).collect();
+        assert_eq!(found, names, "{settings} {probe}");
+    }
+}
+
+#[test]
+fn a_probe_may_have_a_port_and_a_protocol_of_its_own() {
+    let plain = probes(&json!({ "protocol": "Https" }), &Value::Null);
+    assert_eq!((plain[0].port, plain[0].scheme()), (8443, control::Scheme::Https));
+    let own = json!({ "port": "8081", "protocol": "http", "path": "/alive?deep=1" });
+    let own = &probes(&json!({ "protocol": "Https" }), &own)[0];
+    assert_eq!((own.port, own.scheme()), (8081, control::Scheme::Http));
+    assert_eq!((own.path.as_str(), own.tls.is_some()), ("/alive?deep=1", false));
+}

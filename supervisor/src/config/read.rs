@@ -17,6 +17,7 @@ mod backend;
 mod client_source;
 mod global;
 mod identity;
+mod layer_4;
 mod logging;
 pub(super) mod network;
 mod pages;

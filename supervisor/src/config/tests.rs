@@ -1,6 +1,7 @@
 //! Whole documents, good and bad.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod azure;
 mod client_side;
 mod paths;
 mod sites;
@@ -154,6 +155,7 @@ fn a_certificate_without_its_key_matters_only_where_it_is_used() {
     let unused = serde_json::json!([
         { "name": "bare", "id": "/sslCertificates/bare", "publicCertData": "MIIB", "password": null },
         { "name": "vault", "keyVaultSecretId": "https://v.example/secrets/c" },
+        { "name": "hsm", "hsm": { "keyId": "https://h.example/keys/c" } },
     ]);
     let all = document["sslCertificates"].as_array_mut().unwrap();
     let first = all.len();
@@ -164,19 +166,22 @@ fn a_certificate_without_its_key_matters_only_where_it_is_used() {
         warned,
         [
             format!("sslCertificates[{first}]"),
-            format!("sslCertificates[{}].keyVaultSecretId", first + 1)
+            format!("sslCertificates[{}].keyVaultSecretId", first + 1),
+            format!("sslCertificates[{}].hsm", first + 2),
         ]
     );
     assert_eq!(read.gateway.certificates.len(), first);
 
-    let listeners = document["httpListeners"].as_array_mut().unwrap();
-    for site in listeners.iter_mut().filter(|site| !site["sslCertificate"].is_null()) {
-        site["sslCertificate"]["id"] = "/sslCertificates/bare".into();
+    for name in ["bare", "vault", "hsm"] {
+        let listeners = document["httpListeners"].as_array_mut().unwrap();
+        for site in listeners.iter_mut().filter(|site| !site["sslCertificate"].is_null()) {
+            site["sslCertificate"]["id"] = format!("/sslCertificates/{name}").into();
+        }
+        let found = load(&document.to_string(), &fixtures()).unwrap_err();
+        let errors: Vec<_> = found.iter().filter(|d| d.severity == Severity::Error).collect();
+        assert_eq!(errors.len(), 1, "{name}: {}", lines(&found));
+        assert!(errors.iter().all(|d| d.mend.contains("certificateFile")));
     }
-    let found = load(&document.to_string(), &fixtures()).unwrap_err();
-    let errors: Vec<_> = found.iter().filter(|d| d.severity == Severity::Error).collect();
-    assert_eq!(errors.len(), 1, "{}", lines(&found));
-    assert!(errors.iter().all(|d| d.mend.contains("certificateFile")));
 }
 
 /// A gateway with so many listeners, each with a rule, a redirect to the next and a path map of its own.

@@ -344,8 +344,52 @@ fn error_info(kind: FaultKind, method: &Method) -> &'static str {
         FaultKind::HttpToHttps => "ERRORINFO_HTTP_TO_HTTPS_PORT",
         FaultKind::Internal | FaultKind::Rewrite(_) => "ERRORINFO_INTERNAL",
         FaultKind::NoClientCertificate | FaultKind::BadClientCertificate => {
-            "ERRORINFO_CLIENT_CERTIFICATE"
+            "ERRORINFO_HTTPS_NO_CERT"
         }
         FaultKind::Busy => "ERRORINFO_GATEWAY_BUSY",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_azures_word_where_azure_has_one() {
+        use FaultKind::{
+            BackendClosed, BackendProtocol, BackendTimeout, BadClientCertificate, BadRequest,
+            BodyTooLarge, Busy, ConnectFailed, HeaderTooLarge, HttpToHttps, Internal,
+            MethodNotAllowed, Misdirected, NoBackend, NoClientCertificate, NoSite, RequestTimeout,
+            Rewrite, UriTooLong,
+        };
+        for (kind, method, word) in [
+            (BadRequest("any"), "GET", "INVALID_REQUEST"),
+            (BadRequest("Host is missing"), "GET", "HTTP_NO_HOST_HEADER"),
+            (BadRequest("Host is not valid"), "GET", "INVALID_HOST"),
+            (BadRequest("POST without Content-Length"), "POST", "INVALID_CONTENT_LENGTH"),
+            (BadRequest("Content-Length is not a number"), "PUT", "INVALID_CONTENT_LENGTH"),
+            (BodyTooLarge, "PUT", "INVALID_CONTENT_LENGTH"),
+            (NoSite, "GET", "INVALID_HOST"),
+            (Misdirected, "GET", "INVALID_HOST"),
+            (RequestTimeout, "GET", "INVALID_REQUEST"),
+            (HeaderTooLarge, "GET", "INVALID_REQUEST"),
+            (UriTooLong, "GET", "REQUEST_URI_INVALID"),
+            (MethodNotAllowed, "TRACE", "INVALID_METHOD_TRACE"),
+            (MethodNotAllowed, "CONNECT", "INVALID_METHOD"),
+            (HttpToHttps, "GET", "HTTP_TO_HTTPS_PORT"),
+            (NoClientCertificate, "GET", "HTTPS_NO_CERT"),
+            (BadClientCertificate, "GET", "HTTPS_NO_CERT"),
+            (NoBackend, "GET", "UPSTREAM_NO_LIVE"),
+            (ConnectFailed, "GET", "UPSTREAM_NO_LIVE"),
+            (BackendClosed, "GET", "UPSTREAM_CLOSED_CONNECTION"),
+            (BackendProtocol, "GET", "UPSTREAM_CLOSED_CONNECTION"),
+            (BackendTimeout, "GET", "UPSTREAM_TIMED_OUT"),
+            (Internal, "GET", "INTERNAL"),
+            (Rewrite("any"), "GET", "INTERNAL"),
+            (Busy, "GET", "GATEWAY_BUSY"),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(error_info(kind, &method), format!("ERRORINFO_{word}"), "{kind:?}");
+        }
     }
 }

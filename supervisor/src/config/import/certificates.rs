@@ -10,6 +10,7 @@ use super::item::{Item, Member, Value};
 
 /// Fills in what certificates and roots lack.
 pub(super) fn complete(gateway: &mut Item, context: &Context<'_>, findings: &mut Findings) {
+    leave_out_first_generation(gateway, findings);
     let used = used(gateway, "httpListeners", "sslCertificate");
     each(gateway, "sslCertificates", &used, findings, |certificate, name| {
         certificate_files(certificate, name, used.contains(&name.to_lowercase()), context)
@@ -18,6 +19,31 @@ pub(super) fn complete(gateway: &mut Item, context: &Context<'_>, findings: &mut
     each(gateway, "trustedRootCertificates", &used, findings, |root, name| {
         root_data(root, name, context)
     });
+}
+
+/// Takes out what a gateway of the first generation trusts its backends by: nobody is to be asked for its data.
+fn leave_out_first_generation(gateway: &mut Item, findings: &mut Findings) {
+    const NAME: &str = "authenticationCertificates";
+    let mut leave_out = |properties: &mut Item, path: String| {
+        if let Some(taken) = properties.remove(NAME).filter(|taken| !taken.is_absent()) {
+            findings.add(
+                FindingKind::LeftOut,
+                &format!("{path}.{NAME}"),
+                (taken.line, taken.column),
+                format!("{NAME} has no effect here"),
+                "backends whose certificates no public authority has signed need trustedRootCertificates",
+            );
+        }
+    };
+    let Some(properties) = gateway.get_mut("properties") else { return };
+    leave_out(properties, "properties".to_owned());
+    let collection = "backendHttpSettingsCollection";
+    let settings = properties.get_mut(collection).map_or(&mut [][..], Item::entries_mut);
+    for (at, settings) in settings.iter_mut().enumerate() {
+        if let Some(properties) = settings.get_mut("properties") {
+            leave_out(properties, format!("properties.{collection}[{at}].properties"));
+        }
+    }
 }
 
 /// Completes a collection's entries; leaves out those that cannot be used and are not.

@@ -150,6 +150,66 @@ fn a_complete_document_is_imported_as_itself() {
 }
 
 #[test]
+fn what_the_first_generation_trusted_is_left_out_and_not_asked_for() {
+    let text = std::fs::read_to_string(fixtures().join("import/quickstart.json")).unwrap();
+    let text = text
+        .replacen("\"parameters\": {", "\"parameters\": { \"own\": { \"type\": \"SecureString\" },", 1)
+        .replacen(
+            "\"BackendAddressPools\": [",
+            "\"AuthenticationCertificates\": [{ \"Name\": \"own\", \"Properties\": { \"Data\": \"[parameters('own')]\" } }],
+            \"BackendAddressPools\": [",
+            1,
+        )
+        .replacen(
+            "\"CookieBasedAffinity\":",
+            "\"AuthenticationCertificates\": [{ \"Id\": \"/authenticationCertificates/own\" }], \"CookieBasedAffinity\":",
+            1,
+        );
+    let imported = one(&text, &Given::default()).unwrap();
+    let told = lines(&imported.findings);
+    assert!(imported.is_complete, "{told}");
+    assert!(!imported.document.contains("authenticationCertificates"), "{}", imported.document);
+    for place in ["properties", "properties.backendHttpSettingsCollection[0].properties"] {
+        let path = format!("{place}.authenticationCertificates");
+        let found = imported.findings.iter().find(|finding| finding.path == path).unwrap();
+        assert_eq!(found.kind, FindingKind::LeftOut);
+        assert!(found.line > 0 && found.mend.contains("trustedRootCertificates"), "{told}");
+    }
+}
+
+#[test]
+fn what_does_something_is_not_left_out_with_what_does_nothing() {
+    let text = std::fs::read_to_string(fixtures().join("import/quickstart.expected.json")).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let properties = &mut document["properties"];
+    properties["rewriteRuleSets"] = serde_json::json!([{ "name": "set", "properties": { "rewriteRules": [
+        { "name": "one", "ruleSequence": 1, "actionSet": {
+            "urlConfiguration": { "modifiedPath": "/new", "reroute": true } } } ] } }]);
+    properties["requestRoutingRules"][0]["properties"]["rewriteRuleSet"] =
+        serde_json::json!({ "id": "/rewriteRuleSets/set" });
+    properties["customErrorConfigurations"] = serde_json::json!([
+        { "statusCode": "HttpStatus403", "customErrorPageUrl": "https://pages.test/403.html" }]);
+    properties["probes"] =
+        serde_json::json!([{ "name": "four", "properties": { "protocol": "Tcp", "port": 5432 } }]);
+    let imported = one(&document.to_string(), &Given::default()).unwrap();
+    let told = lines(&imported.findings);
+    assert!(imported.is_complete, "{told}");
+    let made: serde_json::Value = serde_json::from_str(&imported.document).unwrap();
+    let properties = &made["properties"];
+    let rule = &properties["requestRoutingRules"][0]["properties"];
+    assert_eq!(rule["rewriteRuleSet"]["id"], "/rewriteRuleSets/set", "{told}");
+    assert_eq!(properties["customErrorConfigurations"][0]["statusCode"], "HttpStatus403");
+    assert_eq!(properties["probes"][0]["properties"]["protocol"], "Tcp");
+    let warned = imported.findings.iter().filter(|it| it.kind == FindingKind::Warning);
+    let warned: Vec<&str> = warned.map(|it| it.path.as_str()).collect();
+    assert_eq!(warned.len(), 3, "{told}");
+    assert!(
+        warned.contains(&"properties.requestRoutingRules[0].properties.rewriteRuleSet"),
+        "{told}"
+    );
+}
+
+#[test]
 fn no_secret_is_in_a_finding() {
     let text = std::fs::read_to_string(fixtures().join("import/pfx.json")).unwrap();
     let mut given = read(&text).given;

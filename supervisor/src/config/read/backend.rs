@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::{Held, ROOT_MEND};
+use super::layer_4;
 use super::network::{port, protocol};
 use crate::config::gateway::{HostChoice, Pool, Probe, ProbeHost, Protocol, Settings, TrustedRoot};
 use crate::config::reference::Table;
@@ -158,6 +159,9 @@ fn seconds(shape: &Shape<'_>, name: &str, default: u64, report: &mut Report) -> 
 pub(super) fn probes(root: &Shape<'_>, report: &mut Report) -> Table<Probe> {
     super::collection(root, "probes", &[], report, |shape, name, report| {
         shape.pass_over(&["pickHostNameFromBackendSettings", "enableProbeProxyProtocolHeader"]);
+        if layer_4::passes_over(shape, &name, report) {
+            return None;
+        }
         let protocol = protocol(shape, report);
         let port = port(shape, "port", report);
         let path = path(shape, "path", report);
@@ -256,6 +260,7 @@ pub(super) fn settings(
     report: &mut Report,
 ) -> Table<Settings> {
     const SYNONYMS: &[&str] = &["backendHttpSettingsList"];
+    let of_layer_4 = layer_4::Probes::of(root);
     super::collection(
         root,
         "backendHttpSettingsCollection",
@@ -274,8 +279,10 @@ pub(super) fn settings(
             let request_timeout = seconds(shape, "requestTimeout", REQUEST_TIMEOUT, report);
             let host = host_choice(shape, report);
             let path = path(shape, "path", report);
-            let probe =
-                shape.reference("probe", report).map(|reference| probes.find(&reference, report));
+            let probe = shape.reference("probe", report).map(|reference| {
+                of_layer_4.refuse(&reference, report);
+                probes.find(&reference, report)
+            });
             let drain_timeout = draining(shape, report);
             let trusted = shape.references("trustedRootCertificates", report);
             let trusted: Vec<Option<Arc<TrustedRoot>>> = trusted

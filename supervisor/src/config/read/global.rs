@@ -82,8 +82,12 @@ pub(super) fn finish(root: &Shape<'_>, report: &mut Report) {
         "privateEndpointConnections",
         "defaultPredefinedSslPolicy",
         "reservedCapacity",
-        "enableFips",
     ]);
+    root.no_effect(
+        "enableFips",
+        "the TLS library is not one that was validated for FIPS 140",
+        report,
+    );
     for name in ["backendSettingsCollection", "listeners", "routingRules"] {
         root.no_effect(name, "TCP and TLS proxying is not offered; use httpListeners", report);
     }

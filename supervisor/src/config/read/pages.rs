@@ -24,6 +24,9 @@ const WORDS: [&str; 9] = [
     "HttpStatus504",
 ];
 
+/// Azure's WAF answers it. A page for it is not fetched, so that its absence refuses nothing.
+const NEVER_ANSWERED: u16 = 403;
+
 /// No URL that a browser takes is longer.
 const URL_LIMIT: usize = 2048;
 
@@ -64,9 +67,10 @@ impl<'a> Pages<'a> {
                 );
                 continue;
             }
-            if page.status == 403 {
+            if page.status == NEVER_ANSWERED {
+                // The entry as a whole: without its status it would be wrong.
                 report.warn(
-                    shape.place_of("statusCode"),
+                    &shape.place,
                     "this gateway answers 403 to nobody, so the page has no effect; a backend's own 403 is passed on",
                     "take the entry out",
                 );
@@ -91,7 +95,9 @@ impl<'a> Pages<'a> {
         let status = word.ok().flatten().and_then(|word| word.get(10..)?.parse().ok());
         let (source, body) = match (file, url) {
             (Some(file), _) => self.file(&file, report)?,
-            (None, Some(url)) => (PageSource::Url(self.url(url, report)?), None),
+            (None, Some(url)) => {
+                (PageSource::Url(self.url(url, status != Some(NEVER_ANSWERED), report)?), None)
+            }
             (None, None) => {
                 report.error(&shape.place, "the page has neither a URL nor a file", MEND);
                 return None;
@@ -100,7 +106,8 @@ impl<'a> Pages<'a> {
         Some(ErrorPage { status: status?, source, body })
     }
 
-    fn url(&mut self, url: Placed<String>, report: &mut Report) -> Option<String> {
+    /// Checks a URL, and notes it if it is to be fetched.
+    fn url(&mut self, url: Placed<String>, fetch: bool, report: &mut Report) -> Option<String> {
         let Placed { value, place } = url;
         let rest = ["http://", "https://"].iter().find_map(|scheme| {
             let begin = value.get(..scheme.len())?;
@@ -120,7 +127,7 @@ impl<'a> Pages<'a> {
             report.error(&place, format!("{value:.120?} is no page's URL: {wrong}"), MEND);
             return None;
         }
-        if !self.wanted.iter().any(|wanted| wanted.url == value) {
+        if fetch && !self.wanted.iter().any(|wanted| wanted.url == value) {
             let Place { path, line, column } = place;
             self.wanted.push(Wanted { url: value.clone(), path, line, column });
         }

@@ -318,9 +318,10 @@ pub(super) fn rules(
                 ) = &action
                     && set.rules.iter().any(|it| it.url.as_ref().is_some_and(|url| url.reroute))
                 {
+                    // The rest of the set does something: an import must not take it for idle.
                     report.warn(
                         shape.place_of("rewriteRuleSet"),
-                        "reroute has no effect in a Basic rule, which has no path map",
+                        "reroute does nothing in a Basic rule, which has no path map",
                         "make it a PathBasedRouting rule, or take reroute out",
                     );
                 }

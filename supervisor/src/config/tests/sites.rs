@@ -74,6 +74,83 @@ fn more_than_azure_takes_is_a_warning() {
     assert_eq!(warned(&document), []);
 }
 
+/// A document with so many of something.
+type Many<'a> = &'a dyn Fn(usize) -> Value;
+
+#[test]
+fn each_of_azures_counts_has_its_warning_and_none_before_it() {
+    let one = || sites(&[&[]]);
+    let names: Vec<String> = (0..401).map(|at| format!("h{at}.test")).collect();
+    let of_hosts = |count: usize| {
+        let hosts: Vec<Vec<&str>> =
+            names.iter().take(count).map(|name| vec![name.as_str()]).collect();
+        sites(&hosts.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    };
+    let of_entries = |collection: &str, count: usize, entry: &dyn Fn(usize) -> Value| {
+        let mut document = one();
+        let entries = document[collection].as_array().cloned().unwrap_or_default();
+        let more = (entries.len()..count).map(|at| {
+            let mut entry = entry(at);
+            entry["name"] = format!("more{at}").into();
+            entry
+        });
+        document[collection] = entries.iter().cloned().chain(more).collect();
+        document
+    };
+    let of_paths = |count: usize| {
+        let mut document = one();
+        let rules = (0..count).map(|at| {
+            json!({ "name": format!("p{at}"), "paths": [format!("/{at}/*")],
+                "backendAddressPool": { "id": "/backendAddressPools/b" },
+                "backendHttpSettings": { "id": "/backendHttpSettingsCollection/s" } })
+        });
+        document["urlPathMaps"] = json!([{ "name": "m", "pathRules": rules.collect::<Value>(),
+            "defaultBackendAddressPool": { "id": "/backendAddressPools/b" },
+            "defaultBackendHttpSettings": { "id": "/backendHttpSettingsCollection/s" } }]);
+        document
+    };
+    let cases: [(&str, usize, Many<'_>); 10] = [
+        ("frontendIPConfigurations", 4, &|count| {
+            of_entries(
+                "frontendIPConfigurations",
+                count,
+                &|at| json!({ "holdfast": { "address": format!("127.0.1.{at}") } }),
+            )
+        }),
+        ("frontendPorts", 100, &|count| {
+            of_entries("frontendPorts", count, &|at| json!({ "port": 9000 + at }))
+        }),
+        ("sslCertificates", 100, &|count| of_entries("sslCertificates", count, &|_| json!({}))),
+        ("trustedRootCertificates", 100, &|count| {
+            of_entries("trustedRootCertificates", count, &|_| json!({}))
+        }),
+        ("redirectConfigurations", 100, &|count| {
+            of_entries(
+                "redirectConfigurations",
+                count,
+                &|_| json!({ "targetUrl": "https://a.test" }),
+            )
+        }),
+        ("backendAddressPools", 100, &|count| {
+            let backend = |at| json!({ "backendAddresses": [{ "fqdn": format!("c{at}.test") }] });
+            of_entries("backendAddressPools", count, &backend)
+        }),
+        ("backendHttpSettingsCollection", 100, &|count| {
+            of_entries("backendHttpSettingsCollection", count, &|_| json!({ "port": 80 }))
+        }),
+        ("httpListeners", 200, &of_hosts),
+        ("requestRoutingRules", 400, &of_hosts),
+        ("pathRules", 100, &of_paths),
+    ];
+    for (what, most, many) in cases {
+        let told = |count: usize| {
+            let begin = format!("{what} has {count} entries; Azure takes {most} at most");
+            warned(&many(count)).iter().filter(|(_, reason)| reason.starts_with(&begin)).count()
+        };
+        assert_eq!((told(most), told(most + 1)), (0, 1), "{what}");
+    }
+}
+
 #[test]
 fn buffering_is_a_warning() {
     let mut document = sites(&[&[]]);
@@ -97,13 +174,16 @@ fn pages_are_read_noted_and_printed() {
     document["customErrorConfigurations"] = json!([
         url(502, "https://x.test/a"),
         url(504, "https://x.test/a"),
-        url(404, "http://x.test/b")
+        url(404, "http://x.test/b"),
+        url(403, "http://x.test/never")
     ]);
     document["httpListeners"][1]["customErrorConfigurations"] = json!([
         { "statusCode": "HttpStatus502", "customErrorPageUrl": "https://x.test/c", "holdfast": { "file": "p.html" } },
         url(408, "http://x.test/d"),
     ]);
     let loaded = load(&document.to_string(), dir.path()).unwrap();
+    let told: Vec<_> = loaded.warnings.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(told, ["customErrorConfigurations[3]"], "{}", lines(&loaded.warnings));
     let wanted: Vec<_> = loaded.wanted.iter().map(|it| it.url.as_str()).collect();
     assert_eq!(wanted, ["https://x.test/a", "http://x.test/b", "http://x.test/d"]);
     assert_eq!(

@@ -119,3 +119,24 @@ async fn an_operators_pages_are_for_the_gateways_own_faults_and_for_nothing_else
     let nobody = last_words(&mut scene, "GET\r\n\r\n").await;
     assert!(nobody.ends_with("\r\n\r\n<p>who?</p>"), "{nobody}");
 }
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_a_408_after_a_minute() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut scene = scene(silent.local_addr().unwrap(), wire::Limits::default()).await;
+    let begun = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc";
+    scene.client.write_all(begun).await.unwrap();
+    let (mut backend, _) = silent.accept().await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"abc") {
+        assert_ne!(backend.read_buf(&mut seen).await.unwrap(), 0);
+    }
+    // From here on a minute is over as soon as nobody has anything to do.
+    tokio::time::pause();
+    let since = tokio::time::Instant::now();
+    let mut answer = String::new();
+    scene.client.read_to_string(&mut answer).await.unwrap();
+    expect_page(&answer, "408 Request Timeout", "a body that stops");
+    let waited = since.elapsed().as_secs();
+    assert!((50..120).contains(&waited), "{waited}");
+}

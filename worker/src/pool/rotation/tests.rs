@@ -1,7 +1,7 @@
 //! Turns, weights, loads, hashes, and who comes back to whom.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
@@ -111,6 +111,21 @@ fn an_address_keeps_its_backend_and_only_those_of_a_lost_one_move() {
     let mapped: Ipv6Addr = "::ffff:10.0.0.7".parse().unwrap();
     let (four, six) = (from(Ipv4Addr::new(10, 0, 0, 7)), from(mapped));
     assert_eq!(first(&all, &cursor, &four).port, first(&all, &cursor, &six).port);
+}
+
+#[test]
+fn every_part_of_an_ipv6_address_counts() {
+    let all = rotation(Algorithm::IpHash, &backends("six", 5), &[1; 5]);
+    let cursor = Cursor::default();
+    for place in 0..8 {
+        let chosen = (0..=99_u16).map(|part| {
+            let mut parts = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 7];
+            parts[place] = part;
+            first(&all, &cursor, &from(Ipv6Addr::from(parts))).port
+        });
+        let chosen: BTreeSet<u16> = chosen.collect();
+        assert_eq!(chosen.len(), 5, "part {place}");
+    }
 }
 
 #[test]

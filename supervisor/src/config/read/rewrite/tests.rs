@@ -362,6 +362,12 @@ fn what_changes_nothing_is_said() {
         };
         warns(&document(json!([rule(json!([]), actions)])), &path, reason);
     }
+    for variable in ["ciphers_supported", "client_tcp_rtt", "client_user", "sent_bytes"] {
+        let value = format!("{{var_{variable}}}");
+        let place = format!("{RULE}.actionSet.responseHeaderConfigurations[0].headerValue");
+        let document = document(json!([rule(json!([]), response("X-A", &value))]));
+        warns(&document, &place, &format!("{variable} has no meaning here"));
+    }
     let late = json!([{"variable": "var_http_status", "pattern": "200"}]);
     warns(&document(json!([rule(late, request("X-A", "b"))])), RULE, "comes too late");
 }
