@@ -6,7 +6,7 @@
 //! | level | knows |
 //! | --- | --- |
 //! | 0 | sites, routes, redirects, pools, settings, limits; whatever else a build from before levels knows is not relied on |
-//! | 1 | every field that a snapshot had when levels came |
+//! | 1 | every field that a snapshot had when levels came, up to `check_revocation`, `standing` and `body_of` |
 //!
 //! Whoever adds a field that must not be passed over adds a level here, and to what needs it
 //! (`supervisor/src/compile/level.rs`).

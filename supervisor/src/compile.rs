@@ -23,7 +23,7 @@ mod tls;
 
 pub use level::needed;
 use size::Room;
-pub use size::TooLarge;
+pub use size::{LONGEST_STAPLE, TooLarge};
 
 #[cfg(test)]
 mod tests;
@@ -93,7 +93,7 @@ pub fn compile(gateway: &Gateway) -> Result<Compiled, TooLarge> {
                 }
             }
         }
-        let message = snapshot.build()?;
+        let message = snapshot.build(&compiled.standing)?;
         if !message.sites.is_empty() {
             compiled.listeners.insert(listener.address, message);
         }
@@ -165,7 +165,10 @@ impl<'a> Snapshot<'a> {
         listener.sites.iter().map(AsRef::as_ref).filter(|site| site.rule.is_some())
     }
 
-    fn build(mut self) -> Result<control::ListenerSnapshot, TooLarge> {
+    fn build(
+        mut self,
+        standing: &control::Standing,
+    ) -> Result<control::ListenerSnapshot, TooLarge> {
         let mut sites = Vec::new();
         let mut room = Room::of_listener(self.listener.address);
         for site in self.sites().filter_map(|site| self.site(site)) {
@@ -194,7 +197,11 @@ impl<'a> Snapshot<'a> {
             // The caller's: it is the same for every listener, and no change of this one.
             standing: None,
         };
-        Room::of_listener(self.listener.address).take(&table)?;
+        // And what is added to it each time.
+        let mut room = Room::of_listener(self.listener.address);
+        room.take(&table)?;
+        room.take(standing)?;
+        room.reserve(table.certificates.len().saturating_mul(LONGEST_STAPLE))?;
         Ok(table)
     }
 

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_proto::LONGEST_MESSAGE;
 use holdfast_proto::admin::admin_server::AdminServer;
 use holdfast_proto::control::Hello;
 use holdfast_proto::control::prober_control_server::ProberControlServer;
@@ -25,6 +24,8 @@ mod probe;
 mod view;
 mod worker;
 
+/// Bytes of what a worker may say at once.
+const LONGEST_REPORT: usize = 64 * 1024 * 1024;
 /// Largest admin request: a document with its certificates, bytes.
 const LARGEST_DOCUMENT: usize = 32 * 1024 * 1024;
 
@@ -58,9 +59,9 @@ pub async fn serve_children(
     socket: UnixListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    // What a worker gives back of what it was told, and its figures, grow with the configuration.
+    // What a worker says of its pools and tunnels grows with them. It is trusted with less than what it is sent.
     let workers = WorkerControlServer::new(worker::Workers::new(supervisor.clone()))
-        .max_decoding_message_size(LONGEST_MESSAGE);
+        .max_decoding_message_size(LONGEST_REPORT);
     Server::builder()
         .add_service(workers)
         .add_service(ProberControlServer::new(probe::Probers::new(supervisor)))

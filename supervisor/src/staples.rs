@@ -13,6 +13,7 @@ use holdfast_proto::control::ListenerSnapshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::change::fetch;
+use crate::compile::LONGEST_STAPLE;
 use crate::config::gateway::Gateway;
 use crate::state::Supervisor;
 
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Processes at once.
 const AT_ONCE: usize = 4;
 /// Longest answer.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: u64 = LONGEST_STAPLE as u64;
 
 /// The latest answers, each under the certificate that it is about.
 #[derive(Debug, Default)]

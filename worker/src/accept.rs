@@ -30,7 +30,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts until the drain begins, then waits until every connection has ended.
 pub(crate) async fn accept(listener: TcpListener, acceptor: Acceptor, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
-    if let Err(error) = socket::prepare(&listener) {
+    if let Err(error) = socket::set(&listener) {
         tracing::debug!(%error, "connections are prepared one by one");
     }
     take_connections(&listener, &acceptor, &shared, &mut connections).await;

@@ -14,14 +14,19 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// Sets it all: no delay, keep-alive, urgent bytes in line. A listening socket's connections inherit it, and a socket that has
-/// it costs one call only.
+/// [`set`], where that was not done: connections inherit it from their listening socket, and a leg comes from a connection.
 pub(crate) fn prepare(socket: &impl AsFd) -> io::Result<()> {
     // It is the last to be set, so that whoever has it has the others.
     if sockopt::socket_oobinline(socket)? || sockopt::socket_domain(socket)? == AddressFamily::UNIX
     {
         return Ok(());
     }
+    set(socket)
+}
+
+/// No delay, keep-alive, urgent bytes in line: of a listening socket, which may have what another build has set, and whose
+/// connections inherit it.
+pub(crate) fn set(socket: &impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
@@ -62,7 +67,7 @@ pub(crate) mod tests {
     fn connections_inherit_it_from_a_listening_socket_that_has_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let _early = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        prepare(&listener).unwrap();
+        set(&listener).unwrap();
         let _late = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let [early, late] = [(); 2].map(|()| listener.accept().unwrap().0);
         // What waited in the queue when the worker came has it from `prepare` alone.

@@ -8,6 +8,8 @@ use prost::Message;
 
 /// For what is added to a table on its way: its revision, keys, the envelope.
 const ROOM: usize = 64 * 1024;
+/// Bytes of what a responder says of a certificate, which is added too.
+pub const LONGEST_STAPLE: usize = 64 * 1024;
 /// While one configuration replaces another, the prober is told the targets of both.
 const TARGETS: usize = LONGEST_MESSAGE / 2;
 
@@ -73,7 +75,11 @@ impl Room {
     /// Takes a message, or an entry of one, into account.
     pub(super) fn take(&mut self, entry: &impl Message) -> Result<(), TooLarge> {
         // Its tag and its length are at most so long.
-        let length = entry.encoded_len().saturating_add(8);
+        self.reserve(entry.encoded_len().saturating_add(8))
+    }
+
+    /// Takes into account what is still to come.
+    pub(super) fn reserve(&mut self, length: usize) -> Result<(), TooLarge> {
         match self.left.checked_sub(length) {
             Some(left) => {
                 self.left = left;

@@ -2,7 +2,7 @@
 //! where the caller says. Never from the network, and never, unless the caller says so, from outside of the directory that
 //! the template is in: who writes a template must not choose what is read here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -19,6 +19,8 @@ use crate::config::json::{self, Node};
 
 /// Bytes of a template: Azure takes 4 MiB.
 const LONGEST: u64 = 8 * 1024 * 1024;
+/// Bytes of all of them together.
+const MOST: u64 = 4 * LONGEST;
 
 /// Where a template is, and in which directory all that it names must be.
 #[derive(Clone, Debug)]
@@ -29,7 +31,10 @@ pub(super) struct Home {
 
 /// What was read already, by its path.
 #[derive(Debug, Default)]
-pub(super) struct Library(RefCell<HashMap<PathBuf, Rc<Node>>>);
+pub(super) struct Library {
+    read: RefCell<HashMap<PathBuf, Rc<Node>>>,
+    bytes: Cell<u64>,
+}
 
 // === impl Home ===
 
@@ -45,7 +50,7 @@ impl Home {
 impl Library {
     /// A file's JSON; its lines are none of the imported document's.
     fn read(&self, path: &Path) -> Result<Rc<Node>, String> {
-        if let Some(known) = self.0.borrow().get(path) {
+        if let Some(known) = self.read.borrow().get(path) {
             return Ok(Rc::clone(known));
         }
         // Opening a pipe would wait for its writer.
@@ -58,11 +63,15 @@ impl Library {
         if text.len() as u64 > LONGEST {
             return Err(format!("it has more than {LONGEST} bytes"));
         }
+        self.bytes.set(self.bytes.get() + text.len() as u64);
+        if self.bytes.get() > MOST {
+            return Err(format!("with it, all that is linked has more than {MOST} bytes"));
+        }
         let mut node = json::parse(text.trim_start_matches('\u{feff}'))
             .map_err(|e| format!("line {}, column {}: {}", e.line, e.column, e.reason))?;
         flatten(&mut node);
         let node = Rc::new(node);
-        self.0.borrow_mut().insert(path.to_owned(), Rc::clone(&node));
+        self.read.borrow_mut().insert(path.to_owned(), Rc::clone(&node));
         Ok(node)
     }
 }

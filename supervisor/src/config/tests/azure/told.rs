@@ -52,8 +52,8 @@ fn what_azure_does_and_holdfast_does_not_is_told() {
         ("/backendSettingsCollection", entries(), "TCP and TLS proxying is not offered"),
         ("/listeners", entries(), "TCP and TLS proxying is not offered"),
         ("/routingRules", entries(), "TCP and TLS proxying is not offered"),
-        ("/advancedRoutingMaps", entries(), "NOT checked"),
-        ("/advancedRoutingConditionSets", entries(), "NOT checked"),
+        ("/advancedRoutingMaps", entries(), "no rule can route by it"),
+        ("/advancedRoutingConditionSets", entries(), "no rule can route by it"),
         ("/entraJWTValidationConfigs", entries(), "NOT checked"),
         ("/authenticationCertificates", entries(), "trustedRootCertificates"),
         (
