@@ -85,12 +85,21 @@ fn a_worker_of_an_older_build_is_replaced_before_it_serves_what_it_does_not_know
     let mut tunnels = vec![wires.open(port)];
     gateway.protects(count + 1);
     let old = gateway.worker_pid();
-    // Another supervisor, with other workers to come. Which tunnels end with a change is nothing to pass over.
+    // Another supervisor, with other workers to come. What is in force anybody can serve, so the old one goes on.
     kill9(gateway.supervisor_pid());
     gateway.arm("level", "1");
     gateway.start_again();
     let more = document.host_site("more", port, "more.test", "chat");
     gateway.apply(&more);
+    assert_eq!(gateway.worker_pid(), old);
+    // Who may speak for clients is nothing to pass over.
+    let mut trusting = more.clone();
+    for site in trusting.0["properties"]["httpListeners"].as_array_mut().unwrap() {
+        site["holdfast"] = serde_json::json!({
+            "trustedProxies": ["127.0.0.1"], "trustForwardedHeaders": true,
+        });
+    }
+    gateway.apply(&trusting);
     gateway.says(&[
         "WARN",
         "a worker of an older build is not sent a revision",
@@ -103,8 +112,8 @@ fn a_worker_of_an_older_build_is_replaced_before_it_serves_what_it_does_not_know
     eventually(Patience::USUAL, "the old one to leave", || (!alive(old)).then_some(()));
     gateway.protects(count + 1);
     // And one is enough: the new one stays.
-    gateway.apply(&document);
     gateway.apply(&more);
+    gateway.apply(&trusting);
     assert_eq!(gateway.worker_pid(), new);
     all_carry(&mut tunnels, "still here");
     traffic.finish();

@@ -17,9 +17,8 @@ pub fn needed(snapshot: &ListenerSnapshot) -> u32 {
         snapshot.bindings.iter().any(|it| it.distribution.is_some()),
         snapshot.access_log.is_some(),
         !snapshot.error_pages.is_empty(),
-        // Whose tunnels end: whoever does not know it ends those of a pool that nobody is routed to any more.
-        snapshot.standing.is_some(),
-        // HTTP/2 and keys of tickets are offers: whoever does not know them makes none.
+        // HTTP/2 and keys of tickets are offers: whoever does not know them makes none. What stands is told to everybody: by no
+        // worker of a build that was ever released is it not known.
     ];
     u32::from(one.contains(&true))
 }

@@ -2,9 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::path::Path;
 
-use holdfast_proto::control::{
-    AccessLog, ClientSource, ErrorPage, Http2, RewriteSet, Standing, TicketKey,
-};
+use holdfast_proto::control::{AccessLog, ClientSource, ErrorPage, Http2, RewriteSet, TicketKey};
 
 use super::*;
 
@@ -24,7 +22,6 @@ fn only_what_must_not_be_passed_over_needs_a_worker_that_knows_it() {
     };
     assert_eq!(change(|it| it.client_source = Some(ClientSource::default())), 1);
     assert_eq!(change(|it| it.rewrite_sets.push(RewriteSet::default())), 1);
-    assert_eq!(change(|it| it.standing = Some(Standing::default())), 1);
     assert_eq!(change(|it| it.error_pages.push(ErrorPage::default())), 1);
     assert_eq!(change(|it| it.access_log = Some(AccessLog::default())), 1);
     assert_eq!(change(|it| it.http2 = Some(Http2::default())), 0);
