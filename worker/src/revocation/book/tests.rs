@@ -43,6 +43,7 @@ impl Oracle {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as a lookup has it")]
 fn found(verdict: Verdict, holds: Duration) -> Looked {
     Ok(Finding { verdict, holds })
 }
