@@ -292,7 +292,7 @@ impl Supervisor {
         let mut snapshot = in_force.compiled.listeners.get(&address)?.clone();
         snapshot.revision = in_force.revision;
         snapshot.ticket_keys = self.tickets.keys();
-        self.staples.add_to(&mut snapshot, &in_force.gateway);
+        self.staples.add_to(&mut snapshot);
         snapshot.standing = Some(in_force.compiled.standing.clone());
         self.sign(&mut snapshot);
         Some(snapshot)

@@ -242,6 +242,7 @@ impl<'a> Snapshot<'a> {
                 key_der: certificate.key_der.clone(),
                 // The caller's: it is no part of a configuration.
                 staple: Vec::new(),
+                wants_staple: certificate.ocsp_stapling,
             });
             self.certificates.len() - 1
         });

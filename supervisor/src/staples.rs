@@ -1,8 +1,10 @@
 //! What OCSP responders say of the gateway's own certificates, for workers to show beside them ("stapling").
 //!
-//! Each answer is fetched by a process of its own, as error pages are, and passed on as it came: what it is worth, and until
-//! when, workers find out, who read more dangerous things. Responders are asked every hour, and every five minutes while one
-//! does not answer, or at once when something else is put in force; what it said last is kept meanwhile. Nothing waits for any of it, and it is no part of a revision.
+//! Each answer is fetched by a process of its own, as error pages are, and passed on as it came: only whether it is one at
+//! all is looked at here. What it is worth, and until when, workers find out, who read more dangerous things; they also keep
+//! what they have shown while nothing better comes, so that neither a supervisor's start nor a responder's end takes it away.
+//! Responders are asked every hour, and every five minutes while one does not answer, or at once when something else is put
+//! in force; what it said last is kept meanwhile. Nothing waits for any of it, and it is no part of a revision.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +19,7 @@ use crate::compile::LONGEST_STAPLE;
 use crate::config::gateway::Gateway;
 use crate::state::Supervisor;
 
+mod answer;
 mod question;
 
 pub(crate) use question::Question;
@@ -51,15 +54,10 @@ struct Kept {
 
 impl Staples {
     /// Adds what is known to a snapshot, where the configuration wants it.
-    pub(crate) fn add_to(&self, snapshot: &mut ListenerSnapshot, gateway: &Gateway) {
+    pub(crate) fn add_to(&self, snapshot: &mut ListenerSnapshot) {
         let kept = self.lock();
-        for certificate in &mut snapshot.certificates {
-            let own = certificate.chain_der.first();
-            let is_wanted = gateway
-                .certificates
-                .iter()
-                .any(|it| it.ocsp_stapling && it.chain_der.first() == own);
-            if let Some(known) = own.and_then(|own| kept.get(own)).filter(|_| is_wanted) {
+        for certificate in snapshot.certificates.iter_mut().filter(|it| it.wants_staple) {
+            if let Some(known) = certificate.chain_der.first().and_then(|own| kept.get(own)) {
                 certificate.staple.clone_from(&known.answer);
             }
         }
@@ -147,9 +145,12 @@ fn wanted(gateway: &Gateway) -> HashMap<Vec<u8>, Question> {
 async fn ask(supervisor: &Supervisor, wanted: &HashMap<Vec<u8>, Question>) {
     let due = supervisor.staples.due(wanted, Instant::now());
     let asking = due.into_iter().map(|(own, question)| learn(supervisor, own, question));
-    let news: Vec<bool> = stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
-    if news.contains(&true) {
-        supervisor.publish_again().await;
+    // Workers hear of what has come, and need not wait for responders that say nothing.
+    let mut news = stream::iter(asking).buffer_unordered(AT_ONCE).ready_chunks(AT_ONCE);
+    while let Some(news) = news.next().await {
+        if news.contains(&true) {
+            supervisor.publish_again().await;
+        }
     }
 }
 
@@ -160,6 +161,7 @@ async fn learn(supervisor: &Supervisor, own: Vec<u8>, question: Question) -> boo
         [("HOLDFAST_PAGE_URL", url.as_str()), ("HOLDFAST_PAGE_QUESTION", request.as_str())];
     let deadline = Instant::now() + PATIENCE;
     let answer = fetch(&supervisor.spawner, &environment, LONGEST, deadline).await;
+    let answer = answer.and_then(answer::looked_at);
     if let Err(why) = &answer {
         tracing::warn!(responder = url, why, "nothing new can be stapled to a certificate");
     }
@@ -169,6 +171,8 @@ async fn learn(supervisor: &Supervisor, own: Vec<u8>, question: Question) -> boo
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use holdfast_proto::control::Certificate;
+
     use super::*;
 
     fn wanted(names: &[&str]) -> HashMap<Vec<u8>, Question> {
@@ -192,6 +196,23 @@ mod tests {
         // Nobody wants it any more, and then again.
         assert!(!staples.keep(b"b".to_vec(), None, now));
         assert_eq!((due(&wanted(&["b"]), now), due(&both, now)), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_goes_to_the_certificates_that_want_it() {
+        let staples = Staples::default();
+        staples.keep(b"a".to_vec(), Some(vec![1]), Instant::now());
+        let certificate = |own: &str, wants_staple| Certificate {
+            chain_der: vec![own.into()],
+            wants_staple,
+            ..Certificate::default()
+        };
+        let certificates =
+            vec![certificate("a", true), certificate("a", false), certificate("b", true)];
+        let mut snapshot = ListenerSnapshot { certificates, ..ListenerSnapshot::default() };
+        staples.add_to(&mut snapshot);
+        let added: Vec<_> = snapshot.certificates.into_iter().map(|it| it.staple).collect();
+        assert_eq!(added, [vec![1], Vec::new(), Vec::new()]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -261,36 +261,6 @@ fn a_backend_is_told_of_the_certificate_by_rewrites() {
 }
 
 #[test]
-fn the_access_log_says_what_a_clients_certificate_came_to() {
-    let scene = Scene::start(&json!({}));
-    let log = scene.gateway.path().join("access.log");
-    let settings = json!({"destination": "file", "file": log});
-    scene.gateway.apply(&scene.document.clone().holdfast("accessLog", settings));
-    let (good, bad) = (scene.staff.passport("jane"), scene.strangers.passport("eve"));
-    for (passport, status, verdict, issuer) in [
-        (None, 400, "NONE", None),
-        (Some(&good), 200, "SUCCESS", Some("CN=staff")),
-        (Some(&bad), 400, "FAILED:", Some("CN=strangers")),
-    ] {
-        let (answer, _) =
-            scene.visitor(passport, &[&TLS13]).get(scene.port, "strict.test").unwrap();
-        assert_eq!(answer.status, status);
-        let line = eventually(Patience::USUAL, verdict, || {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let mut properties = lines.map(|mut line| line["properties"].take());
-            properties.find(|it| it["sslClientVerify"].as_str().unwrap().starts_with(verdict))
-        });
-        assert_eq!(line["sslClientCertificateIssuerName"].as_str(), issuer);
-        let fingerprint = line["sslClientCertificateFingerprint"].as_str().map(str::len);
-        assert_eq!(fingerprint, issuer.map(|_| 40));
-        let error = if status == 200 { "NO_ERROR" } else { "HTTPS_NO_CERT" };
-        assert_eq!(line["error_info"], format!("ERRORINFO_{error}"));
-        assert_eq!(line["httpStatus"], status);
-    }
-}
-
-#[test]
 fn a_changed_file_of_authorities_counts_without_being_asked() {
     let scene = Scene::start(&json!({}));
     let good = scene.staff.passport("jane");

@@ -1,8 +1,12 @@
 //! What a responder says of the gateway's own certificate is shown with it, and never waited for: OpenSSL asks.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::thread;
 
+use nix::sys::signal::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -122,6 +126,70 @@ fn without_a_responder_clients_are_served_all_the_same() {
     );
     let changed = stapling(&scene.document, true).holdfast("maxConnections", 1000);
     scene.gateway.apply(&changed);
+    eventually(Patience::USUAL, "the staple to be shown", || scene.is_good().then_some(()));
+}
+
+#[test]
+fn what_was_said_is_still_shown_when_a_supervisor_comes_back_and_can_ask_nobody() {
+    let Some(mut scene) = Scene::start(Some(&[(NUMBER, true)])) else { return };
+    eventually(Patience::USUAL, "the staple to be shown", || scene.is_good().then_some(()));
+    drop(scene.responder.take());
+    scene.gateway.signal(Signal::SIGKILL);
+    eventually(Patience::USUAL, "the supervisor to be gone", || {
+        scene.gateway.has_ended().then_some(())
+    });
+    scene.gateway.start_again();
+    eventually(Patience::USUAL, "the responder to be asked", || {
+        scene.gateway.log().contains("nothing new can be stapled").then_some(())
+    });
+    assert!(scene.is_good());
+    scene.gateway.apply(&stapling(&scene.document, false));
+    assert!(scene.is_bare());
+    scene.gateway.apply(&stapling(&scene.document, true));
+    assert!(scene.is_bare(), "it was taken away");
+}
+
+#[test]
+fn a_refusal_is_no_answer_and_is_asked_again_as_soon() {
+    let Some(scene) = Scene::start(None) else { return };
+    let told = |why: &str| {
+        eventually(Patience::USUAL, why, || scene.gateway.log().contains(why).then_some(()));
+    };
+    let hurry = |connections: u32| {
+        let changed = stapling(&scene.document, true).holdfast("maxConnections", connections);
+        scene.gateway.apply(&changed);
+    };
+    told("nothing new can be stapled");
+    // HTTP's 200 with `tryLater`.
+    let listener = TcpListener::bind(("127.0.0.1", scene.responder_port)).unwrap();
+    let refusing = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut heard = Vec::new();
+        let mut buffer = [0; 4096];
+        // The question is a sequence with a short length.
+        let is_whole = |heard: &[u8]| {
+            let head = heard.windows(4).position(|it| it == b"\r\n\r\n");
+            head.is_some_and(|end| {
+                let question = &heard[end + 4..];
+                question.len() > 1 && question.len() == usize::from(question[1]) + 2
+            })
+        };
+        while !is_whole(&heard) {
+            let count = stream.read(&mut buffer).unwrap();
+            assert_ne!(count, 0, "the question breaks off");
+            heard.extend_from_slice(&buffer[..count]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\x30\x03\x0a\x01\x03")
+            .unwrap();
+    });
+    hurry(1000);
+    told("the responder refuses, with its status 3");
+    refusing.join().unwrap();
+    assert!(scene.is_bare());
+    let (port, authority) = (scene.responder_port, &scene.authority);
+    let _responder = Responder::start(port, authority, authority, &[(NUMBER, true)], 60);
+    hurry(1001);
     eventually(Patience::USUAL, "the staple to be shown", || scene.is_good().then_some(()));
 }
 

@@ -180,7 +180,7 @@ impl Conversation {
     /// What is known of the client's certificate without asking a responder, with TLS.
     fn verdict(&self) -> Option<Verdict> {
         let identity = self.identity.as_deref();
-        self.peer.tls.then(|| identity.map_or(Verdict::None, ClientIdentity::verdict))
+        identity.map_or(self.peer.tls.then_some(Verdict::None), ClientIdentity::verdict)
     }
 
     /// Has the connection end after what it does now.

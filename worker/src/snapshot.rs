@@ -29,7 +29,7 @@ use crate::pool::{Binding, BindingRefusal, Context, limit, tls};
 use crate::rewrite::{RewriteRefusal, RewriteSet};
 use crate::route::{RouteRefusal, Router, Site};
 use crate::tls::profile::{Offer, OfferRefusal, Profile};
-use crate::tls::staple::Shown;
+use crate::tls::staple::{Shown, Staple};
 
 /// Why a snapshot is refused. Its chain of sources, joined, is the refusal that the supervisor gets.
 #[derive(Debug, Error)]
@@ -179,8 +179,9 @@ impl Table {
         previous: Option<&Self>,
     ) -> Result<Self, SnapshotRefusal> {
         let pages = Pages::compile(&snapshot.error_pages, &snapshot.sites)?;
-        let certificates =
-            snapshot.certificates.into_iter().map(certificate).collect::<Result<Vec<_>, _>>()?;
+        let shown = previous.map(|table| table.certificates.as_slice()).unwrap_or_default();
+        let certificates = snapshot.certificates.into_iter().map(|it| certificate(it, shown));
+        let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
         let mut bindings: Vec<Arc<Binding>> = Vec::with_capacity(snapshot.bindings.len());
         for binding in snapshot.bindings {
             let (pool, settings) = (binding.pool.clone(), binding.settings.clone());
@@ -275,8 +276,14 @@ impl Table {
     }
 }
 
-fn certificate(certificate: wire::Certificate) -> Result<Shown, SnapshotRefusal> {
-    let wire::Certificate { name, chain_der, key_der, staple } = certificate;
+fn certificate(
+    certificate: wire::Certificate,
+    previous: &[Shown],
+) -> Result<Shown, SnapshotRefusal> {
+    let wire::Certificate { name, chain_der, key_der, staple: answer, wants_staple } = certificate;
+    // A supervisor of an older build does not say so.
+    let wanted = wants_staple || !answer.is_empty();
+    let staple = Staple { wanted, answer, previous };
     let chain = chain_der.into_iter().map(CertificateDer::from).collect::<Vec<_>>();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key_der));
     if chain.is_empty() {

@@ -152,7 +152,9 @@ pub(crate) async fn fetch(
     let mut child = started.map_err(|error| format!("no process can be started: {error}"))?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let talk = async {
-        let (said, complained) = tokio::join!(read(output, most), read(errors, LONGEST_COMPLAINT));
+        // One byte more, to tell what is as long as that from what is longer.
+        let (said, complained) =
+            tokio::join!(read(output, most + 1), read(errors, LONGEST_COMPLAINT));
         Ok::<_, io::Error>((said?, complained?, child.wait().await?))
     };
     let talked = timeout_at(deadline, talk).await;
@@ -162,6 +164,9 @@ pub(crate) async fn fetch(
         return Err("it takes too long".to_owned());
     };
     let (said, complained, status) = talked.map_err(|error| error.to_string())?;
+    if said.len() as u64 > most {
+        return Err(format!("it has more than {most} bytes"));
+    }
     if status.success() {
         return Ok(said);
     }

@@ -11,6 +11,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 const SEQUENCE: u8 = 0x30;
 const OCTET_STRING: u8 = 0x04;
 const INTEGER: u8 = 0x02;
+const SCHEME: &str = "http://";
 /// `AlgorithmIdentifier` of SHA-1, by which every responder knows certificates. It guards nothing.
 const SHA1: &[u8] = b"\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00";
 
@@ -60,9 +61,17 @@ fn responder(own: &X509Certificate<'_>) -> Option<String> {
     let mut named =
         named.flatten().filter(|it| it.access_method == OID_PKIX_ACCESS_DESCRIPTOR_OCSP);
     named.find_map(|it| match it.access_location {
-        GeneralName::URI(url) if url.starts_with("http://") => Some(url.to_owned()),
+        GeneralName::URI(url) if is_asked(url) => Some(url.to_owned()),
         _ => None,
     })
+}
+
+/// Over plain HTTP, and with nobody's name and password: as workers ask about certificates of clients.
+fn is_asked(url: &str) -> bool {
+    let rest = url.split_at_checked(SCHEME.len());
+    let rest = rest.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    let authority = rest.and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    authority.is_some_and(|authority| !authority.is_empty() && !authority.contains('@'))
 }
 
 /// One DER value.
@@ -107,6 +116,26 @@ mod tests {
         assert!(why(&[&jane, &rsa]).contains("is not its issuer's"));
         assert!(why(&[&staff, &staff]).contains("names no OCSP responder"));
         assert!(why(&[&jane, &vec![1]]).contains("cannot be read"));
+    }
+
+    #[test]
+    fn only_who_is_there_for_everybody_over_plain_http_is_asked() {
+        for url in ["http://o", "HTTP://o/", "hTTp://o:8080/a?b", "http://[::1]/", "http://o/a@b"] {
+            assert!(is_asked(url), "{url}");
+        }
+        for url in [
+            "",
+            "http:",
+            "http://",
+            "http:///a",
+            "https://o/",
+            "ldap://o/",
+            "http://me:pass@o/",
+            "http://@o?",
+            "ü",
+        ] {
+            assert!(!is_asked(url), "{url}");
+        }
     }
 
     #[test]

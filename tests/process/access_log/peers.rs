@@ -100,6 +100,8 @@ fn a_line_says_which_certificate_a_client_has_shown_and_what_it_was_worth() {
         let line = find(&log, "its line", |line| line["properties"]["sslClientVerify"] == verdict);
         let line = &line["properties"];
         assert_eq!(line["httpStatus"], status);
+        let error = if status == 400 { "HTTPS_NO_CERT" } else { "NO_ERROR" };
+        assert_eq!(line["error_info"], format!("ERRORINFO_{error}"));
         assert_eq!(line.get("sslClientCertificateIssuerName").and_then(Value::as_str), issuer);
         assert_eq!(
             line.get("sslClientCertificateFingerprint").and_then(Value::as_str),

@@ -131,7 +131,8 @@ async fn handshake(stream: TcpStream, current: &Current) -> Result<Link, Handsha
     if let Some(identity) = &identity {
         let certificate = identity.certificate();
         let fingerprint = certificate.map(|it| it.fingerprint.as_str());
-        tracing::debug!(verdict = %identity.verdict(), fingerprint, "client was asked for a certificate");
+        let verdict = identity.verdict().map(tracing::field::display);
+        tracing::debug!(verdict, fingerprint, "client was asked for a certificate");
     }
     Ok(Link::client(session, captured, identity))
 }

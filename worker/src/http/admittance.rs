@@ -59,16 +59,28 @@ pub(super) async fn check(
     if !profile.asks() {
         return Ok(Verdict::None);
     }
-    let sight = profile.sight(conversation.identity.as_deref());
-    let verdict = match sight.map_err(refusal)? {
+    let sight = profile.sight(conversation.identity.as_deref()).map_err(refusal)?;
+    let is_settled = matches!(sight, Sight::Settled(_));
+    let revocation = &conversation.shared.revocation;
+    let verdict = match sight {
         Sight::Settled(verdict) => verdict,
         // Boxed: it is rare, and each request's task would have room for it.
-        Sight::Open(question) => Box::pin(conversation.shared.revocation.verdict(&question)).await,
+        Sight::Open(question) if profile.is_strict() => {
+            Box::pin(revocation.verdict(&question)).await
+        }
+        // Nothing is enforced, so there is nothing to wait for.
+        Sight::Open(question) => revocation.known(&question),
     };
     note.verified(verdict);
     match profile.admits(verdict) {
         Admittance::Granted => Ok(verdict),
-        otherwise => Err(refusal(otherwise)),
+        otherwise => {
+            // What was seen in the handshake only another one can mend; a responder may say something else next time.
+            if is_settled {
+                conversation.end_soon();
+            }
+            Err(refusal(otherwise))
+        }
     }
 }
 

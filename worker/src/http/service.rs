@@ -136,14 +136,9 @@ fn refuse(
         fault.kind,
         FaultKind::BadRequest(_) | FaultKind::BodyTooLarge | FaultKind::RequestTimeout
     );
-    // Only another handshake could be answered otherwise.
-    let is_unproven =
-        matches!(fault.kind, FaultKind::NoClientCertificate | FaultKind::BadClientCertificate);
-    if is_unproven {
-        conversation.end_soon();
-    }
-    // Over HTTP/2 other sites of the connection are served on.
-    if rest_is_unreadable || is_unproven || fault.kind == FaultKind::Misdirected {
+    // Over HTTP/2 other sites of the connection are served on, unless it is to end as a whole.
+    let ends = conversation.is_to_end() || fault.kind == FaultKind::Misdirected;
+    if rest_is_unreadable || ends {
         headers::end_connection(response.headers_mut());
     }
     response

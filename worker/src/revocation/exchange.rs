@@ -44,6 +44,15 @@ pub(super) enum ExchangeError {
     TimedOut,
 }
 
+// === impl ExchangeError ===
+
+impl ExchangeError {
+    /// Whether nobody was there, rather than somebody who says something else than what was asked.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Resolve(_) | Self::Connect(_) | Self::TimedOut)
+    }
+}
+
 /// Posts a question.
 pub(super) async fn exchange(
     responder: &Responder,

@@ -151,10 +151,10 @@ fn a_certificate_must_belong_to_its_key() {
     let make = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let (one, other) = (make("a.com"), make("b.com"));
     let certificate = |key: &rcgen::KeyPair| wire::Certificate {
-        staple: Vec::new(),
         name: "c".to_owned(),
         chain_der: vec![one.cert.der().to_vec()],
         key_der: key.serialize_der(),
+        ..Default::default()
     };
     let with = |certificate| {
         let mut snapshot = snapshot(1);

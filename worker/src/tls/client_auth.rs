@@ -215,11 +215,11 @@ impl fmt::Display for Verdict {
 // === impl Sight ===
 
 impl Sight {
-    /// What is known without asking a responder: of one that nobody has asked about, nothing.
-    pub(crate) fn verdict(&self) -> Verdict {
+    /// What is known without asking a responder. None: nothing, and not that there is no certificate.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
         match self {
-            Self::Settled(verdict) => *verdict,
-            Self::Open(_) => Verdict::None,
+            Self::Settled(verdict) => Some(*verdict),
+            Self::Open(_) => None,
         }
     }
 }

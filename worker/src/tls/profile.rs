@@ -214,6 +214,11 @@ impl Profile {
         self.auth.is_some()
     }
 
+    /// Whether no request is served without a certificate that passes.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.is_strict())
+    }
+
     /// What is to be said of a client with this identity. `Err`: it was asked for something else.
     pub(crate) fn sight(&self, identity: Option<&ClientIdentity>) -> Result<Sight, Admittance> {
         let Some(auth) = &self.auth else { return Ok(Sight::Settled(Verdict::None)) };
@@ -223,7 +228,7 @@ impl Profile {
     /// What a client may have of a site with this profile, when that came of looking at it.
     pub(crate) fn admits(&self, verdict: Verdict) -> Admittance {
         match verdict {
-            _ if self.auth.as_ref().is_none_or(|auth| !auth.is_strict()) => Admittance::Granted,
+            _ if !self.is_strict() => Admittance::Granted,
             Verdict::Success => Admittance::Granted,
             Verdict::Failed(_) => Admittance::Bad,
             Verdict::None => Admittance::Missing,
@@ -299,8 +304,8 @@ impl ClientIdentity {
         self.certificate.as_ref()
     }
 
-    /// What came of looking at it, before any responder was asked.
-    pub(crate) fn verdict(&self) -> Verdict {
+    /// What came of looking at it. None: that is a responder's to say.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
         self.sight.verdict()
     }
 }

@@ -11,6 +11,10 @@ use super::*;
 
 const GOOD: Verdict = Verdict::Success;
 const HOLDS: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(5);
+const NOTHING: Looked = Err(PAUSE);
+
+type Looked = Result<Finding, Duration>;
 
 fn subject(number: usize) -> Subject {
     let mut subject = Subject::default();
@@ -24,18 +28,13 @@ fn subject(number: usize) -> Subject {
 #[derive(Default)]
 struct Oracle {
     asked: AtomicUsize,
-    at_once: AtomicUsize,
-    most: AtomicUsize,
     gate: Notify,
 }
 
 impl Oracle {
-    async fn say(self: Arc<Self>, finding: Finding) -> Finding {
+    async fn say(self: Arc<Self>, finding: Looked) -> Looked {
         self.asked.fetch_add(1, SeqCst);
-        let now = self.at_once.fetch_add(1, SeqCst) + 1;
-        self.most.fetch_max(now, SeqCst);
         self.gate.notified().await;
-        self.at_once.fetch_sub(1, SeqCst);
         finding
     }
 
@@ -44,8 +43,9 @@ impl Oracle {
     }
 }
 
-fn found(verdict: Verdict, holds: Duration) -> Finding {
-    Finding { verdict, holds }
+#[allow(clippy::unnecessary_wraps, reason = "as a lookup has it")]
+fn found(verdict: Verdict, holds: Duration) -> Looked {
+    Ok(Finding { verdict, holds })
 }
 
 /// Asks about one certificate; a responder would be at hand at once.
@@ -87,10 +87,10 @@ async fn an_answer_is_believed_until_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_believed_for_a_moment() {
     let book = Arc::new(Book::default());
-    let failing = || book.verdict(subject(1), || async { Finding::failure() });
+    let failing = || book.verdict(subject(1), || async { NOTHING });
     assert_eq!(failing().await, FAILED);
     assert_eq!(ask(&book, GOOD, HOLDS).await, FAILED);
-    advance(crate::revocation::AFTER_FAILURE).await;
+    advance(PAUSE).await;
     assert_eq!(ask(&book, GOOD, HOLDS).await, GOOD);
 }
 
@@ -105,7 +105,7 @@ async fn a_lookup_goes_on_when_whoever_wanted_it_leaves() {
     }
     left.shutdown().await;
     oracle.gate.notify_one();
-    let second = book.verdict(subject(1), || oracle.clone().say(Finding::failure())).await;
+    let second = book.verdict(subject(1), || oracle.clone().say(NOTHING)).await;
     assert_eq!((second, oracle.asked()), (GOOD, 1));
 }
 
@@ -119,38 +119,42 @@ async fn a_lookup_that_dies_lets_nobody_in_and_the_next_one_asks_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_so_many_are_asked_at_once_and_the_others_have_their_turn() {
-    let (book, oracle) = (Arc::new(Book::default()), Arc::new(Oracle::default()));
-    let mut waiting = JoinSet::new();
-    for number in 0..3 * MOST_LOOKUPS {
-        let (book, oracle) = (book.clone(), oracle.clone());
-        waiting.spawn(async move {
-            book.verdict(subject(number), || oracle.say(found(GOOD, HOLDS))).await
-        });
-    }
-    while !waiting.is_empty() {
-        oracle.gate.notify_one();
-        while let Some(verdict) = waiting.try_join_next() {
-            assert_eq!(verdict.unwrap(), GOOD);
-        }
-        yield_now().await;
-    }
-    assert_eq!((oracle.asked(), oracle.most.load(SeqCst)), (3 * MOST_LOOKUPS, MOST_LOOKUPS));
+async fn an_answer_that_holds_for_long_is_asked_for_anew_and_kept_while_nobody_answers() {
+    let book = Arc::new(Book::default());
+    let (long, revoked) = (3 * RENEWED, Verdict::Failed("revoked"));
+    assert_eq!(ask(&book, GOOD, long).await, GOOD);
+    advance(RENEWED).await;
+    // Nobody answers: it stays, and is not asked for by every request.
+    let failing = || book.verdict(subject(1), || async { NOTHING });
+    assert_eq!(failing().await, GOOD);
+    assert_eq!(ask(&book, revoked, long).await, GOOD);
+    advance(RENEWED_AGAIN).await;
+    assert_eq!(ask(&book, revoked, long).await, revoked);
+    // And until its own end only.
+    advance(long.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    assert_eq!(failing().await, revoked);
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(failing().await, FAILED);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_get_a_turn_is_not_let_in() {
+async fn who_does_not_wait_hears_what_is_known_and_has_the_rest_found_out() {
     let (book, oracle) = (Arc::new(Book::default()), Arc::new(Oracle::default()));
-    let mut waiting = JoinSet::new();
-    for number in 0..=MOST_LOOKUPS {
-        let (book, oracle) = (book.clone(), oracle.clone());
-        waiting.spawn(async move {
-            book.verdict(subject(number), || oracle.say(found(GOOD, HOLDS))).await
-        });
+    let known = |finding| book.known(subject(1), || oracle.clone().say(finding));
+    for _ in 0..3 {
+        assert_eq!(known(found(GOOD, 2 * RENEWED)), None);
+        yield_now().await;
     }
-    // The others are still being asked about when its patience ends.
-    assert_eq!(waiting.join_next().await.unwrap().unwrap(), FAILED);
-    assert_eq!((oracle.asked(), waiting.len()), (MOST_LOOKUPS, MOST_LOOKUPS));
+    oracle.gate.notify_one();
+    assert_eq!(ask(&book, Verdict::None, HOLDS).await, GOOD, "who waits for the same lookup");
+    assert_eq!((known(NOTHING), oracle.asked()), (Some(GOOD), 1));
+    // While it is asked for anew, it is still true.
+    advance(RENEWED).await;
+    assert_eq!(known(NOTHING), Some(GOOD));
+    yield_now().await;
+    assert_eq!((known(NOTHING), oracle.asked()), (Some(GOOD), 2));
+    advance(RENEWED).await;
+    assert_eq!(known(NOTHING), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,14 +162,15 @@ async fn what_is_kept_has_a_bound() {
     let book = Arc::new(Book::default());
     let until = Instant::now() + HOLDS;
     for number in 2..MOST_ENTRIES + 2 {
-        book.lock().insert(subject(number), Entry::Known { verdict: GOOD, until });
+        let known = Known { verdict: GOOD, until, due: until };
+        book.lock().insert(subject(number), Entry::Known(known));
     }
     assert_eq!(ask(&book, GOOD, HOLDS).await, GOOD);
     assert_eq!(book.lock().len(), MOST_ENTRIES);
     // Nobody who waits is forgotten: then the newest is not let in.
     let (_tell, answer) = watch::channel(None);
     for entry in book.lock().values_mut() {
-        *entry = Entry::Asked(answer.clone());
+        *entry = Entry::Asked { answer: answer.clone(), before: None };
     }
     let refused = book.verdict(subject(0), || async { found(GOOD, HOLDS) }).await;
     assert_eq!(refused, FAILED);

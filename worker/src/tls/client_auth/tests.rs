@@ -159,9 +159,9 @@ fn a_responder_is_asked_only_about_what_passes_otherwise_and_only_where_it_says_
         |source: &wire::ClientAuth, shown: &[_]| compiled(source.clone()).look(shown, now());
     let asked = sight(&asking, &shown);
     assert!(matches!(asked, Sight::Open(_)), "{asked:?}");
-    assert_eq!(asked.verdict(), Verdict::None, "nobody has said yet that it is good");
+    assert_eq!(asked.verdict(), None, "nobody has said yet that it is good");
     let quiet = wire::ClientAuth { check_revocation: false, ..asking.clone() };
-    assert_eq!(sight(&quiet, &shown).verdict(), Verdict::Success);
+    assert_eq!(sight(&quiet, &shown).verdict(), Some(Verdict::Success));
     let unnamed = sight(&asking, &[leaf(&params("client"), &middle)]);
     assert!(
         matches!(unnamed, Sight::Settled(Verdict::Failed(why)) if why.contains("no OCSP responder")),
@@ -173,7 +173,7 @@ fn a_responder_is_asked_only_about_what_passes_otherwise_and_only_where_it_says_
     named.not_after = date_time_ymd(2021, 1, 1);
     let old = sight(&asking, &[leaf(&named, &middle)]);
     assert!(matches!(old, Sight::Settled(Verdict::Failed("certificate has expired"))), "{old:?}");
-    assert_eq!(sight(&asking, &[]).verdict(), Verdict::None);
+    assert_eq!(sight(&asking, &[]).verdict(), Some(Verdict::None));
 }
 
 #[test]

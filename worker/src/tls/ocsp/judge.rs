@@ -13,7 +13,8 @@ use super::question::Question;
 
 /// How far the clocks of others may be off, in seconds.
 const SKEW: u64 = 300;
-/// How long an answer holds that does not say for how long, in seconds.
+/// How long an answer holds that does not say for how long, in seconds from now: newer news may come at any time (RFC 6960,
+/// section 4.2.2.1), and some responders say so of answers that they made long ago.
 const UNDATED: u64 = 60 * 60;
 /// `id-kp-OCSPSigning`.
 const OCSP_SIGNING: KeyUsage = KeyUsage::required(&[43, 6, 1, 5, 5, 7, 3, 9]);
@@ -54,7 +55,7 @@ pub(crate) fn judge(bytes: &[u8], question: &Question, now: UnixTime) -> Result<
     if answer.this_update > now.saturating_add(SKEW) {
         return Err(Flaw::NotYet);
     }
-    let until = answer.next_update.unwrap_or(answer.this_update.saturating_add(UNDATED));
+    let until = answer.next_update.unwrap_or(now.saturating_add(UNDATED));
     if until.saturating_add(SKEW) < now {
         return Err(Flaw::Expired);
     }

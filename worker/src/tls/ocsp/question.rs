@@ -184,6 +184,11 @@ impl Responder {
         })
     }
 
+    /// Who it is, whatever it is asked about.
+    pub(crate) fn place(&self) -> String {
+        format!("{}:{}", self.host.to_ascii_lowercase(), self.port)
+    }
+
     /// For people.
     pub(crate) fn label(&self) -> String {
         format!("http://{}:{}{}", self.host, self.port, self.target)
