@@ -65,7 +65,8 @@ fn account(disturb: impl Fn(&Gateway)) -> (Vec<String>, Vec<String>) {
         let [end] = <[&String; 1]>::try_from(end.collect::<Vec<_>>()).unwrap();
         assert!(end.contains(&trace) && end.contains(" INFO "), "{end}");
         let told = end.split_whitespace().filter(|word| {
-            ["cause=", "bytes_", "site=", "pool="].iter().any(|key| word.starts_with(key))
+            let keys = ["cause=", "client_end=", "backend_end=", "bytes_", "site=", "pool="];
+            keys.iter().any(|key| word.starts_with(key))
         });
         format!("{place} {}", told.collect::<Vec<_>>().join(" "))
     };
@@ -86,6 +87,11 @@ fn what_is_told_of_a_killed_workers_tunnels_is_as_if_nothing_had_happened() {
     let causes = ["client", "backend", "client", "backend", "admin", "client"];
     let in_order = |(end, cause): (&String, &str)| end.contains(&format!("cause=\"{cause}\""));
     assert!(undisturbed.0.iter().zip(causes).all(in_order), "{undisturbed:?}");
+    let legs = [("fin", "fin"), ("fin", "fin"), ("reset", "open"), ("open", "reset"), ("open", "open")];
+    for (end, (client, backend)) in undisturbed.0.iter().zip(legs) {
+        let both = format!("client_end=\"{client}\" backend_end=\"{backend}\"");
+        assert!(end.contains(&both), "{end} has no {both}");
+    }
     let disturbed = account(|gateway| {
         gateway.replace_by_force();
     });

@@ -29,6 +29,7 @@ mod engine;
 mod flow;
 mod front;
 mod leg;
+mod leg_end;
 mod let_go;
 mod mapping;
 mod memfd;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::arena::ends;
 use super::flow::{Flow, Part};
 use super::leg::{Broken, Leg, Side};
+use super::leg_end::broke_mark;
 use super::record::Record;
 use super::steps::Steps;
 use super::{Cause, Preludes};
@@ -135,6 +136,9 @@ impl Tunnel {
         let moved = [inward.moved, outward.moved];
 
         let next = if let Some((side, broken)) = self.find_break(&inward, &outward) {
+            if broken != Broken::Reset {
+                self.record.mark(broke_mark(side));
+            }
             self.record.mark(reset_mark(side));
             Next::End(self.break_up(side, broken))
         } else if self.to_backend.is_done() && self.to_client.is_done() {
