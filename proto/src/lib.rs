@@ -12,6 +12,7 @@ pub mod fd_channel;
 pub mod process;
 pub mod rewrite;
 pub mod uds;
+pub mod usage;
 pub mod vault;
 
 /// Messages between the supervisor and its children.

@@ -38,6 +38,7 @@ mod kill_points;
 mod limits;
 mod loss;
 mod people;
+mod prometheus;
 mod reborn;
 mod redirects;
 mod refusals;

@@ -51,6 +51,7 @@ mod totals;
 mod waiting;
 
 pub use adopt::HandedIn;
+pub(crate) use counters::round_trip;
 pub(crate) use front::Census;
 pub use front::Tunnels;
 pub use leg::Leg;

@@ -127,6 +127,28 @@ mod tests {
     }
 
     #[test]
+    fn the_document_explains_every_word_and_no_other() {
+        let text = include_str!("../../../docs/tunnel-ends.md");
+        let section = |title: &str| {
+            let (_, rest) = text.split_once(title).unwrap();
+            let rows = rest.split("\n## ").next().unwrap_or_default().lines();
+            let words = rows.filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(section("## Causes"), Cause::ALL.map(Cause::as_str));
+        let ends = [
+            LegEnd::Open,
+            LegEnd::Fin,
+            LegEnd::Truncated,
+            LegEnd::Reset,
+            LegEnd::Alert,
+            LegEnd::ProtocolError,
+            LegEnd::NoAnswer,
+        ];
+        assert_eq!(section("## What was seen of a leg"), ends.map(LegEnd::as_str));
+    }
+
+    #[test]
     fn each_leg_is_told_as_it_was_seen() {
         let both = ends::FIRST_END_CLIENT | ends::BACKEND_FIN_SENT | ends::CLIENT_FIN_SENT;
         for (marks, cause, expected) in [

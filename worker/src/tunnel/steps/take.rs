@@ -14,7 +14,6 @@ use crate::tls::record::{self, Cipher, Framed, MOST_PLAINTEXT, Message, Skip, Vi
 use crate::tunnel::arena::sessions::{Half, Kind, Step};
 use crate::tunnel::flow::Part;
 use crate::tunnel::leg::{Broken, Look, Side};
-use crate::tunnel::leg_end::alert_mark;
 use crate::tunnel::record::Record;
 
 /// Records in a row that bring nothing. As many as rustls takes of one kind.
@@ -231,8 +230,7 @@ impl Steps {
             Message::Closed => return Ok(Found::Closed),
             Message::PeerAlert(description) => {
                 tracing::debug!(tunnel = record.id, description, "a TLS leg's peer gave up");
-                record.mark(alert_mark(self.towards.other()));
-                return Err((Part::Source, Broken::Reset));
+                return Err((Part::Source, Broken::Alert));
             }
             Message::Data | Message::Nothing => Kind::Skip,
             Message::KeyUpdate { requested } => {
