@@ -57,7 +57,9 @@ impl Figures {
     fn samples(&self, (pool, settings): &(String, String)) -> [Sample; 3] {
         let sample = |name: &str, outcome: Option<&str>, value| {
             let outcome = outcome.map(|outcome| ("outcome", outcome));
-            let labels = [("pool", pool.as_str()), ("settings", settings)].into_iter().chain(outcome);
+            let labels = [("pool", pool.as_str()), ("settings", settings.as_str())]
+                .into_iter()
+                .chain(outcome);
             let label = |(key, value): (&str, &str)| Label { key: key.into(), value: value.into() };
             Sample { name: name.into(), labels: labels.map(label).collect(), value: Some(value) }
         };
@@ -81,7 +83,8 @@ mod tests {
     #[test]
     fn checks_are_counted_by_what_they_came_to() {
         let checks = Checks::default();
-        let key = TargetKey { pool: "chat".into(), settings: "plain".into(), ..TargetKey::default() };
+        let key =
+            TargetKey { pool: "chat".into(), settings: "plain".into(), ..TargetKey::default() };
         checks.count(&key, Duration::from_millis(2), true);
         checks.count(&key, Duration::from_secs(99), false);
         checks.count(&key, Duration::from_secs(99), false);
@@ -89,7 +92,8 @@ mod tests {
         assert_eq!(values.first(), Some(&Value::Counter(1)));
         assert_eq!(values.get(1), Some(&Value::Counter(2)));
         let counts = vec![0, 1, 0, 0, 0, 0, 0, 0, 0, 2];
-        let histogram = Histogram { bounds: BOUNDS_S.to_vec(), counts, sum: 198.002 };
+        let sum = Duration::from_millis(198_002).as_secs_f64();
+        let histogram = Histogram { bounds: BOUNDS_S.to_vec(), counts, sum };
         assert_eq!(values.get(2), Some(&Value::Histogram(histogram)));
     }
 }

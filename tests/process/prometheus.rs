@@ -220,7 +220,7 @@ fn prometheus_sees_no_counter_go_back_over_twenty_generations_and_answers_the_da
         scene.traffic();
         eventually(Patience::USUAL, "Prometheus to see it", || {
             let seen = prometheus.query("max(holdfast_worker_generation)");
-            seen.first().filter(|(_, seen)| *seen >= generation).map(drop)
+            seen.first().filter(|(_, seen)| *seen >= generation).map(|_| ())
         });
         let due = Duration::from_secs((span * round / GENERATIONS).into());
         while let Some(left) = due.checked_sub(begun.elapsed()).filter(|it| !it.is_zero()) {
@@ -236,7 +236,7 @@ fn prometheus_sees_no_counter_go_back_over_twenty_generations_and_answers_the_da
     scene.traffic();
     let failures = "sum(holdfast_backend_connect_failures_total)";
     eventually(Patience::USUAL, "Prometheus to have seen the dead backend", || {
-        prometheus.query(failures).first().filter(|(_, count)| *count > 0.0).map(drop)
+        prometheus.query(failures).first().filter(|(_, count)| *count > 0.0).map(|_| ())
     });
 
     let counters = prometheus.counters();

@@ -87,7 +87,8 @@ fn what_is_told_of_a_killed_workers_tunnels_is_as_if_nothing_had_happened() {
     let causes = ["client", "backend", "client", "backend", "admin", "client"];
     let in_order = |(end, cause): (&String, &str)| end.contains(&format!("cause=\"{cause}\""));
     assert!(undisturbed.0.iter().zip(causes).all(in_order), "{undisturbed:?}");
-    let legs = [("fin", "fin"), ("fin", "fin"), ("reset", "open"), ("open", "reset"), ("open", "open")];
+    let legs =
+        [("fin", "fin"), ("fin", "fin"), ("reset", "open"), ("open", "reset"), ("open", "open")];
     for (end, (client, backend)) in undisturbed.0.iter().zip(legs) {
         let both = format!("client_end=\"{client}\" backend_end=\"{backend}\"");
         assert!(end.contains(&both), "{end} has no {both}");

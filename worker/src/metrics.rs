@@ -20,8 +20,8 @@ use refusals::Refusals;
 use timing::Timing;
 use traffic::Traffic;
 pub(crate) use traffic::{Over, PairFigures};
-pub(crate) use unsecured::Unsecured;
 use unsecured::Handshakes;
+pub(crate) use unsecured::Unsecured;
 
 /// Label values of `holdfast_requests_total`, in the order of the counters.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -10,9 +10,9 @@ use metrics_exporter_prometheus::formatting::{
     sanitize_label_value, write_help_line, write_type_line,
 };
 
-use super::{Figures, WorkerGroup};
 use super::table::{self, Definition, Kind};
 use super::totals::{AllSeries, Buckets, Series, Total};
+use super::{Figures, WorkerGroup};
 
 /// Appends the supervisor's gauges. A recorder of their own each time: what is not set again is gone.
 pub(super) fn write_figures(text: &mut String, figures: &Figures) {

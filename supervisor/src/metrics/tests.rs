@@ -357,7 +357,8 @@ fn is_histogram(name: &str) -> bool {
 #[test]
 fn the_documents_dashboard_and_alerts_know_every_metric_and_no_other() {
     let mut text = String::new();
-    let pools = vec![PoolHosts { pool: "p".into(), settings: "s".into(), healthy: 1, unhealthy: 0 }];
+    let pools =
+        vec![PoolHosts { pool: "p".into(), settings: "s".into(), healthy: 1, unhealthy: 0 }];
     let mut vault = Holdings::default();
     vault.tunnels.insert("127.0.0.1:80".parse().unwrap(), 1);
     let workers = vec![WorkerGroup::count("a".into(), std::iter::empty())];
@@ -369,7 +370,8 @@ fn the_documents_dashboard_and_alerts_know_every_metric_and_no_other() {
     let documents = include_str!("../../../docs/metrics.md");
     let rows: String = documents.lines().filter(|line| line.starts_with("| `holdfast_")).collect();
     let cells = rows.split("| `").filter_map(|cell| cell.split('`').next());
-    let rows: std::collections::BTreeSet<_> = cells.filter(|it| it.starts_with("holdfast_")).collect();
+    let rows: std::collections::BTreeSet<_> =
+        cells.filter(|it| it.starts_with("holdfast_")).collect();
     assert_eq!(rows, all, "rows of docs/metrics.md, and what there is");
     for used in [
         documents,

@@ -224,11 +224,7 @@ impl Totals {
 }
 
 /// The label values in the table's order, if the labels are exactly the table's.
-fn values_of(
-    definition: &Definition,
-    who: Reporter<'_>,
-    sample: &Sample,
-) -> Option<Vec<String>> {
+fn values_of(definition: &Definition, who: Reporter<'_>, sample: &Sample) -> Option<Vec<String>> {
     let sent = sample.labels.iter().filter(|label| label.key != LISTENER).count();
     let wanted = definition.labels.iter().filter(|label| **label != LISTENER).count();
     if sent != wanted {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::StatusCode;
 use holdfast_proto::control::Sample;
+use http::StatusCode;
 
 use super::timing::Timing;
 use super::{CLASSES, class_of, counter};
@@ -92,7 +92,8 @@ impl<K: Ord + Clone, V: Default> By<K, V> {
 
 impl Traffic {
     pub(super) fn over(&self, site: Option<&Arc<str>>, over: Over<'_>) {
-        let site = site.map_or_else(|| self.sites.get(&NO_SITE.into()), |site| self.sites.get(site));
+        let site =
+            site.map_or_else(|| self.sites.get(&NO_SITE.into()), |site| self.sites.get(site));
         site.taken.observe(over.taken);
         site.received.fetch_add(over.received, Relaxed);
         site.sent.fetch_add(over.sent, Relaxed);
@@ -126,7 +127,8 @@ impl SiteFigures {
             counter("holdfast_sent_bytes_total", &labels, self.sent.load(Relaxed)),
             counter("holdfast_requests_abandoned_total", &labels, self.abandoned.load(Relaxed)),
         ];
-        let counted = PROTOCOLS.iter().zip(&self.protocols).map(|(name, it)| (*name, it.load(Relaxed)));
+        let counted =
+            PROTOCOLS.iter().zip(&self.protocols).map(|(name, it)| (*name, it.load(Relaxed)));
         samples.extend(counted.filter(|(_, count)| *count != 0).map(|(protocol, count)| {
             let labels = [("site", site), ("protocol", protocol)];
             counter("holdfast_requests_by_tls_total", &labels, count)

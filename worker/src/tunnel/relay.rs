@@ -202,8 +202,12 @@ impl Tunnel {
             (Broken::Protocol, _) => Cause::ProtocolError,
             (Broken::PeerLost, _) => Cause::PeerLost,
             (Broken::Ours, _) => Cause::Lost,
-            (Broken::Reset | Broken::Alert, Side::Client) => self.record.first_end().unwrap_or(Cause::Client),
-            (Broken::Reset | Broken::Alert, Side::Backend) => self.record.first_end().unwrap_or(Cause::Backend),
+            (Broken::Reset | Broken::Alert, Side::Client) => {
+                self.record.first_end().unwrap_or(Cause::Client)
+            }
+            (Broken::Reset | Broken::Alert, Side::Backend) => {
+                self.record.first_end().unwrap_or(Cause::Backend)
+            }
         };
         Over { cause, manner: Manner::Broken(side, broken) }
     }
