@@ -53,6 +53,6 @@ mod tests {
         let Some(Value::Histogram(histogram)) = sample.value else { panic!("no histogram") };
         assert_eq!(histogram.counts.len(), histogram.bounds.len() + 1);
         assert_eq!((histogram.counts[1], histogram.counts[2], histogram.counts[14]), (1, 1, 1));
-        assert!((histogram.sum - 3600.002_001).abs() < 1e-6, "{histogram:?}");
+        assert!((histogram.sum - 3_600.002_001).abs() < 1e-6, "{histogram:?}");
     }
 }
