@@ -141,7 +141,7 @@ impl Scene {
         Self { gateway, backends, certificate, port, secure_port }
     }
 
-    /// Requests and WebSockets that come and go, and what is wrong with some of them.
+    /// Requests and tunnels that come and go, and what is wrong with some of them.
     fn traffic(&self) {
         for _ in 0..4 {
             get(self.port, "/whoami").unwrap();
