@@ -13,13 +13,13 @@ use std::time::Duration;
 use holdfast_proto::bootstrap::Bootstrap;
 use holdfast_proto::control::prober_control_client::ProberControlClient;
 use holdfast_proto::control::{
-    Hello, ProberDirective, ProberEvent, TargetsAck, prober_directive, prober_event,
+    Hello, ProberDirective, ProberEvent, ProberReport, TargetsAck, prober_directive, prober_event,
 };
 use holdfast_proto::process::ProcessId;
-use holdfast_proto::{LONGEST_MESSAGE, uds};
+use holdfast_proto::{LONGEST_MESSAGE, uds, usage};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
-use tokio::time::sleep;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -32,6 +32,9 @@ const EVENT_QUEUE: usize = 16;
 
 /// The first redial comes soon, since most supervisors that go away are back at once (crash, upgrade).
 const FIRST_DELAY: Duration = Duration::from_millis(50);
+
+/// Between two reports of what is counted. Less often than a scrape would make figures stand still.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Bounds how long a returning supervisor waits for its prober.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
@@ -154,6 +157,8 @@ impl Session<'_> {
         events: &mpsc::Sender<ProberEvent>,
         mut directives: Streaming<ProberDirective>,
     ) -> SessionError {
+        let mut reports = interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let has_work = self.has_work();
             tokio::select! {
@@ -173,6 +178,8 @@ impl Session<'_> {
                 },
                 // Cancel-safe: the verdict is on the board.
                 () = self.board.posted(), if !has_work => {}
+                // Cancel-safe: a clock. A supervisor that is behind gets the next one: totals lose nothing by it.
+                _ = reports.tick() => drop(events.try_send(event(self.report()))),
                 // Cancel-safe: joins nothing halfway.
                 error = self.schedule.died() => return SessionError::TaskDied(error),
             }
@@ -192,6 +199,12 @@ impl Session<'_> {
             // A directive of a newer protocol; that supervisor would have refused this version if it mattered.
             None => warn!("left out a directive that this version does not know"),
         }
+    }
+
+    fn report(&self) -> prober_event::Kind {
+        let mut samples = usage::samples("prober");
+        samples.extend(self.schedule.checks().samples());
+        prober_event::Kind::Report(ProberReport { samples })
     }
 
     fn has_work(&self) -> bool {

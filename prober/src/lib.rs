@@ -12,10 +12,12 @@
 //! - `check` runs one check: resolve, connect, TLS (`tls`), GET, judge the answer (`expect`).
 //! - `failure` puts what went wrong into words for people.
 //! - `verdict` applies the thresholds, pure.
+//! - `checks` counts checks and their time, for the metrics.
 //! - `board` holds each target's latest verdict until the supervisor has been sent it.
 
 mod board;
 mod check;
+mod checks;
 mod control;
 mod expect;
 mod failure;

@@ -20,6 +20,7 @@ use tracing::{debug, error};
 
 use crate::board::{Board, Place};
 use crate::check::check;
+use crate::checks::Checks;
 use crate::failure::CheckFailure;
 use crate::plan::Plan;
 use crate::refusal::ProbeRefusal;
@@ -49,6 +50,7 @@ pub(crate) struct Schedule {
 struct Shared {
     board: Arc<Board>,
     permits: Arc<Semaphore>,
+    checks: Arc<Checks>,
     tls: Tls,
 }
 
@@ -76,8 +78,13 @@ impl Schedule {
         Self {
             targets: HashMap::new(),
             tasks: JoinSet::new(),
-            shared: Shared { board, permits, tls },
+            shared: Shared { board, permits, checks: Arc::default(), tls },
         }
+    }
+
+    /// What checks came to.
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.shared.checks
     }
 
     /// Takes a target set over: lets targets go that are not in it, starts new ones, and passes changed probes on.
@@ -198,7 +205,10 @@ impl TargetLoop {
             Ok(plan) => {
                 // Waiting for a permit is not the backend's time. The semaphore is never closed.
                 let _permit = self.shared.permits.acquire().await;
-                Box::pin(check(plan)).await.map_err(|failure| failure.to_string())
+                let started = Instant::now();
+                let outcome = Box::pin(check(plan)).await;
+                self.shared.checks.count(&self.key, started.elapsed(), outcome.is_ok());
+                outcome.map_err(|failure| failure.to_string())
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod level;
 pub mod process;
 pub mod rewrite;
 pub mod uds;
+pub mod usage;
 pub mod vault;
 
 /// Messages between the supervisor and its children.

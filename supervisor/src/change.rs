@@ -148,6 +148,7 @@ impl Supervisor {
         // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
         let sockets = Self::bind(&plan)?;
         let revision = self.record(&proposal, passed.pages.clone())?;
+        self.metrics.revision_applied();
         self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
         let (refusals, message) = if self.stopping() {
             let message = "the gateway stops; the revision is served when it is started again";

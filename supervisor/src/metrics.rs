@@ -15,7 +15,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_proto::admin::PoolHealth;
-use holdfast_proto::control::WorkerReport;
+use holdfast_proto::control::{ProberReport, Sample, WorkerReport, WorkerState};
 use holdfast_proto::process::ProcessId;
 
 use crate::vault::Holdings;
@@ -26,6 +26,7 @@ mod table;
 mod totals;
 
 pub use saved::SavedError;
+use table::Reporter;
 use totals::{Life, Totals};
 
 /// All metrics of this gateway. Shared by reference between tasks.
@@ -49,6 +50,25 @@ pub struct Figures {
     pub pools: Vec<PoolHosts>,
     /// What the vault holds.
     pub vault: Holdings,
+    /// Each listener's workers.
+    pub workers: Vec<WorkerGroup>,
+    /// A prober is connected.
+    pub prober_up: bool,
+    /// How many problems operators are told of.
+    pub problems: u64,
+    /// Names of certificates, and when each ends, in seconds of Unix time.
+    pub certificates: Vec<(String, i64)>,
+}
+
+/// The workers of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerGroup {
+    /// The listener.
+    pub listener: String,
+    /// How many there are, in the order of [`WorkerGroup::STATES`].
+    pub by_state: [u64; WorkerGroup::STATES.len()],
+    /// The newest one's.
+    pub generation: u64,
 }
 
 /// How many hosts of a pool are up under one set of backend settings.
@@ -96,9 +116,34 @@ impl From<&PoolHealth> for PoolHosts {
     }
 }
 
+// === impl WorkerGroup ===
+
+impl WorkerGroup {
+    /// What a worker may be doing.
+    pub const STATES: [&str; 3] = ["starting", "serving", "draining"];
+
+    /// Counts these workers, each by its generation and what it does.
+    pub fn count(listener: String, workers: impl Iterator<Item = (u64, WorkerState)>) -> Self {
+        let mut group = Self { listener, by_state: [0; 3], generation: 0 };
+        let [starting, serving, draining] = &mut group.by_state;
+        for (generation, state) in workers {
+            group.generation = group.generation.max(generation);
+            match state {
+                WorkerState::Unspecified | WorkerState::Starting => *starting += 1,
+                WorkerState::Serving => *serving += 1,
+                WorkerState::Draining => *draining += 1,
+            }
+        }
+        group
+    }
+}
+
 // === impl DeathCause ===
 
 impl DeathCause {
+    const ALL: [Self; 5] =
+        [Self::Planned, Self::Exited, Self::Crashed, Self::Killed, Self::NeverServed];
+
     fn label(self) -> &'static str {
         match self {
             Self::Planned => "planned",
@@ -143,12 +188,31 @@ impl Metrics {
     pub fn report(&self, process: ProcessId, listener: &str, report: WorkerReport) {
         let mut state = self.state();
         let refused = state.totals.report(life(process), listener, report);
-        if refused > 0 {
-            state.totals.count(table::SAMPLES_REFUSED, Vec::new(), refused);
+        state.note_refused(refused);
+        // There from the start: the first death is seen as an increase only of a series that was there before.
+        for cause in DeathCause::ALL {
+            let labels = vec![listener.to_owned(), cause.label().to_owned()];
+            state.totals.count(table::WORKER_DEATHS, labels, 0);
         }
     }
 
-    /// The worker is gone: its counters stay, its gauges go. A report of it that comes later is ignored.
+    /// Takes in what the prober says.
+    pub fn prober_reported(&self, process: ProcessId, report: ProberReport) {
+        self.said(process, Reporter::Prober, report.samples);
+    }
+
+    /// Takes in what this process says of itself.
+    pub fn supervisor_said(&self, process: ProcessId, samples: Vec<Sample>) {
+        self.said(process, Reporter::Supervisor, samples);
+    }
+
+    fn said(&self, process: ProcessId, who: Reporter<'_>, samples: Vec<Sample>) {
+        let mut state = self.state();
+        let refused = state.totals.said(life(process), who, samples);
+        state.note_refused(refused);
+    }
+
+    /// The worker or prober is gone: its counters stay, its gauges go. A report of it that comes later is ignored.
     pub fn ended(&self, process: ProcessId) {
         self.state().totals.ended(life(process));
     }
@@ -167,6 +231,11 @@ impl Metrics {
     pub fn worker_died(&self, listener: &str, cause: DeathCause) {
         let labels = vec![listener.to_owned(), cause.label().to_owned()];
         self.state().totals.count(table::WORKER_DEATHS, labels, 1);
+    }
+
+    /// Counts a revision that was put in force.
+    pub fn revision_applied(&self) {
+        self.state().totals.count(table::REVISIONS_APPLIED, Vec::new(), 1);
     }
 
     /// Counts a configuration that was refused.
@@ -194,6 +263,16 @@ impl Metrics {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change leaves the totals valid at each step, so a thread that died inside harms nothing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn note_refused(&mut self, samples: u64) {
+        if samples > 0 {
+            self.totals.count(table::SAMPLES_REFUSED, Vec::new(), samples);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::backoff::{self, Restarts};
 use crate::children::{Children, Incarnation, Role};
+use crate::metrics::Metrics;
 use crate::reap;
 use crate::spawn::Spawner;
 
@@ -58,12 +59,12 @@ impl Prober {
     }
 
     /// Keeps one prober alive until [`Prober::stop`].
-    pub async fn keep(&self, spawner: &Spawner, children: &Children) {
+    pub async fn keep(&self, spawner: &Spawner, children: &Children, metrics: &Metrics) {
         let mut restarts = Restarts::default();
         let born = Instant::now();
         let mut stopping = self.stopping.subscribe();
         while !*stopping.borrow() {
-            let (served, by_itself) = self.one_life(spawner, children).await;
+            let (served, by_itself) = self.one_life(spawner, children, metrics).await;
             if *stopping.borrow() {
                 return;
             }
@@ -92,7 +93,12 @@ impl Prober {
         delay
     }
 
-    async fn one_life(&self, spawner: &Spawner, children: &Children) -> (bool, bool) {
+    async fn one_life(
+        &self,
+        spawner: &Spawner,
+        children: &Children,
+        metrics: &Metrics,
+    ) -> (bool, bool) {
         let incarnation = match spawner.spawn(Role::Prober, 1, Vec::new()).await {
             Ok(born) => born,
             Err(error) => {
@@ -111,6 +117,7 @@ impl Prober {
             Some(id) => {
                 let status = reap::ended(id).await;
                 reap::bury(id);
+                metrics.ended(id);
                 status
             }
             None => None,

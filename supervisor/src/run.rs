@@ -190,7 +190,7 @@ async fn start(
     let status = serve_status(&supervisor, &options)?;
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
-    keep_counts(&supervisor, &left);
+    supervisor.keep_counts(&left);
     tokio::spawn(supervisor.children.clone().mend());
     if inherited.record().is_some() {
         let is_worker = |child: &&Arc<Incarnation>| matches!(child.role, Role::Worker { .. });
@@ -319,18 +319,6 @@ fn restore(supervisor: &Supervisor) -> Result<Result<(), ChangeError>, RunError>
     Ok(restored.map(drop))
 }
 
-/// What those who have died meanwhile had counted stays; the others go on counting.
-fn keep_counts(supervisor: &Supervisor, left: &[Arc<Incarnation>]) {
-    let processes: Vec<_> = left.iter().filter_map(|child| child.process()).collect();
-    let listener = |child: &Arc<Incarnation>| match child.role {
-        Role::Worker { listener, .. } => Some(listener.to_string()),
-        Role::Prober => None,
-    };
-    let listeners: Vec<_> = left.iter().filter_map(listener).collect();
-    supervisor.metrics.keep_only(&processes, &listeners);
-    supervisor.counters.save();
-}
-
 /// From ledger and file to served listeners.
 async fn configure(
     supervisor: &Arc<Supervisor>,
@@ -385,12 +373,13 @@ fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Arc<Incarnation>]) {
         // A fresh one learns every target at once; this one's state is worth nothing.
         supervisor.children.gone(prober);
         if let Some(id) = prober.process() {
+            supervisor.metrics.ended(id);
             crate::children::signal(id, rustix::process::Signal::TERM);
         }
     }
     let keeping = supervisor.clone();
     tokio::spawn(async move {
-        keeping.prober.keep(&keeping.spawner, &keeping.children).await;
+        keeping.prober.keep(&keeping.spawner, &keeping.children, &keeping.metrics).await;
     });
 }
 

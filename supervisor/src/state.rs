@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_proto::control::{Hello, WorkerState};
+use holdfast_proto::process::ProcessId;
+use holdfast_proto::usage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::affinity::AffinityKey;
 use crate::brought::Brought;
 use crate::change::outcome::Reloaded;
-use crate::children::{Children, Incarnation, Stranger};
+use crate::children::{Children, Incarnation, Role, Stranger};
 use crate::compile::Compiled;
 use crate::config::gateway::Gateway;
 use crate::counters::Counters;
@@ -23,7 +25,7 @@ use crate::directories::Directories;
 use crate::group::{Group, Surroundings};
 use crate::health_board::HealthBoard;
 use crate::ledger::Ledger;
-use crate::metrics::{Figures, Metrics, PoolHosts};
+use crate::metrics::{Figures, Metrics, PoolHosts, WorkerGroup};
 use crate::prober::Prober;
 use crate::spawn::Spawner;
 use crate::staples::Staples;
@@ -331,11 +333,54 @@ impl Supervisor {
     }
 }
 
+impl Supervisor {
+    /// What those who have died meanwhile had counted stays; the others go on counting.
+    pub(crate) fn keep_counts(&self, left: &[Arc<Incarnation>]) {
+        // This process itself, too: an upgrade takes nothing from its life.
+        let children = left.iter().filter_map(|child| child.process());
+        let processes: Vec<_> = children.chain(ProcessId::me().ok()).collect();
+        let listener = |child: &Arc<Incarnation>| match child.role {
+            Role::Worker { listener, .. } => Some(listener.to_string()),
+            Role::Prober => None,
+        };
+        let listeners: Vec<_> = left.iter().filter_map(listener).collect();
+        self.metrics.keep_only(&processes, &listeners);
+        self.counters.save();
+    }
+
+    /// What is told of the moment.
+    fn figures(&self) -> Figures {
+        // A listener that was removed and came back has two groups for a while.
+        let mut workers: BTreeMap<SocketAddr, Vec<_>> = BTreeMap::new();
+        for group in self.all_groups() {
+            let states = group.workers().into_iter().map(|it| (it.generation, it.view().state));
+            workers.entry(group.address).or_default().extend(states);
+        }
+        let workers = workers.into_iter().map(|(listener, workers)| {
+            WorkerGroup::count(listener.to_string(), workers.into_iter())
+        });
+        let in_force = self.in_force();
+        let certificates = in_force.iter().flat_map(|it| &it.gateway.certificates);
+        Figures {
+            revision: self.revision(),
+            pools: self.health.report().iter().map(PoolHosts::from).collect(),
+            vault: self.vault.holdings(),
+            workers: workers.collect(),
+            prober_up: self.prober.view().connected,
+            problems: self.problems().len() as u64,
+            certificates: certificates
+                .filter_map(|it| Some((it.name.clone(), it.expires()?)))
+                .collect(),
+        }
+    }
+}
+
 impl StatusSource for Supervisor {
     fn metrics(&self) -> String {
-        let pools = self.health.report().iter().map(PoolHosts::from).collect();
-        let vault = self.vault.holdings();
-        self.metrics.set_figures(Figures { revision: self.revision(), pools, vault });
+        self.metrics.set_figures(self.figures());
+        if let Ok(myself) = ProcessId::me() {
+            self.metrics.supervisor_said(myself, usage::samples("supervisor"));
+        }
         // A small file in memory, as a rule; where it is not, this thread is not missed.
         tokio::task::block_in_place(|| self.counters.expose())
     }

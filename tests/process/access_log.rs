@@ -310,6 +310,7 @@ fn a_tunnel_has_a_line_at_each_end_whichever_process_ends_it() {
     assert_eq!(end["transactionId"], opening["transactionId"]);
     assert_eq!(end["clientPort"], socket.local_port());
     assert_eq!(end["tunnelEndCause"], "client");
+    assert_eq!(end["tunnelClientEnd"], "fin");
     assert!(end["receivedBytes"].as_u64().unwrap() >= 15);
     assert!(end["sentBytes"].as_u64().unwrap() >= 15);
     assert_eq!(lines(&log).iter().filter(|line| is_end(line)).count(), 1);

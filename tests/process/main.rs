@@ -41,6 +41,7 @@ mod limits;
 mod loss;
 mod people;
 mod probes;
+mod prometheus;
 mod reborn;
 mod redirects;
 mod refusals;

@@ -3,6 +3,9 @@
 use crate::harness::{Gateway, Patience, Wire, eventually, finish, reset, rest};
 use crate::survive::wired;
 
+/// What the line of an end says that does not differ from one run to the next.
+const TOLD: [&str; 6] = ["cause=", "client_end=", "backend_end=", "bytes_", "site=", "pool="];
+
 /// What is told of tunnels that end in each way, with `disturb` at every moment at which something may be lost: the rows of
 /// `tunnels --json` and the lines of their ends, without what differs from one run to the next.
 fn account(disturb: impl Fn(&Gateway)) -> (Vec<String>, Vec<String>) {
@@ -64,9 +67,8 @@ fn account(disturb: impl Fn(&Gateway)) -> (Vec<String>, Vec<String>) {
         let end = ends.iter().filter(|end| end.contains(&format!("tunnel={id} ")));
         let [end] = <[&String; 1]>::try_from(end.collect::<Vec<_>>()).unwrap();
         assert!(end.contains(&trace) && end.contains(" INFO "), "{end}");
-        let told = end.split_whitespace().filter(|word| {
-            ["cause=", "bytes_", "site=", "pool="].iter().any(|key| word.starts_with(key))
-        });
+        let told =
+            end.split_whitespace().filter(|word| TOLD.iter().any(|key| word.starts_with(key)));
         format!("{place} {}", told.collect::<Vec<_>>().join(" "))
     };
     let told = after.iter().enumerate().map(end_of).collect();
@@ -86,6 +88,12 @@ fn what_is_told_of_a_killed_workers_tunnels_is_as_if_nothing_had_happened() {
     let causes = ["client", "backend", "client", "backend", "admin", "client"];
     let in_order = |(end, cause): (&String, &str)| end.contains(&format!("cause=\"{cause}\""));
     assert!(undisturbed.0.iter().zip(causes).all(in_order), "{undisturbed:?}");
+    let legs =
+        [("fin", "fin"), ("fin", "fin"), ("reset", "open"), ("open", "reset"), ("open", "open")];
+    for (end, (client, backend)) in undisturbed.0.iter().zip(legs) {
+        let both = format!("client_end=\"{client}\" backend_end=\"{backend}\"");
+        assert!(end.contains(&both), "{end} has no {both}");
+    }
     let disturbed = account(|gateway| {
         gateway.replace_by_force();
     });

@@ -16,6 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::http::{self, Peer, Shared};
 use crate::socket;
+use crate::tunnel::round_trip;
 
 mod admission;
 mod source;
@@ -129,6 +130,9 @@ async fn connection(
         }
     };
     let Some(client) = learn_client(&mut stream, peer, &shared).await else { return };
+    if let Some(taken) = round_trip(&stream) {
+        shared.metrics.observe_round_trip(taken);
+    }
     let tls = shared.is_tls();
     match tls::open(stream, client, tls.then_some(&acceptor), &shared).await {
         // Boxed, as the handshake is: thousands may wait before either, and their tasks have no room for it until then.
@@ -137,6 +141,9 @@ async fn connection(
         }
         Ok(io) => Box::pin(http::serve(io, Peer { client, local, tls }, shared)).await,
         Err(error) => {
+            if let Some(why) = error.why() {
+                shared.metrics.count_unsecured(why);
+            }
             let error: &dyn std::error::Error = &error;
             tracing::debug!(%client, error, "no TLS session");
         }

@@ -49,6 +49,7 @@ mod clock;
 mod forward;
 pub(crate) mod h2;
 pub(crate) mod linger;
+mod measure;
 pub(crate) mod note;
 mod opening;
 mod rewritten;

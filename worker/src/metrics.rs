@@ -1,18 +1,27 @@
-//! What this worker counts about HTTP, as totals of this process's life.
+//! What this worker counts about connections and HTTP, as totals of this process's life.
 //!
 //! The supervisor adds up the generations, so a figure here must never go back. Labels come only from the
 //! configuration or from a closed set, never from a client. Tunnels are counted by their own registry.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use holdfast_proto::control::{Histogram, Label, Sample, sample::Value};
 
 mod refusals;
+mod timing;
+mod traffic;
+mod unsecured;
 
 use crate::fault::FaultKind;
 use refusals::Refusals;
+use timing::Timing;
+use traffic::Traffic;
+pub(crate) use traffic::{Over, PairFigures};
+use unsecured::Handshakes;
+pub(crate) use unsecured::Unsecured;
 
 /// Label values of `holdfast_requests_total`, in the order of the counters.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -22,7 +31,11 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(crate) struct Metrics {
     requests: [AtomicU64; CLASSES.len()],
     refusals: Refusals,
+    traffic: Traffic,
+    connections_accepted: AtomicU64,
     connections_active: AtomicU64,
+    handshakes: Handshakes,
+    round_trip: Timing,
     overdrawn: AtomicU64,
     pools: Mutex<BTreeMap<String, PoolCounters>>,
 }
@@ -35,15 +48,14 @@ struct PoolCounters {
 
 /// Counts one client connection for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct ActiveConnection(std::sync::Arc<Metrics>);
+pub(crate) struct ActiveConnection(Arc<Metrics>);
 
 // === impl Metrics ===
 
 impl Metrics {
     /// Counts a request by the status that its client was told.
     pub(crate) fn count_request(&self, status: http::StatusCode) {
-        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        if let Some(counter) = self.requests.get(class) {
+        if let Some(counter) = self.requests.get(class_of(status)) {
             counter.fetch_add(1, Relaxed);
         }
     }
@@ -54,7 +66,8 @@ impl Metrics {
     }
 
     /// Counts a client connection until the guard is dropped.
-    pub(crate) fn connection(self: &std::sync::Arc<Self>) -> ActiveConnection {
+    pub(crate) fn connection(self: &Arc<Self>) -> ActiveConnection {
+        self.connections_accepted.fetch_add(1, Relaxed);
         self.connections_active.fetch_add(1, Relaxed);
         ActiveConnection(self.clone())
     }
@@ -79,6 +92,26 @@ impl Metrics {
         self.pool(pool, |counters| counters.retries += 1);
     }
 
+    /// Counts a client connection whose TLS never came about.
+    pub(crate) fn count_unsecured(&self, why: Unsecured) {
+        self.handshakes.count(why);
+    }
+
+    /// How long a client's kernel takes to answer, as seen when its connection was opened.
+    pub(crate) fn observe_round_trip(&self, taken: Duration) {
+        self.round_trip.observe(taken);
+    }
+
+    /// The figures of a pool with certain settings.
+    pub(crate) fn pair(&self, pool: &Arc<str>, settings: &Arc<str>) -> Arc<PairFigures> {
+        self.traffic.pair(pool, settings)
+    }
+
+    /// A request is over; no `site` has taken it, perhaps.
+    pub(crate) fn request_over(&self, site: Option<&Arc<str>>, over: Over<'_>) {
+        self.traffic.over(site, over);
+    }
+
     /// Every series, for the report.
     pub(crate) fn samples(&self) -> Vec<Sample> {
         let classes = CLASSES.iter().zip(&self.requests).map(|(class, requests)| {
@@ -86,6 +119,11 @@ impl Metrics {
         });
         let mut samples: Vec<_> = classes.collect();
         samples.extend(self.refusals.samples());
+        samples.extend(self.traffic.samples());
+        samples.extend(self.handshakes.samples());
+        samples.push(self.round_trip.sample("holdfast_client_rtt_seconds", &[]));
+        let accepted = self.connections_accepted.load(Relaxed);
+        samples.push(counter("holdfast_connections_accepted_total", &[], accepted));
         samples.push(gauge("holdfast_connections_active", &[], self.connections_active()));
         let overdrawn = self.overdrawn.load(Relaxed);
         samples.push(counter("holdfast_http2_connections_cut_off_total", &[], overdrawn));
@@ -120,6 +158,11 @@ impl Drop for ActiveConnection {
     }
 }
 
+/// The place of a status among the classes.
+fn class_of(status: http::StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).saturating_sub(1)
+}
+
 /// One series of a counter.
 pub(crate) fn counter(name: &str, labels: &[(&str, &str)], value: u64) -> Sample {
     sample(name, labels, Value::Counter(value))
@@ -146,7 +189,6 @@ fn sample(name: &str, labels: &[(&str, &str)], value: Value) -> Sample {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use std::sync::Arc;
 
     fn value(metrics: &Metrics, name: &str, label: &str) -> Option<Value> {
         let wanted = |s: &Sample| s.name == name && s.labels.iter().all(|l| l.value == label);

@@ -29,6 +29,7 @@ mod engine;
 mod flow;
 mod front;
 mod leg;
+mod leg_end;
 mod let_go;
 mod mapping;
 mod memfd;
@@ -50,7 +51,7 @@ mod totals;
 mod waiting;
 
 pub use adopt::HandedIn;
-pub(crate) use counters::unacknowledged;
+pub(crate) use counters::{round_trip, unacknowledged};
 pub(crate) use front::Census;
 pub use front::Tunnels;
 pub use leg::Leg;

@@ -97,8 +97,14 @@ fn targets(version: u64, port: u16) -> ProberDirective {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn next(events: &mut Streaming<ProberEvent>) -> prober_event::Kind {
-    let message = tokio::time::timeout(PATIENCE, events.message()).await.expect("an event");
-    message.unwrap().unwrap().kind.unwrap()
+    loop {
+        let message = tokio::time::timeout(PATIENCE, events.message()).await.expect("an event");
+        match message.unwrap().unwrap().kind.unwrap() {
+            // Comes whenever its time has come.
+            prober_event::Kind::Report(_) => {}
+            kind => return kind,
+        }
+    }
 }
 
 async fn next_hello(events: &mut Streaming<ProberEvent>) -> Hello {

@@ -194,6 +194,12 @@ fn fit(pool: &[Vec<u8>], key: Vec<u8>, from: &str) -> Result<Identity, Certifica
     Ok(Identity { chain_der, key_der: key, out_of_date })
 }
 
+/// The end of a certificate's time, in seconds of Unix time.
+pub(super) fn expires(der: &[u8]) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 /// Whether a PKCS#8 key is RSA's.
 pub(super) fn is_rsa(pkcs8: &[u8]) -> bool {
     RsaKeyPair::from_pkcs8(pkcs8).is_ok()

@@ -444,6 +444,13 @@ impl Site {
 
 // === impl Certificate ===
 
+impl Certificate {
+    /// When its leaf is no longer valid, in seconds of Unix time; `None` where it cannot be read.
+    pub fn expires(&self) -> Option<i64> {
+        super::certificate::expires(self.chain_der.first()?)
+    }
+}
+
 impl fmt::Debug for Certificate {
     /// Leaves the key out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -92,6 +92,10 @@ async fn listen(
                 supervisor.prober.note(incarnation, |view| view.targets = ack.version);
             }
             Some(prober_event::Kind::Verdict(verdict)) => supervisor.health.verdict(verdict),
+            Some(prober_event::Kind::Report(report)) => {
+                let Some(process) = incarnation.process() else { return };
+                supervisor.metrics.prober_reported(process, report);
+            }
             Some(prober_event::Kind::Hello(_)) | None => return,
         }
     }

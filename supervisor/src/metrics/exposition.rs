@@ -1,5 +1,6 @@
 //! Series as Prometheus text. Counters and gauges go through the exporter; histograms, which arrive already bucketed
-//! and which the exporter can only observe value by value, are written here by the same format.
+//! and which the exporter can only observe value by value, and counters of time, which are no whole numbers, are written
+//! here by the same format.
 
 use std::fmt::Write;
 
@@ -9,14 +10,15 @@ use metrics_exporter_prometheus::formatting::{
     sanitize_label_value, write_help_line, write_type_line,
 };
 
-use super::Figures;
 use super::table::{self, Definition, Kind};
 use super::totals::{AllSeries, Buckets, Series, Total};
+use super::{Figures, WorkerGroup};
 
 /// Appends the supervisor's gauges. A recorder of their own each time: what is not set again is gone.
 pub(super) fn write_figures(text: &mut String, figures: &Figures) {
     let recorder = PrometheusBuilder::new().build_recorder();
     with_local_recorder(&recorder, || {
+        set_processes(figures);
         describe_gauge!("holdfast_revision", "Revision of the configuration in force.");
         describe_gauge!("holdfast_healthy_hosts", "Backends that pass their probes.");
         describe_gauge!("holdfast_unhealthy_hosts", "Backends that fail their probes.");
@@ -48,6 +50,32 @@ pub(super) fn write_figures(text: &mut String, figures: &Figures) {
     text.push_str(&handle.render());
 }
 
+fn set_processes(figures: &Figures) {
+    describe_gauge!("holdfast_workers", "Worker processes, by listener and state.");
+    describe_gauge!("holdfast_worker_generation", "The newest worker's generation, by listener.");
+    describe_gauge!("holdfast_prober_up", "Whether a prober is connected.");
+    describe_gauge!("holdfast_problems", "Problems that `holdfast status` tells of.");
+    describe_gauge!(
+        "holdfast_certificate_expiry_timestamp_seconds",
+        "When a certificate that clients are shown is no longer valid, as Unix time."
+    );
+    for group in &figures.workers {
+        let listener = Label::new("listener", group.listener.clone());
+        for (state, count) in WorkerGroup::STATES.into_iter().zip(group.by_state) {
+            let labels = vec![listener.clone(), Label::new("state", state)];
+            gauge!("holdfast_workers", labels).set(precise(count));
+        }
+        gauge!("holdfast_worker_generation", vec![listener]).set(precise(group.generation));
+    }
+    gauge!("holdfast_prober_up").set(precise(figures.prober_up.into()));
+    gauge!("holdfast_problems").set(precise(figures.problems));
+    for (certificate, expires) in &figures.certificates {
+        let labels = vec![Label::new("certificate", certificate.clone())];
+        #[allow(clippy::cast_precision_loss, reason = "no calendar comes near 2^52 seconds")]
+        gauge!("holdfast_certificate_expiry_timestamp_seconds", labels).set(*expires as f64);
+    }
+}
+
 /// Appends what is added up.
 pub(super) fn write_series(text: &mut String, series: &AllSeries) {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -56,10 +84,10 @@ pub(super) fn write_series(text: &mut String, series: &AllSeries) {
             match definition.kind {
                 Kind::Counter => describe_counter!(definition.name, definition.help),
                 Kind::Gauge => describe_gauge!(definition.name, definition.help),
-                Kind::Histogram => {}
+                Kind::Seconds | Kind::Histogram => {}
             }
         }
-        for (series, total) in series {
+        for (series, total) in series.iter().filter(|(series, _)| !is_time(series)) {
             match total {
                 Total::Counter(value) => counter!(series.name, labels_of(series)).absolute(*value),
                 Total::Gauge(value) => gauge!(series.name, labels_of(series)).set(*value),
@@ -70,8 +98,12 @@ pub(super) fn write_series(text: &mut String, series: &AllSeries) {
     let handle = recorder.handle();
     handle.run_upkeep();
     text.push_str(&handle.render());
-    for definition in table::all().filter(|it| it.kind == Kind::Histogram) {
-        write_histograms(text, definition, series);
+    for definition in table::all() {
+        match definition.kind {
+            Kind::Histogram => write_histograms(text, definition, series),
+            Kind::Seconds => write_times(text, definition, series),
+            Kind::Counter | Kind::Gauge => {}
+        }
     }
 }
 
@@ -79,6 +111,38 @@ fn labels_of(series: &Series) -> Vec<Label> {
     let definition = table::all().find(|definition| definition.name == series.name);
     let keys = definition.map(|definition| definition.labels).unwrap_or_default();
     keys.iter().zip(&series.values).map(|(key, value)| Label::new(*key, value.clone())).collect()
+}
+
+fn is_time(series: &Series) -> bool {
+    table::all().any(|it| it.name == series.name && it.kind == Kind::Seconds)
+}
+
+fn label_texts(definition: &Definition, series: &Series) -> Vec<String> {
+    let labels = definition.labels.iter().zip(&series.values);
+    labels.map(|(key, value)| format!("{key}=\"{}\"", sanitize_label_value(value))).collect()
+}
+
+fn write_times(text: &mut String, definition: &Definition, all: &AllSeries) {
+    let mut lines = all
+        .iter()
+        .filter(|(series, _)| series.name == definition.name)
+        .filter_map(|(series, total)| match total {
+            Total::Counter(micros) => Some((series, *micros)),
+            _ => None,
+        })
+        .peekable();
+    if lines.peek().is_none() {
+        return;
+    }
+    write_help_line(text, definition.name, None, None, definition.help);
+    write_type_line(text, definition.name, None, None, "counter");
+    for (series, micros) in lines {
+        let labels = label_texts(definition, series).join(",");
+        // Writing to a String cannot fail.
+        writeln!(text, "{}{{{labels}}} {}", definition.name, precise(micros) / 1e6)
+            .unwrap_or_default();
+    }
+    text.push('\n');
 }
 
 fn write_histograms(text: &mut String, definition: &Definition, all: &AllSeries) {
@@ -96,12 +160,7 @@ fn write_histograms(text: &mut String, definition: &Definition, all: &AllSeries)
     write_help_line(text, definition.name, None, None, definition.help);
     write_type_line(text, definition.name, None, None, "histogram");
     for (series, histogram) in histograms {
-        let labels: Vec<String> = definition
-            .labels
-            .iter()
-            .zip(&series.values)
-            .map(|(key, value)| format!("{key}=\"{}\"", sanitize_label_value(value)))
-            .collect();
+        let labels = label_texts(definition, series);
         // Writing to a String cannot fail.
         write_histogram(text, definition.name, &labels, histogram).unwrap_or_default();
     }

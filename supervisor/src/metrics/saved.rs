@@ -127,7 +127,7 @@ fn known(totals: &mut Totals, lines: Vec<Line>) -> AllSeries {
     for Line { name, labels, value } in lines {
         let Some(definition) = table::all().find(|it| it.name == name) else { continue };
         let total = match (definition.kind, value) {
-            (Kind::Counter, Value::Counter(value)) => Total::Counter(value),
+            (Kind::Counter | Kind::Seconds, Value::Counter(value)) => Total::Counter(value),
             (Kind::Histogram, Value::Histogram { bounds, counts, sum_us }) => {
                 let bounds = bounds.into_iter().map(f64::from_bits).collect();
                 let buckets = Buckets { bounds, counts, sum_us };

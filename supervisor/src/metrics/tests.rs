@@ -256,6 +256,134 @@ fn workers_that_overtake_each_other_on_one_page_take_nothing_back() {
     assert_eq!(lines["holdfast_samples_refused_total"], 0.0);
 }
 
+#[test]
+fn processes_add_up_by_what_they_are_and_their_time_outlives_them() {
+    let usage = |process: &str, cpu_us: u64, bytes: f64| {
+        let labels = [("process", process)];
+        vec![
+            sample("holdfast_process_cpu_seconds_total", &labels, Value::Counter(cpu_us)),
+            sample("holdfast_process_resident_memory_bytes", &labels, Value::Gauge(bytes)),
+        ]
+    };
+    let metrics = Metrics::new();
+    metrics.report(process(1), "a", report(0, usage("worker", 1_500_000, 10.0)));
+    metrics.report(process(2), "a", report(0, usage("worker", 250_000, 20.0)));
+    metrics.prober_reported(process(3), ProberReport { samples: usage("prober", 10_000, 5.0) });
+    metrics.supervisor_said(process(4), usage("supervisor", 20_000, 7.0));
+    let lines = scrape(&metrics);
+    let cpu = |lines: &BTreeMap<String, f64>, process: &str, listener: &str| {
+        let labels = format!("process=\"{process}\",listener=\"{listener}\"");
+        lines[&format!("holdfast_process_cpu_seconds_total{{{labels}}}")]
+    };
+    assert_eq!(cpu(&lines, "worker", "a"), 1.75);
+    assert_eq!((cpu(&lines, "prober", ""), cpu(&lines, "supervisor", "")), (0.01, 0.02));
+    let memory = "holdfast_process_resident_memory_bytes{process=\"worker\",listener=\"a\"}";
+    assert_eq!(lines[memory], 30.0);
+    metrics.ended(process(1));
+    metrics.ended(process(3));
+    metrics.prober_reported(process(5), ProberReport { samples: usage("prober", 10_000, 5.0) });
+    let second = next(&metrics);
+    // This supervisor is another process than the first one.
+    second.keep_only(&[process(2), process(5), process(6)], &["a".to_owned()]);
+    second.supervisor_said(process(6), usage("supervisor", 10_000, 7.0));
+    let lines = scrape(&second);
+    assert_eq!(cpu(&lines, "worker", "a"), 1.75);
+    assert_eq!((cpu(&lines, "prober", ""), cpu(&lines, "supervisor", "")), (0.02, 0.03));
+    assert!(!lines.contains_key(memory), "nobody has said so yet");
+}
+
+#[test]
+fn who_is_no_worker_reports_no_workers_figures() {
+    let metrics = Metrics::new();
+    let probes = [("pool", "p"), ("settings", "s"), ("outcome", "passed")];
+    let probes = sample("holdfast_probes_total", &probes, Value::Counter(3));
+    metrics.report(process(1), "a", report(0, vec![probes.clone()]));
+    metrics.prober_reported(process(2), ProberReport { samples: vec![opened(5), probes] });
+    let lines = scrape(&metrics);
+    assert_eq!(lines["holdfast_samples_refused_total"], 2.0);
+    assert_eq!(lines["holdfast_tunnels_opened_total"], 0.0);
+    let passed = "holdfast_probes_total{pool=\"p\",settings=\"s\",outcome=\"passed\"}";
+    assert_eq!(lines[passed], 3.0);
+}
+
+#[test]
+fn workers_are_counted_by_what_they_do() {
+    use WorkerState::{Draining, Serving, Starting};
+    let workers = [(4, Draining), (7, Starting), (6, Serving), (5, Draining)];
+    let group = WorkerGroup::count("a:80".into(), workers.into_iter());
+    let metrics = Metrics::new();
+    let certificates = vec![("web".to_owned(), 1_900_000_000)];
+    let workers = vec![group];
+    metrics.set_figures(Figures { workers, certificates, prober_up: true, ..Figures::default() });
+    let lines = scrape(&metrics);
+    for (state, count) in [("starting", 1.0), ("serving", 1.0), ("draining", 2.0)] {
+        let series = format!("holdfast_workers{{listener=\"a:80\",state=\"{state}\"}}");
+        assert_eq!(lines[&series], count, "{state}");
+    }
+    assert_eq!(lines["holdfast_worker_generation{listener=\"a:80\"}"], 7.0);
+    assert_eq!(lines["holdfast_prober_up"], 1.0);
+    let expiry = "holdfast_certificate_expiry_timestamp_seconds{certificate=\"web\"}";
+    assert_eq!(lines[expiry], 1_900_000_000.0);
+}
+
+/// A listener that was never worth a death is there nevertheless, so that its first one is an increase.
+#[test]
+fn a_workers_death_is_counted_from_zero() {
+    let metrics = Metrics::new();
+    metrics.report(process(1), "a:80", report(0, vec![]));
+    for cause in ["planned", "exited", "crashed", "killed", "never_served"] {
+        let series = format!("holdfast_worker_deaths_total{{listener=\"a:80\",cause=\"{cause}\"}}");
+        assert_eq!(scrape(&metrics)[&series], 0.0, "{cause}");
+    }
+}
+
+/// The names in a text that look like metrics.
+fn names(text: &str) -> std::collections::BTreeSet<&str> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let names = text.split(|c: char| !is_name(c)).filter(|name| name.starts_with("holdfast_"));
+    names
+        .map(|name| {
+            let ends = ["_bucket", "_count", "_sum"].iter();
+            let mut bare = ends.filter_map(|end| name.strip_suffix(end));
+            bare.find(|it| is_histogram(it)).unwrap_or(name)
+        })
+        .collect()
+}
+
+fn is_histogram(name: &str) -> bool {
+    table::all().any(|it| it.name == name && it.kind == table::Kind::Histogram)
+}
+
+#[test]
+fn the_documents_dashboard_and_alerts_know_every_metric_and_no_other() {
+    let mut text = String::new();
+    let pools =
+        vec![PoolHosts { pool: "p".into(), settings: "s".into(), healthy: 1, unhealthy: 0 }];
+    let mut vault = Holdings::default();
+    vault.tunnels.insert("127.0.0.1:80".parse().unwrap(), 1);
+    let workers = vec![WorkerGroup::count("a".into(), std::iter::empty())];
+    let certificates = vec![("c".to_owned(), 0)];
+    let figures = Figures { pools, vault, workers, certificates, ..Figures::default() };
+    exposition::write_figures(&mut text, &figures);
+    let own = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let all: std::collections::BTreeSet<_> = table::all().map(|it| it.name).chain(own).collect();
+    let documents = include_str!("../../../docs/metrics.md");
+    let rows: String = documents.lines().filter(|line| line.starts_with("| `holdfast_")).collect();
+    let cells = rows.split("| `").filter_map(|cell| cell.split('`').next());
+    let rows: std::collections::BTreeSet<_> =
+        cells.filter(|it| it.starts_with("holdfast_")).collect();
+    assert_eq!(rows, all, "rows of docs/metrics.md, and what there is");
+    for used in [
+        documents,
+        include_str!("../../../docs/monitoring/dashboard.json"),
+        include_str!("../../../docs/monitoring/alerts.yml"),
+        include_str!("../../../docs/monitoring/alerts_test.yml"),
+    ] {
+        let unknown: Vec<_> = names(used).into_iter().filter(|name| !all.contains(name)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+}
+
 /// No counter ever falls or vanishes, whatever dies in which order.
 #[test]
 fn whatever_dies_no_counter_goes_back() {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use holdfast_proto::control::{Histogram, PageReport, Sample, WorkerReport, sample::Value};
 
-use super::table::{self, Definition, Kind, LISTENER};
+use super::table::{self, Definition, Kind, LISTENER, Reporter};
 
 /// Label sets of one metric. Listeners, pools and causes of a big gateway stay below; more is a broken worker.
 const MOST_SERIES: usize = 1000;
@@ -72,37 +72,45 @@ impl Totals {
         if self.ended.contains(&life) {
             return 0;
         }
-        let mut series = self.living.remove(&life).unwrap_or_default();
-        // A gauge that is no longer reported no longer is.
-        series.retain(|_, total| !matches!(total, Total::Gauge(_)));
-        let mut refused = 0;
-        for sample in report.samples {
-            if self.take(&mut series, listener, sample).is_none() {
-                refused += 1;
-            }
-        }
+        let worker = Reporter::Worker(listener);
+        let mut samples = report.samples;
         for (name, value) in [
             ("holdfast_tunnels_active", report.tunnels_active),
             ("holdfast_connections_active", report.connections_active),
         ] {
             #[allow(clippy::cast_precision_loss, reason = "no host has 2^52 connections")]
             let value = Some(Value::Gauge(value as f64));
-            let sample = Sample { name: name.to_owned(), labels: Vec::new(), value };
-            if self.take(&mut series, listener, sample).is_none() {
-                refused += 1;
-            }
+            samples.push(Sample { name: name.to_owned(), labels: Vec::new(), value });
         }
-        self.living.insert(life, series);
+        let mut refused = self.said(life, worker, samples);
         for PageReport { page, samples } in report.pages {
             let key = (listener.to_owned(), page);
             let mut page = self.pages.remove(&key).unwrap_or_default();
             for sample in samples {
-                if self.take(&mut page, listener, sample).is_none() {
+                if self.take(&mut page, worker, sample).is_none() {
                     refused += 1;
                 }
             }
             self.pages.insert(key, page);
         }
+        refused
+    }
+
+    /// Takes in what a process says of its life so far; returns how many samples were left out.
+    pub(super) fn said(&mut self, life: Life, who: Reporter<'_>, samples: Vec<Sample>) -> u64 {
+        if self.ended.contains(&life) {
+            return 0;
+        }
+        let mut series = self.living.remove(&life).unwrap_or_default();
+        // A gauge that is no longer reported no longer is.
+        series.retain(|_, total| !matches!(total, Total::Gauge(_)));
+        let mut refused = 0;
+        for sample in samples {
+            if self.take(&mut series, who, sample).is_none() {
+                refused += 1;
+            }
+        }
+        self.living.insert(life, series);
         refused
     }
 
@@ -165,7 +173,7 @@ impl Totals {
         }
         for definition in table::all().filter(|definition| definition.labels.is_empty()) {
             let zero = match definition.kind {
-                Kind::Counter => Total::Counter(0),
+                Kind::Counter | Kind::Seconds => Total::Counter(0),
                 Kind::Gauge => Total::Gauge(0.0),
                 Kind::Histogram => continue,
             };
@@ -175,13 +183,13 @@ impl Totals {
     }
 
     /// `None`: left out.
-    fn take(&mut self, into: &mut AllSeries, listener: &str, sample: Sample) -> Option<()> {
-        let definition = table::find(&sample.name)?;
-        let values = values_of(definition, listener, &sample)?;
+    fn take(&mut self, into: &mut AllSeries, who: Reporter<'_>, sample: Sample) -> Option<()> {
+        let definition = who.find(&sample.name)?;
+        let values = values_of(definition, who, &sample)?;
         let series = Series { name: definition.name, values };
         let before = into.get(&series);
         let total = match (definition.kind, sample.value?) {
-            (Kind::Counter, Value::Counter(value)) => match before {
+            (Kind::Counter | Kind::Seconds, Value::Counter(value)) => match before {
                 Some(Total::Counter(before)) => Total::Counter(value.max(*before)),
                 _ => Total::Counter(value),
             },
@@ -216,7 +224,7 @@ impl Totals {
 }
 
 /// The label values in the table's order, if the labels are exactly the table's.
-fn values_of(definition: &Definition, listener: &str, sample: &Sample) -> Option<Vec<String>> {
+fn values_of(definition: &Definition, who: Reporter<'_>, sample: &Sample) -> Option<Vec<String>> {
     let sent = sample.labels.iter().filter(|label| label.key != LISTENER).count();
     let wanted = definition.labels.iter().filter(|label| **label != LISTENER).count();
     if sent != wanted {
@@ -226,9 +234,8 @@ fn values_of(definition: &Definition, listener: &str, sample: &Sample) -> Option
         .labels
         .iter()
         .map(|key| {
-            // Which listener a worker serves, the supervisor knows better than the worker.
             if *key == LISTENER {
-                return Some(listener.to_owned());
+                return Some(who.listener());
             }
             let label = sample.labels.iter().find(|label| label.key == *key)?;
             (label.value.len() <= LONGEST_LABEL).then(|| label.value.clone())

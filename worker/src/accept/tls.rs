@@ -16,6 +16,7 @@ use super::admission::{Admission, Crowded};
 use crate::fault::{Fault, FaultKind};
 use crate::http::{Shared, linger, note};
 use crate::link::Link;
+use crate::metrics::Unsecured;
 use crate::snapshot::Current;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
@@ -57,6 +58,22 @@ pub(crate) enum HandshakeError {
     Plain,
     #[error("the client left without a word")]
     Silent,
+}
+
+// === impl HandshakeError ===
+
+impl HandshakeError {
+    /// As the metrics have it; a client that said nothing and left wanted no session.
+    pub(crate) fn why(&self) -> Option<Unsecured> {
+        Some(match self {
+            Self::TimedOut => Unsecured::TimedOut,
+            Self::Crowded(_) => Unsecured::Crowded,
+            Self::Failed(_) => Unsecured::Failed,
+            Self::NotServed | Self::SetUp(_) => Unsecured::NotServed,
+            Self::Plain => Unsecured::Plain,
+            Self::Silent => return None,
+        })
+    }
 }
 
 // === impl Acceptor ===

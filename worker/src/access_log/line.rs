@@ -92,6 +92,8 @@ pub(crate) struct TunnelEnd {
     /// That of the request that has opened it.
     pub(crate) transaction: Arc<str>,
     pub(crate) cause: &'static str,
+    /// How the client's leg had ended then, and the backend's.
+    pub(crate) leg_ends: [&'static str; 2],
     /// From the client, and to it.
     pub(crate) bytes: [u64; 2],
     pub(crate) duration: Duration,
@@ -175,6 +177,10 @@ struct Properties<'a> {
     tunnel_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel_end_cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel_client_end: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel_backend_end: Option<&'static str>,
 }
 
 // === impl Line ===
@@ -312,6 +318,7 @@ impl Request {
 impl TunnelEnd {
     fn envelope(&self) -> Envelope<'_> {
         let [received_bytes, sent_bytes] = self.bytes;
+        let [client_end, backend_end] = self.leg_ends;
         Envelope {
             time_stamp: time(self.at),
             listener_name: Some(&self.site),
@@ -328,6 +335,8 @@ impl TunnelEnd {
                 server_routed: Some(&self.backend),
                 tunnel_id: Some(hex(self.id)),
                 tunnel_end_cause: Some(self.cause),
+                tunnel_client_end: Some(client_end),
+                tunnel_backend_end: Some(backend_end),
                 ..Properties::of(self.client)
             },
         }

@@ -1,6 +1,7 @@
 //! The worker's report: HTTP's counters and the tunnels' totals under the names that operators know.
 
 use holdfast_proto::control::{PageReport, Sample, WorkerReport};
+use holdfast_proto::usage;
 
 use crate::http::Shared;
 use crate::metrics::{counter, gauge, histogram};
@@ -9,6 +10,7 @@ use crate::tunnel::{Cause, Census, DURATION_BOUNDS_S, Handover, PAUSE_BOUNDS_S, 
 /// Everything that the supervisor is told about this process's work.
 pub(super) fn report(shared: &Shared, request: u64) -> WorkerReport {
     let mut samples = shared.metrics.samples();
+    samples.extend(usage::samples("worker"));
     let Census { active: tunnels_active, protected: tunnels_protected, pinned } =
         shared.tunnels.census();
     samples.push(gauge("holdfast_tunnels_active", &[], tunnels_active));

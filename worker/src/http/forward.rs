@@ -147,8 +147,12 @@ impl Errand<'_> {
         }
         // A backend that does not answer has its dials in hand: it must not look idle.
         let held = backend.load.hold();
+        let dialled = Instant::now();
         match dial_http(self.binding, backend, self.client_host, patience).await {
-            Ok(sender) => self.deliver(backend, &key, sender, body, held, false).await,
+            Ok(sender) => {
+                self.note.connected(dialled.elapsed());
+                self.deliver(backend, &key, sender, body, held, false).await
+            }
             Err(error) => {
                 self.metrics.count_connect_failure(&backend.pool);
                 let fault = error.fault();

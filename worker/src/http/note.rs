@@ -1,9 +1,11 @@
 //! What the access log will say of a request: noted as it happens, written when the request is over, however that comes.
+//! What happens is passed on to its measure, for the metrics, log or no log.
 //!
-//! Without a log a note is empty and costs a look. One that is dropped before an answer was given is a client that has left.
+//! A note that is dropped before an answer was given is a client that has left.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Conversation;
 use super::body::Upload;
+use super::measure::Measure;
 use crate::access_log::{self, AccessLog, Line, Text};
 use crate::fault::{Fault, FaultKind};
 use crate::headers;
@@ -26,9 +29,12 @@ const NO_ERROR: &str = "ERRORINFO_NO_ERROR";
 const CLIENT_CLOSED: &str = "ERRORINFO_CLIENT_CLOSED_REQUEST";
 const BACKEND_CLOSED: &str = "ERRORINFO_UPSTREAM_CLOSED_CONNECTION";
 
-/// A request's entry in the log to be; empty where it gets none.
+/// A request's figures, and its entry in the log to be; empty where it gets none.
 #[derive(Debug, Default)]
-pub(crate) struct Note(Option<Box<Mutex<Facts>>>);
+pub(crate) struct Note {
+    measure: Option<Box<Measure>>,
+    line: Option<Box<Mutex<Facts>>>,
+}
 
 #[derive(Debug)]
 struct Facts {
@@ -75,13 +81,16 @@ impl Note {
         request: &Request<B>,
     ) -> Self {
         let log = &conversation.shared.access_log;
-        if !log.takes() {
-            return Self::default();
-        }
         let (headers, peer) = (request.headers(), conversation.peer);
         let target = request.uri();
         let line = request.method().as_str().len() + target_of(target).len();
-        Self(Some(Box::new(Mutex::new(Facts {
+        // Two spaces, the version, and the ends of two lines.
+        let received_head = line as u64 + 14 + head_size(headers);
+        let measure = Some(Box::new(Measure::begin(conversation, received_head)));
+        if !log.takes() {
+            return Self { measure, line: None };
+        }
+        let line = Some(Box::new(Mutex::new(Facts {
             log: log.clone(),
             client: serving.table.client_source.client_of(peer.client, headers),
             tls: peer.tls,
@@ -94,8 +103,7 @@ impl Note {
             version: request.version(),
             user_agent: headers.get(USER_AGENT).cloned(),
             original_host: headers.get(HOST).cloned(),
-            // Two spaces, the version, and the ends of two lines.
-            received_head: line as u64 + 14 + head_size(headers),
+            received_head,
             upload: None,
             site: None,
             rule: None,
@@ -113,16 +121,23 @@ impl Note {
             ended: false,
             error: NO_ERROR,
             tunnel: None,
-        }))))
+        })));
+        Self { measure, line }
     }
 
     /// Whether the request gets a line.
     pub(super) fn is_taken(&self) -> bool {
-        self.0.is_some()
+        self.line.is_some()
+    }
+
+    fn measured(&self, note: impl FnOnce(&Measure)) {
+        if let Some(measure) = &self.measure {
+            note(measure);
+        }
     }
 
     fn with(&self, note: impl FnOnce(&mut Facts)) {
-        if let Some(facts) = &self.0 {
+        if let Some(facts) = &self.line {
             // Every field is valid by itself, whoever died while it held them.
             note(&mut facts.lock().unwrap_or_else(PoisonError::into_inner));
         }
@@ -130,10 +145,12 @@ impl Note {
 
     /// Its body comes by that.
     pub(super) fn uploads(&self, upload: &Upload) {
+        self.measured(|it| it.uploads(upload));
         self.with(|facts| facts.upload = Some(upload.clone()));
     }
 
     pub(super) fn routed(&self, site: &Arc<str>, rule: &str) {
+        self.measured(|it| it.routed(site));
         self.with(|facts| (facts.site, facts.rule) = (Some(site.clone()), Some(rule.into())));
     }
 
@@ -144,6 +161,7 @@ impl Note {
 
     /// It goes to a pool, with another target perhaps.
     pub(super) fn forwarded(&self, binding: &Binding, target: &Uri, trace_id: &str) {
+        self.measured(|it| it.forwarded(binding));
         self.with(|facts| {
             facts.pool = Some(binding.pool.clone());
             facts.settings = Some(binding.settings.clone());
@@ -154,6 +172,7 @@ impl Note {
 
     /// A backend is asked.
     pub(super) fn tried(&self, backend: &Arc<Backend>) {
+        self.measured(Measure::tried);
         self.with(|facts| {
             (facts.backend, facts.source_port) = (Some((backend.clone(), Instant::now())), None);
         });
@@ -164,11 +183,17 @@ impl Note {
         self.with(|facts| facts.source_port = port);
     }
 
+    /// A new connection to it took so long.
+    pub(super) fn connected(&self, taken: Duration) {
+        self.measured(|it| it.connected(taken));
+    }
+
     pub(super) fn sent_host(&self, host: &HeaderValue) {
         self.with(|facts| facts.sent_host = Some(host.clone()));
     }
 
     pub(super) fn backend_answered(&self, status: StatusCode) {
+        self.measured(|it| it.backend_answered(status));
         self.with(|facts| facts.backend_answer = Some((status, Instant::now())));
     }
 
@@ -179,22 +204,26 @@ impl Note {
 
     /// The head of its answer is with hyper.
     pub(super) fn answered<B>(&self, response: &Response<B>) {
+        // `HTTP/1.1 200 `, the reason, the ends of two lines.
+        let reason = response.status().canonical_reason().map_or(0, str::len);
+        let head = 17 + reason as u64 + head_size(response.headers());
+        self.measured(|it| it.answered(response.status(), head));
         self.with(|facts| {
             facts.answer = Some((response.status(), Instant::now()));
             facts.content_type = response.headers().get(CONTENT_TYPE).cloned();
-            // `HTTP/1.1 200 `, the reason, the ends of two lines.
-            let reason = response.status().canonical_reason().map_or(0, str::len);
-            facts.sent = 17 + reason as u64 + head_size(response.headers());
+            facts.sent = head;
         });
     }
 
     /// Bytes of the answer's body.
     pub(super) fn sent(&self, bytes: usize) {
+        self.measured(|it| it.sent(bytes as u64));
         self.with(|facts| facts.sent += bytes as u64);
     }
 
     /// hyper has the whole answer.
     pub(super) fn whole(&self) {
+        self.measured(Measure::whole);
         self.with(|facts| facts.ended = true);
     }
 
@@ -206,12 +235,14 @@ impl Note {
     /// Takes it for a tunnel to be. Until that is open, the client has been answered nothing.
     pub(super) fn take_for_tunnel(&mut self) -> Self {
         let taken = std::mem::take(self);
+        taken.measured(Measure::unanswered);
         taken.with(|facts| facts.answer = None);
         taken
     }
 
     /// The tunnel is open.
     pub(super) fn opened(self, tunnel: u64) {
+        self.measured(Measure::opened);
         self.with(|facts| {
             facts.answer = Some((StatusCode::SWITCHING_PROTOCOLS, Instant::now()));
             facts.tunnel = Some(tunnel);

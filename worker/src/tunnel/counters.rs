@@ -6,7 +6,8 @@
 //! Urgent bytes are counted right only with `SO_OOBINLINE`. `SO_ERROR` must never be read here.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::net::{ipproto, sockopt};
 use thiserror::Error;
@@ -107,6 +108,13 @@ pub(super) struct Impossible {
 /// Bytes that a peer has been sent and has not acknowledged, an own FIN included.
 pub(crate) fn unacknowledged(fd: BorrowedFd<'_>) -> io::Result<u64> {
     kernel::queued(fd, Queue::Out)
+}
+
+/// How long a TCP socket's peer takes to answer, as its kernel has smoothed it; `None` where it has not seen that, or
+/// the socket is of another kind.
+pub(crate) fn round_trip(socket: &impl AsFd) -> Option<Duration> {
+    let micros = kernel::info(socket.as_fd()).ok()?.round_trip_us;
+    (micros != 0).then(|| Duration::from_micros(micros.into()))
 }
 
 // === impl Snapshot ===

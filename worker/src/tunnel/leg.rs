@@ -80,6 +80,8 @@ pub(super) enum Look<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
     Reset,
+    /// Its TLS gave up, by a fatal alert.
+    Alert,
     PeerLost,
     Protocol,
     /// By a fault of our own.
@@ -246,8 +248,11 @@ impl Leg {
             match session.tls.read_tls(&mut socket) {
                 Ok(_) => {
                     session.tls.process_new_packets().map_err(|error| {
-                        tracing::debug!(%error, "a TLS leg broke the protocol");
-                        Broken::Protocol
+                        tracing::debug!(%error, "a TLS leg cannot go on");
+                        match error {
+                            rustls::Error::AlertReceived(_) => Broken::Alert,
+                            _ => Broken::Protocol,
+                        }
                     })?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,

@@ -10,6 +10,7 @@ use holdfast_proto::failpoint;
 use tokio::sync::Notify;
 
 use super::arena::{Arena, Cell, Owner, ends};
+use super::leg_end::LegEnd;
 use super::outbox::Outbox;
 use super::record::{Clock, Record};
 use super::relay::Over;
@@ -63,9 +64,12 @@ impl Registry {
         if !record.is_marked(ends::COUNTED) {
             let duration = record.age(self.clock.now_ms());
             let [bytes_in, bytes_out] = cell.bytes();
+            let [client_end, backend_end] = LegEnd::both(cell, cause).map(LegEnd::as_str);
             tracing::info!(
                 tunnel = record.id,
                 cause = cause.as_str(),
+                client_end,
+                backend_end,
                 bytes_in,
                 bytes_out,
                 duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
@@ -107,6 +111,7 @@ impl Registry {
                 backend: facts.backend_label(),
                 transaction: facts.trace_id.clone(),
                 cause: cause.as_str(),
+                leg_ends: LegEnd::both(cell, cause).map(LegEnd::as_str),
                 bytes: cell.bytes(),
                 duration,
             })));

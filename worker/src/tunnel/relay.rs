@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::arena::ends;
 use super::flow::{Flow, Part};
 use super::leg::{Broken, Leg, Side};
+use super::leg_end::{alert_mark, broke_mark};
 use super::record::Record;
 use super::steps::Steps;
 use super::{Cause, Preludes};
@@ -135,7 +136,12 @@ impl Tunnel {
         let moved = [inward.moved, outward.moved];
 
         let next = if let Some((side, broken)) = self.find_break(&inward, &outward) {
-            self.record.mark(reset_mark(side));
+            let seen = match broken {
+                Broken::Reset => 0,
+                Broken::Alert => alert_mark(side),
+                Broken::PeerLost | Broken::Protocol | Broken::Ours => broke_mark(side),
+            };
+            self.record.mark(reset_mark(side) | seen);
             Next::End(self.break_up(side, broken))
         } else if self.to_backend.is_done() && self.to_client.is_done() {
             Next::End(Over::orderly(self.record.first_end().unwrap_or(Cause::Lost)))
@@ -196,8 +202,12 @@ impl Tunnel {
             (Broken::Protocol, _) => Cause::ProtocolError,
             (Broken::PeerLost, _) => Cause::PeerLost,
             (Broken::Ours, _) => Cause::Lost,
-            (Broken::Reset, Side::Client) => self.record.first_end().unwrap_or(Cause::Client),
-            (Broken::Reset, Side::Backend) => self.record.first_end().unwrap_or(Cause::Backend),
+            (Broken::Reset | Broken::Alert, Side::Client) => {
+                self.record.first_end().unwrap_or(Cause::Client)
+            }
+            (Broken::Reset | Broken::Alert, Side::Backend) => {
+                self.record.first_end().unwrap_or(Cause::Backend)
+            }
         };
         Over { cause, manner: Manner::Broken(side, broken) }
     }

@@ -109,6 +109,7 @@ fn a_tunnels_end_is_no_request() {
         backend: "10.0.0.4:80".into(),
         transaction: "0af7".into(),
         cause: "idle",
+        leg_ends: ["open", "fin"],
         bytes: [1, 2],
         duration: Duration::from_secs(90),
     };
@@ -118,6 +119,7 @@ fn a_tunnels_end_is_no_request() {
     assert_eq!(properties["clientIP"], "192.0.2.7");
     assert_eq!(properties["tunnelId"], "ffffffffffffffff");
     assert_eq!(properties["tunnelEndCause"], "idle");
+    assert_eq!([&properties["tunnelClientEnd"], &properties["tunnelBackendEnd"]], ["open", "fin"]);
     assert_eq!(properties["transactionId"], "0af7");
     assert_eq!([&properties["receivedBytes"], &properties["sentBytes"]], [1, 2]);
     assert_eq!(properties["timeTaken"], 90.0);

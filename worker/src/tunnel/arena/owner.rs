@@ -66,6 +66,14 @@ pub(in crate::tunnel) mod ends {
 
     /// Its opening has a line in the access log. A version that does not know this writes none of its end.
     pub(in crate::tunnel) const LOGGED: u64 = 1 << 16;
+    /// The client's TLS sent a fatal alert. This and the next three are for those who are told of the end.
+    pub(in crate::tunnel) const CLIENT_ALERT: u64 = 1 << 17;
+    /// The same of the backend.
+    pub(in crate::tunnel) const BACKEND_ALERT: u64 = 1 << 18;
+    /// The client's leg failed otherwise than by a reset; the cause says how.
+    pub(in crate::tunnel) const CLIENT_BROKE: u64 = 1 << 19;
+    /// The same of the backend.
+    pub(in crate::tunnel) const BACKEND_BROKE: u64 = 1 << 20;
 
     pub(super) const CAUSE_SHIFT: u32 = 56;
 }

@@ -14,6 +14,8 @@ const LENGTH: usize = 136;
 pub(super) struct Info {
     pub(super) state: u8,
     pub(super) last_data_recv_ms: u32,
+    /// 0: never measured.
+    pub(super) round_trip_us: u32,
     pub(super) bytes_acked: u64,
     pub(super) bytes_received: u64,
 }
@@ -73,6 +75,7 @@ impl Info {
         Self {
             state,
             last_data_recv_ms: u32::from_ne_bytes(take(bytes, 52)),
+            round_trip_us: u32::from_ne_bytes(take(bytes, 68)),
             bytes_acked: u64::from_ne_bytes(take(bytes, 120)),
             bytes_received: u64::from_ne_bytes(take(bytes, 128)),
         }

@@ -230,7 +230,7 @@ impl Steps {
             Message::Closed => return Ok(Found::Closed),
             Message::PeerAlert(description) => {
                 tracing::debug!(tunnel = record.id, description, "a TLS leg's peer gave up");
-                return Err((Part::Source, Broken::Reset));
+                return Err((Part::Source, Broken::Alert));
             }
             Message::Data | Message::Nothing => Kind::Skip,
             Message::KeyUpdate { requested } => {

@@ -167,6 +167,28 @@ async fn garbage_on_a_tls_leg_is_a_protocol_error_and_resets_the_other() {
 }
 
 #[tokio::test]
+async fn a_peer_that_no_longer_answers_is_lost() {
+    let (mut client, client_leg) = tcp_pair().await;
+    let (backend_leg, backend) = tcp_pair().await;
+    // The kernel gives a peer up that takes nothing for so long.
+    let patience = nix::sys::socket::sockopt::TcpUserTimeout;
+    nix::sys::socket::setsockopt(&backend_leg, patience, &300).unwrap();
+    let tunnels = Tunnels::start(1, 1).unwrap();
+    let facts = facts(Duration::ZERO);
+    tunnels.open(plain(client_leg), plain(backend_leg), Preludes::default(), facts).await.unwrap();
+    let bytes = vec![1; 1 << 20];
+    let error = loop {
+        if let Err(error) = patient(client.write(&bytes)).await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    patient(tunnels.emptied()).await;
+    assert_eq!(tunnels.totals().closed_by(Cause::PeerLost), 1);
+    drop(backend);
+}
+
+#[tokio::test]
 async fn tunnels_are_closed_by_id_and_by_deadline() {
     let mut rig = Rig::open(PLAIN).await;
     assert_eq!(rig.tunnels.close(&[rig.id, 99], Cause::Admin), [rig.id]);
@@ -193,9 +215,11 @@ async fn a_removed_backend_leaves_its_tunnels_some_time_unless_it_returns() {
 #[tokio::test]
 async fn dropping_the_engine_ends_everything() {
     let Rig { tunnels, mut client, mut backend, .. } = Rig::open(PLAIN).await;
+    let tally = Arc::clone(&tunnels.registry.tally);
     drop(tunnels);
     assert_eq!(patient(client.read(&mut [0])).await.unwrap(), 0);
     assert_eq!(patient(backend.read(&mut [0])).await.unwrap(), 0);
+    assert_eq!(tally.totals().closed_by(Cause::Shutdown), 1);
 }
 
 #[tokio::test]
