@@ -14,6 +14,7 @@ pub mod compile;
 pub mod config;
 pub mod counters;
 pub mod directories;
+pub mod facts;
 mod files;
 pub mod group;
 pub mod grpc;
