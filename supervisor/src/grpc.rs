@@ -20,9 +20,10 @@ use crate::state::Supervisor;
 
 mod admin;
 mod foreign;
+pub(crate) mod history;
 mod incoming;
 mod probe;
-mod view;
+pub(crate) mod view;
 mod worker;
 
 /// Largest admin request: a document with its certificates, bytes.

@@ -33,6 +33,7 @@ pub mod staples;
 pub mod state;
 pub mod status;
 pub mod tickets;
+mod ui;
 pub mod upgrade;
 pub mod vault;
 pub mod worker;
