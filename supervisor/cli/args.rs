@@ -127,9 +127,12 @@ pub(crate) struct RunArgs {
     /// Where revisions are kept [default: /var/lib/holdfast, or the user's own place]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9180]
+    /// Where /metrics, /healthz, /readyz and the status page /ui are served [default: 127.0.0.1:9180]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) status_listen: Option<SocketAddr>,
+    /// A file with the token that /ui asks for; without one, /ui is shown on a loopback address only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) status_token_file: Option<PathBuf>,
 }
 
 /// `holdfast demo`.
@@ -144,7 +147,7 @@ pub(crate) struct DemoArgs {
     /// Where sockets, certificate and configuration go [default: as for `holdfast run`]
     #[arg(long, value_name = "DIR")]
     pub(crate) runtime_dir: Option<PathBuf>,
-    /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9180]
+    /// Where /metrics, /healthz, /readyz and the status page /ui are served [default: 127.0.0.1:9180]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) status_listen: Option<SocketAddr>,
 }

@@ -64,6 +64,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         runtime_dir: Some(runtime_dir),
         state_dir: Some(directory.join("state")),
         status_listen: args.status_listen,
+        status_token_file: None,
         // The backends are children that end with this executable.
         upgrade: None,
         on_ready: Some(Box::new(move |_ready| {
@@ -282,6 +283,7 @@ fn guide(
     backends: &[BackendProcess],
 ) -> String {
     let (http, https) = (args.http_port, args.https_port);
+    let status = args.status_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9180)));
     let pids: Vec<String> = backends
         .iter()
         .map(|backend| format!("{} is pid {}", backend.name, backend.child.id()))
@@ -304,6 +306,7 @@ The demo gateway serves. Open the chat in two windows:
 
 Then, in a second terminal, while the page counts the age of its connection:
 {other_place}
+    http://{status}/ui     all of this at a glance, live
     holdfast status              processes and tunnels
     holdfast restart             new workers, one by one
     kill -9 PID                  of a worker, the prober (pids: holdfast status)

@@ -8,8 +8,11 @@ mod table;
 use std::io::{self, Write};
 
 use holdfast_proto::admin::{
-    ChangeResponse, Diagnostic, HealthResponse, ListenerStatus, Replacement, RestartResponse,
-    RevisionsResponse, Severity, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
+    ChangeResponse, Diagnostic, HealthResponse, Replacement, RestartResponse, RevisionsResponse,
+    Severity, StatusResponse, TunnelsResponse, WorkerStatus,
+};
+pub(crate) use holdfast_supervisor::facts::{
+    health_json, revisions_json, status_json, tunnels_json,
 };
 use serde_json::{Value, json};
 
@@ -32,43 +35,6 @@ pub(crate) fn print_json(value: &Value) -> io::Result<()> {
 pub(crate) fn complain(text: &str) {
     // Nowhere to report that standard error is gone; the exit code still says it.
     drop(io::stderr().lock().write_all(text.as_bytes()));
-}
-
-/// The `status` command's JSON.
-pub(crate) fn status_json(status: &StatusResponse) -> Value {
-    let prober = status.prober.clone().unwrap_or_default();
-    json!({
-        "revision": status.revision,
-        "version": status.version,
-        "ready": status.ready,
-        "supervisor": {"pid": status.supervisor_pid},
-        "prober": {"pid": prober.pid, "state": prober.state, "version": prober.version},
-        "listeners": status.listeners.iter().map(listener_json).collect::<Vec<_>>(),
-        "problems": status.problems,
-    })
-}
-
-fn listener_json(listener: &ListenerStatus) -> Value {
-    json!({
-        "name": listener.name,
-        "address": listener.address,
-        "sites": listener.sites,
-        "workers": listener.workers.iter().map(worker_json).collect::<Vec<_>>(),
-    })
-}
-
-fn worker_json(worker: &WorkerStatus) -> Value {
-    json!({
-        "pid": worker.pid,
-        "generation": worker.generation,
-        "version": worker.version,
-        "state": worker.state,
-        "revision": worker.revision,
-        "tunnels": worker.tunnels,
-        "protected": worker.protected,
-        "reason": worker.reason,
-        "pinned": worker.pinned,
-    })
 }
 
 /// The `status` command's text.
@@ -115,30 +81,6 @@ fn tunnels_of(worker: &WorkerStatus) -> String {
     }
 }
 
-/// The `health` command's JSON.
-pub(crate) fn health_json(health: &HealthResponse) -> Value {
-    health
-        .pools
-        .iter()
-        .map(|pool| {
-            let backends: Vec<_> = pool
-                .backends
-                .iter()
-                .map(|backend| {
-                    json!({
-                        "address": backend.address,
-                        "port": backend.port,
-                        "state": backend.state,
-                        "since": backend.since,
-                        "last": backend.last,
-                    })
-                })
-                .collect();
-            json!({"pool": pool.pool, "settings": pool.settings, "backends": backends})
-        })
-        .collect()
-}
-
 /// The `health` command's text.
 pub(crate) fn health_text(health: &HealthResponse) -> String {
     let mut table = Table::new(&["POOL", "SETTINGS", "BACKEND", "STATE", "SINCE", "LAST CHECK"]);
@@ -159,35 +101,6 @@ pub(crate) fn health_text(health: &HealthResponse) -> String {
 
 fn bracketed(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
-}
-
-/// The `tunnels` command's JSON.
-pub(crate) fn tunnels_json(tunnels: &TunnelsResponse) -> Value {
-    tunnels.tunnels.iter().map(tunnel_json).collect()
-}
-
-fn tunnel_json(tunnel: &TunnelInfo) -> Value {
-    json!({
-        "id": tunnel.id,
-        "listener": tunnel.listener,
-        "site": tunnel.site,
-        "pool": tunnel.pool,
-        "settings": tunnel.settings,
-        "backend": tunnel.backend,
-        "client": tunnel.client,
-        "opened": tunnel.opened,
-        "age_seconds": seconds(tunnel.age_ms),
-        "idle_seconds": seconds(tunnel.idle_ms),
-        "bytes_in": tunnel.bytes_in,
-        "bytes_out": tunnel.bytes_out,
-        "trace_id": tunnel.trace_id,
-        "pinned": (!tunnel.pinned.is_empty()).then_some(&tunnel.pinned),
-    })
-}
-
-#[allow(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
-fn seconds(milliseconds: u64) -> f64 {
-    milliseconds as f64 / 1000.0
 }
 
 /// The `tunnels` command's text.
@@ -215,23 +128,6 @@ pub(crate) fn tunnels_text(tunnels: &TunnelsResponse) -> String {
         ]);
     }
     table.render_or(terminal_width(), "no tunnels\n")
-}
-
-/// The `revisions` command's JSON.
-pub(crate) fn revisions_json(revisions: &RevisionsResponse) -> Value {
-    revisions
-        .revisions
-        .iter()
-        .map(|revision| {
-            json!({
-                "revision": revision.revision,
-                "applied_at": revision.applied_at,
-                "source": revision.source,
-                "by": revision.by,
-                "in_force": revision.in_force,
-            })
-        })
-        .collect()
 }
 
 /// The `revisions` command's text.

@@ -30,6 +30,7 @@ pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
         runtime_dir: args.runtime_dir,
         state_dir: args.state_dir,
         status_listen: args.status_listen,
+        status_token_file: args.status_token_file,
         upgrade: Some(terms()),
         on_ready: None,
     })

@@ -19,9 +19,10 @@ use crate::state::Supervisor;
 
 mod admin;
 mod foreign;
+pub(crate) mod history;
 mod incoming;
 mod probe;
-mod view;
+pub(crate) mod view;
 mod worker;
 
 /// Bytes of what a worker may say at once.

@@ -21,10 +21,12 @@ use holdfast_proto::process::ProcessId;
 use crate::vault::Holdings;
 
 mod exposition;
+mod readings;
 mod saved;
 mod table;
 mod totals;
 
+pub(crate) use readings::{Pauses, Readings};
 pub use saved::SavedError;
 use table::Reporter;
 use totals::{Life, Totals};

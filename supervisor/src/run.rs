@@ -25,7 +25,7 @@ use crate::lock::{Lock, LockError};
 use crate::signals::Signals;
 use crate::spawn::Spawner;
 use crate::state::{Parts, Supervisor};
-use crate::status;
+use crate::ui;
 use crate::upgrade::{self, Inherited};
 use crate::{files, reap, sockets, staples, tickets};
 
@@ -49,8 +49,10 @@ pub struct Options {
     pub runtime_dir: Option<PathBuf>,
     /// STATE; the default otherwise.
     pub state_dir: Option<PathBuf>,
-    /// Where /metrics is; 127.0.0.1:9180 otherwise.
+    /// Where /metrics and /ui are; 127.0.0.1:9180 otherwise.
     pub status_listen: Option<SocketAddr>,
+    /// Who looks at the status page must know what is in this file.
+    pub status_token_file: Option<PathBuf>,
     /// Without it, upgrades are refused.
     pub upgrade: Option<upgrade::Terms>,
     /// Called once, when every listener is served.
@@ -187,7 +189,7 @@ async fn start(
     supervisor.problem("ledger", (!damaged.is_empty()).then(|| damaged.join("; ")));
     // Before anybody can ask for a figure.
     supervisor.counters.recall();
-    let status = serve_status(&supervisor, &options)?;
+    let status = ui::serve(&supervisor, &options)?;
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
     supervisor.keep_counts(&left);
@@ -249,25 +251,6 @@ fn begin_service(supervisor: &Arc<Supervisor>, tell: Option<OnReady>, status: So
     if let Some(tell) = tell {
         tell(&ready);
     }
-}
-
-fn serve_status(supervisor: &Arc<Supervisor>, options: &Options) -> Result<SocketAddr, RunError> {
-    let default = SocketAddr::from(([127, 0, 0, 1], 9180));
-    let address = options.status_listen.unwrap_or(default);
-    let fail = |source| RunError::Socket { at: format!("status address {address}"), source };
-    let listener = match supervisor.upgrades.kept(upgrade::STATUS) {
-        Some(held) => TcpListener::from(held),
-        None => sockets::listen(address).map_err(fail)?,
-    };
-    supervisor.upgrades.keep(upgrade::STATUS, &listener).map_err(fail)?;
-    let bound = listener.local_addr().map_err(fail)?;
-    let source = supervisor.clone();
-    tokio::spawn(async move {
-        // It never ends by itself.
-        let Err(error) = status::serve(listener, source).await;
-        tracing::error!(%error, "the status address is no longer served");
-    });
-    Ok(bound)
 }
 
 fn named(supervisor: &Supervisor, name: &str, mode: u32) -> Result<UnixListener, RunError> {

@@ -1,11 +1,12 @@
-//! The status address: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, for Prometheus and for probes.
+//! The status address: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, for Prometheus and for probes, and the way to the
+//! page of `ui`.
 //!
-//! Reads what its source says and changes nothing. Nobody proves who they are here, so every client is bounded:
-//! how many at once, how long each, how large its request.
+//! Reads what its source says and changes nothing. Nobody proves who they are before they are heard here, so every client
+//! is bounded: how many at once, how long each, how large its request.
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -42,7 +44,14 @@ pub trait StatusSource: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// Does the gateway serve? Why not?
     fn ready(&self) -> Result<(), String>;
+    /// What is below `/ui`. May wait.
+    fn page(self: Arc<Self>, _request: Parts) -> PageAnswer {
+        Box::pin(async { not_found() })
+    }
 }
+
+/// An answer that is on its way.
+pub type PageAnswer = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
 
 /// Serves until dropped, which also ends every connection. Returns only if the listener cannot be used.
 pub async fn serve(
@@ -83,9 +92,11 @@ async fn serve_within(
 
 /// One request and its answer.
 async fn converse(stream: TcpStream, source: Arc<dyn StatusSource>, header_timeout: Duration) {
-    let service = service_fn(move |request| {
-        let response = respond(&request, source.as_ref());
-        async move { Ok::<_, Infallible>(response) }
+    let service = service_fn(move |request: Request<Incoming>| {
+        // Nobody's body is read.
+        let (request, _) = request.into_parts();
+        let source = source.clone();
+        async move { Ok::<_, Infallible>(respond(request, source).await) }
     });
     // Without keep-alive no place is held by somebody who has been answered.
     let connection = http1::Builder::new()
@@ -101,29 +112,36 @@ async fn converse(stream: TcpStream, source: Arc<dyn StatusSource>, header_timeo
     }
 }
 
-fn respond(request: &Request<Incoming>, source: &dyn StatusSource) -> Response<Full<Bytes>> {
+async fn respond(request: Parts, source: Arc<dyn StatusSource>) -> Response<Full<Bytes>> {
     // hyper leaves the body of an answer to HEAD away.
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match request.uri().path() {
+    match request.uri.path() {
         "/metrics" => answer(StatusCode::OK, EXPOSITION, source.metrics()),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => match source.ready() {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
-        _ => text(StatusCode::NOT_FOUND, "not found: try /metrics, /healthz or /readyz\n"),
+        path if path == "/ui" || path.starts_with("/ui/") => source.page(request).await,
+        _ => not_found(),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
+fn not_found() -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_FOUND, "not found: try /ui, /metrics, /healthz or /readyz\n")
+}
+
+/// An answer for people and scripts.
+pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
     answer(status, TEXT, body.into())
 }
 
-fn answer(status: StatusCode, kind: HeaderValue, body: String) -> Response<Full<Bytes>> {
+/// An answer that no cache keeps.
+pub(crate) fn answer(status: StatusCode, kind: HeaderValue, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -52,6 +52,7 @@ mod routing;
 mod sealed;
 mod shortage;
 mod stapling;
+mod status_page;
 mod survive;
 mod table;
 mod tls;

@@ -1,7 +1,8 @@
 //! The JSON that scripts rely on, field by field.
 
 use holdfast_proto::admin::{
-    BackendHealth, Change, PoolHealth, ProberStatus, Refusal, Replacement, RevisionInfo,
+    BackendHealth, Change, ListenerStatus, PoolHealth, ProberStatus, Refusal, Replacement,
+    RevisionInfo, TunnelInfo,
 };
 
 use super::*;

@@ -10,7 +10,7 @@ use holdfast_proto::admin::{self, admin_server::Admin, upgrade_status::Step};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::{peer, view};
+use super::{history, peer, view};
 use crate::change::file::Occasion;
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
 use crate::group::replacement;
@@ -241,44 +241,16 @@ impl Admin for Operators {
     }
 
     async fn get(&self, request: Request<admin::GetRequest>) -> Answer<admin::GetResponse> {
-        let now = self.supervisor.in_force();
-        let revision = request.get_ref().revision.or(now.as_ref().map(|it| it.revision));
-        if let Some(in_force) = now.filter(|it| Some(it.revision) == revision) {
-            return Ok(Response::new(admin::GetResponse {
-                revision: in_force.revision,
-                effective_json: crate::config::effective(&in_force.gateway).to_string(),
-            }));
-        }
-        let number = revision.unwrap_or_default();
-        let old = self.supervisor.ledger().get(number);
-        let old = old.map_err(|error| Status::unavailable(chain(&error)))?;
-        let old =
-            old.ok_or_else(|| Status::not_found(chain(&ChangeError::NoSuchRevision(number))))?;
-        let loaded = crate::config::load(&old.document, &old.base_dir).map_err(|_| {
-            Status::failed_precondition(format!("revision {number} can no longer be loaded"))
-        })?;
-        Ok(Response::new(admin::GetResponse {
-            revision: number,
-            effective_json: crate::config::effective(&loaded.gateway).to_string(),
-        }))
+        let asked = request.get_ref().revision;
+        let (revision, effective) = history::effective(&self.supervisor, asked)?;
+        Ok(Response::new(admin::GetResponse { revision, effective_json: effective.to_string() }))
     }
 
     async fn revisions(
         &self,
         _: Request<admin::RevisionsRequest>,
     ) -> Answer<admin::RevisionsResponse> {
-        let now = self.supervisor.revision();
-        let revisions = self.supervisor.ledger().list();
-        let revisions = revisions
-            .iter()
-            .map(|it| admin::RevisionInfo {
-                revision: it.revision,
-                applied_at: it.applied_at.clone(),
-                source: it.source.clone(),
-                by: it.by.clone(),
-                in_force: it.revision == now,
-            })
-            .collect();
+        let revisions = history::revisions(&self.supervisor);
         Ok(Response::new(admin::RevisionsResponse { revisions }))
     }
 

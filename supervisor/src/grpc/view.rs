@@ -15,7 +15,7 @@ use crate::vault::Vault;
 use crate::worker::{Intent, Worker};
 
 /// The same with the figures of this moment: workers are asked for them.
-pub(super) async fn status_now(supervisor: &Supervisor) -> StatusResponse {
+pub(crate) async fn status_now(supervisor: &Supervisor) -> StatusResponse {
     let groups = supervisor.all_groups();
     let workers: Vec<_> = groups.iter().flat_map(|group| group.workers()).collect();
     futures_util::future::join_all(workers.iter().map(|worker| worker.report_now())).await;
@@ -92,7 +92,7 @@ fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus 
 }
 
 /// Every live tunnel of every worker, newest last.
-pub(super) async fn tunnels(supervisor: &Supervisor) -> Vec<TunnelInfo> {
+pub(crate) async fn tunnels(supervisor: &Supervisor) -> Vec<TunnelInfo> {
     let mut all = Vec::new();
     for group in supervisor.all_groups() {
         for worker in group.workers() {

@@ -45,6 +45,16 @@ impl Gateway {
         gateway
     }
 
+    /// Starts one whose status address is not a loopback one, with a token file of that text, if any.
+    pub(crate) fn start_exposed(document: &Document, token: Option<&str>) -> Self {
+        let directory = directory();
+        fs::write(directory.path().join("status-ip"), "0.0.0.0").unwrap();
+        if let Some(token) = token {
+            fs::write(directory.path().join("token"), token).unwrap();
+        }
+        Self::start_in(directory, document)
+    }
+
     /// Starts one and does not wait.
     pub(crate) fn begin(document: &Document) -> Self {
         Self::begin_in(directory(), &document.text())
@@ -93,15 +103,22 @@ impl Gateway {
         self.status();
     }
 
+    /// How commands are told where this gateway is.
+    pub(crate) fn admin(&self) -> String {
+        format!("unix:{}", self.runtime_dir().join("admin.sock").display())
+    }
+
     /// Runs a command against this gateway.
     pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let admin = format!("unix:{}", self.runtime_dir().join("admin.sock").display());
         let mut command = Command::new(HOLDFAST);
-        command.args(arguments).env("HOLDFAST_ADMIN", admin).current_dir(self.directory.path());
+        command
+            .args(arguments)
+            .env("HOLDFAST_ADMIN", self.admin())
+            .current_dir(self.directory.path());
         command
     }
 
@@ -299,12 +316,17 @@ fn spawn(directory: &Path, status_port: u16) -> Child {
         ["gateway.json", "r", "s", "f"].map(|name| directory.join(name));
     fs::create_dir_all(&failpoints).unwrap();
     let own = Some(directory.join("holdfast")).filter(|copy| copy.exists());
+    let status_ip = fs::read_to_string(directory.join("status-ip"));
+    let status_ip = status_ip.unwrap_or_else(|_| "127.0.0.1".to_owned());
+    let token = Some(directory.join("token")).filter(|token| token.exists());
+    let token = token.map(|token| ["--status-token-file".into(), token.into_os_string()]);
     Command::new(own.as_deref().unwrap_or(HOLDFAST.as_ref()))
         .arg("run")
+        .args(token.into_iter().flatten())
         .args(["--config".as_ref(), config.as_os_str()])
         .args(["--runtime-dir".as_ref(), runtime.as_os_str()])
         .args(["--state-dir".as_ref(), state.as_os_str()])
-        .args(["--status-listen", &format!("127.0.0.1:{status_port}")])
+        .args(["--status-listen", &format!("{status_ip}:{status_port}")])
         .env(MARK, directory)
         .env("HOLDFAST_FAILPOINTS", failpoints)
         .stdin(Stdio::null())

@@ -1,0 +1,260 @@
+//! The page's list of tunnels: what workers said a moment ago, with rates, searched, ordered and cut.
+//!
+//! A hundred thousand tunnels are a message of many megabytes, so that workers are asked seldom and for everybody at once:
+//! one listing at a time, and the pause after it grows with what it took. A list that nobody asks for is forgotten.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_proto::admin::TunnelInfo;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::query::Query;
+use crate::facts::tunnel_json;
+use crate::grpc::view;
+use crate::state::Supervisor;
+
+/// Shortest time between two listings: a page that follows asks once a second.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(700);
+/// A listing is good for so many times as long as it took: workers spend a twentieth of their time on it at most.
+const PAUSES_A_LISTING: u32 = 20;
+/// Memory for a list that nobody looks at any more is given back after this.
+const FORGOTTEN: Duration = Duration::from_secs(30);
+/// Rows of an answer, unless the page asks for fewer.
+const MOST_ROWS: u64 = 500;
+const USUAL_ROWS: u64 = 100;
+/// Words of a search; more of them narrow nothing.
+const MOST_WORDS: usize = 16;
+
+/// The last listing.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Held while workers are asked: who comes meanwhile gets what comes of that.
+    last: tokio::sync::Mutex<Option<Arc<Listed>>>,
+}
+
+/// Every live tunnel at one moment, oldest first.
+#[derive(Debug)]
+struct Listed {
+    begun: Instant,
+    ended: Instant,
+    at_ms: i64,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    tunnel: TunnelInfo,
+    /// Bytes a second since the listing before, in and out; of a tunnel that was not in it since it was opened.
+    rate: Option<[f64; 2]>,
+}
+
+/// How rows are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Newest,
+    Oldest,
+    Busiest,
+    Largest,
+    Idlest,
+}
+
+// === impl Listing ===
+
+impl Listing {
+    /// The tunnels that a page asks for.
+    pub(super) async fn json(&self, supervisor: &Supervisor, query: Query<'_>) -> Value {
+        let listed = self.recent(supervisor).await;
+        let question = Question::read(query);
+        // Off the event loop's way: a large list takes some time to be searched.
+        tokio::task::block_in_place(|| listed.answer(&question))
+    }
+
+    async fn recent(&self, supervisor: &Supervisor) -> Arc<Listed> {
+        let mut last = self.last.lock().await;
+        if let Some(listed) = last.as_ref().filter(|it| it.is_recent(Instant::now())) {
+            return listed.clone();
+        }
+        let begun = Instant::now();
+        let tunnels = view::tunnels(supervisor).await;
+        let before = last.as_deref().filter(|it| !it.is_forgotten(begun));
+        let at_ms = jiff::Timestamp::now().as_millisecond();
+        let listed = Arc::new(Listed::new(tunnels, before, [begun, Instant::now()], at_ms));
+        *last = Some(listed.clone());
+        listed
+    }
+
+    /// Gives the memory back if nobody has asked for a while.
+    pub(super) fn forget(&self) {
+        // Somebody who holds it is asking.
+        if let Ok(mut last) = self.last.try_lock()
+            && last.as_ref().is_some_and(|it| it.is_forgotten(Instant::now()))
+        {
+            *last = None;
+        }
+    }
+}
+
+// === impl Listed ===
+
+impl Listed {
+    fn new(
+        tunnels: Vec<TunnelInfo>,
+        before: Option<&Self>,
+        [begun, ended]: [Instant; 2],
+        at_ms: i64,
+    ) -> Self {
+        let known: HashMap<_, _> = before
+            .into_iter()
+            .flat_map(|before| &before.rows)
+            .map(|row| (key(&row.tunnel), [row.tunnel.bytes_in, row.tunnel.bytes_out]))
+            .collect();
+        let passed = before.map(|before| ended.saturating_duration_since(before.ended));
+        let rate = |tunnel: &TunnelInfo| {
+            let now = [tunnel.bytes_in, tunnel.bytes_out];
+            match (known.get(&key(tunnel)), passed) {
+                (Some(then), Some(passed)) => rate(*then, now, passed),
+                _ => rate([0, 0], now, Duration::from_millis(tunnel.age_ms)),
+            }
+        };
+        let row = |tunnel: TunnelInfo| Row { rate: rate(&tunnel), tunnel };
+        let rows = tunnels.into_iter().map(row).collect();
+        Self { begun, ended, at_ms, rows }
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        let took = self.ended.saturating_duration_since(self.begun);
+        let good_for = SHORTEST_PAUSE.max(took.saturating_mul(PAUSES_A_LISTING));
+        now.saturating_duration_since(self.ended) < good_for
+    }
+
+    fn is_forgotten(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.ended) > FORGOTTEN && !self.is_recent(now)
+    }
+
+    fn answer(&self, question: &Question) -> Value {
+        let mut found: Vec<&Row> = self.rows.iter().filter(|row| question.matches(row)).collect();
+        question.order.sort(&mut found);
+        let matching = found.len();
+        found.truncate(question.rows);
+        json!({
+            "at_ms": self.at_ms,
+            "total": self.rows.len(),
+            "matching": matching,
+            "tunnels": found.iter().map(|row| row.json()).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// A listener's workers give each tunnel a number of its own.
+fn key(tunnel: &TunnelInfo) -> (&str, &str) {
+    (&tunnel.listener, &tunnel.id)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a rate is an estimate")]
+fn rate(then: [u64; 2], now: [u64; 2], passed: Duration) -> Option<[f64; 2]> {
+    let seconds = passed.as_secs_f64();
+    let [bytes_in, bytes_out] = [0, 1].map(|way: usize| {
+        let side = |of: &[u64; 2]| of.get(way).copied().unwrap_or(0);
+        side(&now).saturating_sub(side(&then)) as f64
+    });
+    (seconds > 0.0).then(|| [bytes_in / seconds, bytes_out / seconds])
+}
+
+// === impl Row ===
+
+impl Row {
+    fn json(&self) -> Value {
+        let mut told = tunnel_json(&self.tunnel);
+        if let Some(members) = told.as_object_mut() {
+            let [bytes_in, bytes_out] = self.rate.map_or([None; 2], |rate| rate.map(Some));
+            members.insert("rate_in".to_owned(), json!(bytes_in));
+            members.insert("rate_out".to_owned(), json!(bytes_out));
+        }
+        told
+    }
+
+    fn total_rate(&self) -> f64 {
+        self.rate.map_or(0.0, |[bytes_in, bytes_out]| bytes_in + bytes_out)
+    }
+
+    fn has(&self, word: &str) -> bool {
+        let it = &self.tunnel;
+        [
+            &it.client,
+            &it.id,
+            &it.backend,
+            &it.pool,
+            &it.site,
+            &it.listener,
+            &it.settings,
+            &it.trace_id,
+        ]
+        .into_iter()
+        .any(|text| contains(text, word))
+    }
+}
+
+/// Whether a text has a lower-case word in it, in whatever case.
+fn contains(text: &str, word: &str) -> bool {
+    if text.is_ascii() && word.is_ascii() {
+        // Without a copy of each of a hundred thousand rows.
+        let (text, word) = (text.as_bytes(), word.as_bytes());
+        return text.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
+    }
+    text.to_lowercase().contains(word)
+}
+
+/// What a page wants to see.
+#[derive(Debug)]
+struct Question {
+    words: Vec<String>,
+    order: Order,
+    rows: usize,
+}
+
+impl Question {
+    fn read(query: Query<'_>) -> Self {
+        let search = query.text("search").to_lowercase();
+        let words = search.split_whitespace().take(MOST_WORDS).map(str::to_owned).collect();
+        let rows = query.number("rows").unwrap_or(USUAL_ROWS).min(MOST_ROWS);
+        Self {
+            words,
+            order: Order::read(&query.text("order")),
+            rows: usize::try_from(rows).unwrap_or(0),
+        }
+    }
+
+    fn matches(&self, row: &Row) -> bool {
+        self.words.iter().all(|word| row.has(word))
+    }
+}
+
+impl Order {
+    fn read(name: &str) -> Self {
+        match name {
+            "oldest" => Self::Oldest,
+            "busiest" => Self::Busiest,
+            "largest" => Self::Largest,
+            "idlest" => Self::Idlest,
+            _ => Self::Newest,
+        }
+    }
+
+    /// From oldest first, which stays the order among equals.
+    fn sort(self, rows: &mut [&Row]) {
+        let bytes = |row: &Row| row.tunnel.bytes_in.saturating_add(row.tunnel.bytes_out);
+        match self {
+            Self::Oldest => {}
+            Self::Newest => rows.reverse(),
+            Self::Busiest => rows.sort_by(|a, b| b.total_rate().total_cmp(&a.total_rate())),
+            Self::Largest => rows.sort_by_key(|row| std::cmp::Reverse(bytes(row))),
+            Self::Idlest => rows.sort_by_key(|row| std::cmp::Reverse(row.tunnel.idle_ms)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
