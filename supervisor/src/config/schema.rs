@@ -67,17 +67,26 @@ fn define(object: &'static Object, definitions: &mut BTreeMap<String, Value>) {
     let wrapped = format!("{}.properties", object.title);
     let mut written = json!({ "description": object.about, "type": "object" });
     if object.named {
-        written["properties"] = json!({
+        let properties = json!({
             "name": { "description": "The name by which others refer to it.", "type": ["string", "number", "boolean", "null"] },
             "properties": { "$ref": format!("#/definitions/{wrapped}") },
         });
-        written["allOf"] = json!([{ "$ref": format!("#/definitions/{wrapped}") }]);
+        put(&mut written, "properties", Some(properties));
+        let all = json!([{ "$ref": format!("#/definitions/{wrapped}") }]);
+        put(&mut written, "allOf", Some(all));
         let inner = json!({ "type": ["object", "null"], "properties": members });
         definitions.insert(wrapped, inner);
     } else {
-        written["properties"] = Value::Object(members);
+        put(&mut written, "properties", Some(Value::Object(members)));
     }
     definitions.insert(object.title.to_owned(), written);
+}
+
+/// Adds a member that may be absent.
+fn put(object: &mut Value, name: &str, value: Option<Value>) {
+    if let (Some(members), Some(value)) = (object.as_object_mut(), value) {
+        members.insert(name.to_owned(), value);
+    }
 }
 
 fn members(
@@ -87,9 +96,7 @@ fn members(
     let mut members = Map::new();
     for property in properties {
         let mut written = value(property.kind, definitions);
-        if let Some(written) = written.as_object_mut() {
-            written.insert("description".to_owned(), json!(property.about));
-        }
+        put(&mut written, "description", Some(json!(property.about)));
         members.insert(property.name.to_owned(), written);
     }
     members
@@ -110,9 +117,7 @@ fn value(kind: Kind, definitions: &mut BTreeMap<String, Value>) -> Value {
                 "maximum": most,
                 "pattern": r"^\s*\+?[0-9]*(\.0)?\s*$",
             });
-            if let Some(default) = default {
-                written["default"] = json!(default);
-            }
+            put(&mut written, "default", default.map(|it| json!(it)));
             written
         }
         Kind::Share => json!({
@@ -123,18 +128,14 @@ fn value(kind: Kind, definitions: &mut BTreeMap<String, Value>) -> Value {
         }),
         Kind::Word { words, default } => {
             let mut written = one_of(words);
-            if let Some(default) = default {
-                written["default"] = json!(default);
-            }
+            put(&mut written, "default", default.map(|it| json!(it)));
             written
         }
         Kind::Name(names) => one_of(&names()),
         Kind::Names(names) => json!({ "type": ["array", "null"], "items": one_of(&names()) }),
         Kind::Text(default) => {
             let mut written = json!({ "type": ["string", "number", "boolean", "null"] });
-            if let Some(default) = default {
-                written["default"] = json!(default);
-            }
+            put(&mut written, "default", default.map(|it| json!(it)));
             written
         }
         Kind::Texts => json!({ "type": ["array", "null"], "items": { "type": "string" } }),
