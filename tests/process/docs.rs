@@ -183,7 +183,7 @@ fn the_steps_to_wss_in_the_readme_are_run_as_they_stand() {
     let readme = pages.iter().find(|page| page.name == "README.md").unwrap();
     let shown = readme.blocks.iter().filter(|block| block.language == "console");
     let steps: Vec<&str> =
-        shown.filter(|block| block.mark == "run").flat_map(|block| block.commands()).collect();
+        shown.filter(|block| block.mark == "run").flat_map(Block::commands).collect();
     assert!(steps.len() >= 14, "{steps:?}");
     let said = run_steps(&machine, directory.path(), &steps);
     for wanted in ["hello", "10: came back over the same connection", "127.0.0.1:8443"] {
