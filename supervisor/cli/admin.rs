@@ -47,6 +47,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Run(_)
         | Command::Demo(_)
         | Command::Validate(_)
+        | Command::Schema
         | Command::Import(_)
         | Command::Worker
         | Command::Prober

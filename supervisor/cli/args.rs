@@ -46,6 +46,8 @@ pub(crate) enum Command {
         Exit code: 0 the document is valid, 1 it is not, or there is none."
     )]
     Import(ImportArgs),
+    /// Print the JSON Schema of documents, for editors
+    Schema,
     /// Put a configuration in force; answers once every worker serves it
     Apply(ApplyArgs),
     /// Make the gateway read its configuration file again (as SIGHUP does), and fetch error pages again

@@ -60,6 +60,10 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         Command::Demo(args) => demo::run(&args).map(|()| Outcome::Done),
         Command::Validate(args) => validate::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Schema => {
+            output::print_json(&holdfast_supervisor::config::schema())?;
+            Ok(Outcome::Done)
+        }
         Command::Worker => run::worker().map(|()| Outcome::Done),
         Command::Prober => run::prober().map(|()| Outcome::Done),
         Command::FetchPage { url, question } => {

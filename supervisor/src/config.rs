@@ -11,9 +11,12 @@ pub mod import;
 mod json;
 mod paths;
 mod policy;
+#[cfg(test)]
+mod questions;
 mod read;
 mod reference;
 mod report;
+mod schema;
 mod shape;
 mod spelling;
 mod validate;
@@ -24,6 +27,7 @@ mod tests;
 pub use diagnostic::{Diagnostic, Severity};
 pub use effective::effective;
 pub use gateway::Gateway;
+pub use schema::schema;
 
 /// A document that may be put in force.
 #[derive(Clone, Debug)]

@@ -26,6 +26,8 @@ mod rewrite;
 pub(super) mod routing;
 mod tls;
 
+pub(super) use tls::{policy_names, suite_names, version_names};
+
 /// Azure's limit for the name of any child.
 const NAME_LIMIT: usize = 80;
 

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::json::{Member, Node, Value};
+#[cfg(test)]
+use super::questions::{self, Question};
 use super::reference::Reference;
 use super::report::{Place, Report};
 use super::spelling;
@@ -112,6 +114,15 @@ impl<'a> Shape<'a> {
 
     /// A member that is not null.
     pub(super) fn get(&self, name: &str) -> Option<(&'a Node, &Place)> {
+        #[cfg(test)]
+        questions::note(&self.place, name, Question::Known);
+        self.find(name)
+    }
+
+    /// The same for a member that somebody knows of, but does not read.
+    fn find(&self, name: &str) -> Option<(&'a Node, &Place)> {
+        #[cfg(test)]
+        questions::note(&self.place, name, Question::Passed);
         let mut found = None;
         for field in self.fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name)) {
             field.asked.set(true);
@@ -130,7 +141,7 @@ impl<'a> Shape<'a> {
 
     /// Whether a member is there and says something: not null, false, an empty text, list or object.
     pub(super) fn says(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|(node, _)| match &node.value {
+        self.find(name).is_some_and(|(node, _)| match &node.value {
             Value::Null => false,
             Value::Bool(value) => *value,
             Value::Number(_) => true,
@@ -165,6 +176,8 @@ impl<'a> Shape<'a> {
         range: RangeInclusive<u64>,
         report: &mut Report,
     ) -> Result<Option<u64>, ()> {
+        #[cfg(test)]
+        questions::note(&self.place, name, Question::Number(*range.start(), *range.end()));
         let Some((node, place)) = self.get(name) else { return Ok(None) };
         let number = match &node.value {
             Value::Number(text) => whole(text),
@@ -193,6 +206,8 @@ impl<'a> Shape<'a> {
 
     /// A boolean, `default` when absent or wrong (and then reported).
     pub(super) fn flag(&self, name: &str, default: bool, report: &mut Report) -> bool {
+        #[cfg(test)]
+        questions::note(&self.place, name, Question::Flag(default));
         let Some((node, place)) = self.get(name) else { return default };
         match &node.value {
             Value::Bool(value) => *value,
@@ -214,6 +229,8 @@ impl<'a> Shape<'a> {
         words: &[&'static str],
         report: &mut Report,
     ) -> Result<Option<&'static str>, ()> {
+        #[cfg(test)]
+        questions::note(&self.place, name, Question::Word(words.to_vec()));
         let Some((node, _)) = self.get(name) else { return Ok(None) };
         let Some(text) = self.text(name, report) else {
             // An empty text is absence; a list or an object has been reported.
@@ -234,6 +251,8 @@ impl<'a> Shape<'a> {
 
     /// The entries of a list; empty when absent.
     pub(super) fn list(&self, name: &str, report: &mut Report) -> Vec<(&'a Node, Place)> {
+        #[cfg(test)]
+        questions::note(&self.place, name, Question::List);
         let Some((node, place)) = self.get(name) else { return Vec::new() };
         let Value::List(entries) = &node.value else {
             report.error(
@@ -255,6 +274,8 @@ impl<'a> Shape<'a> {
 
     /// An object inside this one.
     pub(super) fn inner(&self, name: &str, report: &mut Report) -> Option<Shape<'a>> {
+        #[cfg(test)]
+        questions::note(&self.place, name, Question::Object);
         let (node, place) = self.get(name)?;
         Shape::open(node, place.clone(), report)
     }
@@ -279,7 +300,7 @@ impl<'a> Shape<'a> {
     /// Members that have words in Azure, but no effect here and none that anybody would miss.
     pub(super) fn pass_over(&self, names: &[&str]) {
         for name in names {
-            self.get(name);
+            self.find(name);
         }
     }
 

@@ -268,6 +268,10 @@ fn every_example_is_taken_without_a_warning() {
     let mut minimal = Vec::new();
     for entry in std::fs::read_dir(&examples).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            // Needs files that its reader makes; tests/process/docs.rs does as it is told.
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         let read = load(&text, &examples).unwrap_or_else(|f| panic!("{path:?}: {}", lines(&f)));
         assert_eq!(lines(&read.warnings), "", "{path:?}");

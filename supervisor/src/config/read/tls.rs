@@ -16,6 +16,8 @@ use crate::config::shape::Shape;
 mod authorities;
 mod policy;
 
+pub(in crate::config) use policy::{policy_names, suite_names, version_names};
+
 /// Azure's limits: entries of a profile, entries of a gateway, bytes of one.
 const MOST_OF_A_PROFILE: usize = 100;
 const MOST_OF_A_GATEWAY: usize = 200;

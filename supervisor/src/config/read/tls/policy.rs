@@ -98,6 +98,21 @@ const fn suite(name: &'static str, number: u16, needs: SuiteNeeds) -> Suite {
     Suite { name, number, needs }
 }
 
+/// The names of predefined policies.
+pub(in crate::config) fn policy_names() -> Vec<&'static str> {
+    PREDEFINED.map(|it| it.name).to_vec()
+}
+
+/// The names of cipher suites that may stand in a policy, those that are offered first.
+pub(in crate::config) fn suite_names() -> Vec<&'static str> {
+    OFFERED.iter().map(|it| it.name).chain(NOT_OFFERED).collect()
+}
+
+/// The names of versions.
+pub(in crate::config) fn version_names() -> Vec<&'static str> {
+    VERSIONS.to_vec()
+}
+
 /// What applies where no policy is given: all that can be offered.
 pub(super) fn everything() -> TlsPolicy {
     TlsPolicy { predefined: None, tls12: true, tls13: true, suites: OFFERED.to_vec() }
