@@ -16,7 +16,7 @@ use holdfast_proto::control::{
     Hello, ProberDirective, ProberEvent, TargetsAck, prober_directive, prober_event,
 };
 use holdfast_proto::process::ProcessId;
-use holdfast_proto::uds;
+use holdfast_proto::{log_filter, uds};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::sleep;
@@ -186,6 +186,11 @@ impl Session<'_> {
                 if !self.caught_up {
                     self.caught_up = true;
                     self.board.resend_all();
+                }
+            }
+            Some(prober_directive::Kind::SetLogFilter(told)) => {
+                if let Err(reason) = log_filter::set(&told.filter) {
+                    warn!(filter = told.filter, reason, "the log stays as it is");
                 }
             }
             // A directive of a newer protocol; that supervisor would have refused this version if it mattered.

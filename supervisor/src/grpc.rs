@@ -18,8 +18,10 @@ use crate::children::{self, Incarnation};
 use crate::state::Supervisor;
 
 mod admin;
+mod explain;
 mod foreign;
 mod incoming;
+mod mend;
 mod probe;
 mod view;
 mod worker;
