@@ -19,6 +19,7 @@ mod backends;
 mod balance;
 mod boot;
 mod certificate_files;
+mod cli;
 mod client_auth;
 mod client_source;
 mod client_tls;
