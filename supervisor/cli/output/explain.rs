@@ -2,6 +2,8 @@
 //!
 //! Pure. Headers came from anybody, so that none reaches the terminal as it is.
 
+use std::net::{IpAddr, SocketAddr};
+
 use holdfast_proto::admin::explain_rewrite::Effect;
 use holdfast_proto::admin::{
     ExplainBackend, ExplainForward, ExplainHeader, ExplainRequest, ExplainResponse, ExplainRewrite,
@@ -119,8 +121,8 @@ pub(crate) fn explain_text(
     let by =
         if known { format!("revision {}", answer.revision) } else { "by the document".to_owned() };
     lines.add("listener", &format!("{}, {by}", answer.listener));
-    if !answer.client.is_empty() && answer.client != question.client {
-        lines.add("client", &answer.client);
+    if let Some(client) = other_client(question, answer) {
+        lines.add("client", &client);
     }
     if !answer.handshake_site.is_empty() && answer.handshake_site != answer.site {
         lines.add("handshake", &format!("shows the certificate of site {}", answer.handshake_site));
@@ -152,6 +154,17 @@ pub(crate) fn explain_text(
         text.push_str(&lines.0.concat());
     }
     text
+}
+
+/// Whom the request counts as, where that is not the client that was asked for.
+fn other_client(question: &ExplainRequest, answer: &ExplainResponse) -> Option<String> {
+    let ip = |text: &str| {
+        let whole = text.parse::<IpAddr>().ok();
+        whole.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+    };
+    let asked = if question.client.is_empty() { "127.0.0.1" } else { &question.client };
+    let told = ip(&answer.client)?;
+    (Some(told) != ip(asked)).then(|| format!("{told}, as a trusted proxy says"))
 }
 
 fn add_step(lines: &mut Lines, step: &ExplainStep, again: bool) {
@@ -333,6 +346,11 @@ mod tests {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         assert!(!text.contains("X-Kept"), "what stays is not told:\n{text}");
+        assert!(!text.contains("trusted proxy"), "the client is who was asked for:\n{text}");
+        let told = ExplainResponse { client: "203.0.113.9:0".into(), ..answer() };
+        let text = explain_text(&question(), &told, true);
+        assert!(text.contains("203.0.113.9, as a trusted proxy says"), "{text}");
+        let text = explain_text(&question(), &answer(), true);
         assert!(!text.contains('\u{1b}'), "a header cannot drive the terminal");
     }
 
