@@ -1,4 +1,4 @@
-//! What would become of a request: the way of [`service`](super) through table, rewrites and pools, told instead of gone.
+//! What would become of a request: the way that `service` takes through table, rewrites and pools, told instead of gone.
 //!
 //! Every decision is taken by the code that takes it for a client. Nothing is sent or counted, and no backend's turn is
 //! used up.
