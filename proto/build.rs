@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "holdfast/control/v1/control.proto",
         "holdfast/control/v1/probe.proto",
         "holdfast/control/v1/tunnel.proto",
+        "holdfast/admin/v1/explain.proto",
         "holdfast/admin/v1/admin.proto",
     ];
     println!("cargo:rerun-if-changed=holdfast");

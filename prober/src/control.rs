@@ -16,7 +16,7 @@ use holdfast_proto::control::{
     Hello, ProberDirective, ProberEvent, ProberReport, TargetsAck, prober_directive, prober_event,
 };
 use holdfast_proto::process::ProcessId;
-use holdfast_proto::{LONGEST_MESSAGE, uds, usage};
+use holdfast_proto::{LONGEST_MESSAGE, log_filter, uds, usage};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
@@ -194,6 +194,11 @@ impl Session<'_> {
                 if !self.caught_up {
                     self.caught_up = true;
                     self.board.resend_all();
+                }
+            }
+            Some(prober_directive::Kind::SetLogFilter(told)) => {
+                if let Err(reason) = log_filter::set(&told.filter) {
+                    warn!(filter = told.filter, reason, "the log stays as it is");
                 }
             }
             // A directive of a newer protocol; that supervisor would have refused this version if it mattered.

@@ -2,7 +2,7 @@
 //!
 //! The supervisor serves gRPC on `RUNTIME/control.sock`; workers and the prober dial it and open one stream each
 //! ([`control`]). Descriptors travel on `RUNTIME/fd.sock` ([`fd_channel`],
-//! [`vault`]). Operators call [`admin`]. What a rewrite may hold is in [`rewrite`]. What only one
+//! [`vault`]). Operators call [`admin`]. What a rewrite may hold is in [`rewrite`], what a process logs in [`log_filter`]. What only one
 //! process uses does not belong here.
 
 pub mod bootstrap;
@@ -11,6 +11,7 @@ pub mod error_page;
 pub mod failpoint;
 pub mod fd_channel;
 pub mod level;
+pub mod log_filter;
 pub mod process;
 pub mod rewrite;
 pub mod uds;
@@ -22,7 +23,10 @@ pub mod control {
     #![allow(missing_docs, unreachable_pub, reason = "generated code")]
     #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
     #![allow(clippy::allow_attributes_without_reason, reason = "generated code")]
-    tonic::include_proto!("holdfast.control.v1");
+    pub mod v1 {
+        tonic::include_proto!("holdfast.control.v1");
+    }
+    pub use v1::*;
 
     impl std::fmt::Debug for TicketKey {
         /// Leaves the secret out.
@@ -37,7 +41,10 @@ pub mod admin {
     #![allow(missing_docs, unreachable_pub, reason = "generated code")]
     #![allow(clippy::all, clippy::pedantic, reason = "generated code")]
     #![allow(clippy::allow_attributes_without_reason, reason = "generated code")]
-    tonic::include_proto!("holdfast.admin.v1");
+    pub mod v1 {
+        tonic::include_proto!("holdfast.admin.v1");
+    }
+    pub use v1::*;
 }
 
 /// The admin API's file descriptors, for the reflection service (all packages).

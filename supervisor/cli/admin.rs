@@ -4,20 +4,19 @@
 
 use anyhow::{Context, bail};
 use holdfast_proto::admin::{
-    ApplyRequest, ChangeResponse, CloseTunnelsRequest, DrainRequest, GetRequest, HealthRequest,
+    ApplyRequest, ChangeResponse, CloseTunnelsRequest, GetRequest, HealthRequest, LogFilterRequest,
     ReloadRequest, RestartRequest, RevisionsRequest, RollbackRequest, StatusRequest, StopRequest,
-    TunnelsRequest,
 };
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{
-    Admin, ApplyArgs, CloseArgs, Command, ConfigArgs, DrainArgs, RestartArgs, RollbackArgs,
-    StopArgs,
+    Admin, ApplyArgs, CloseArgs, Command, ConfigArgs, LogLevelArgs, RestartArgs, RollbackArgs,
+    StopArgs, WatchArgs,
 };
-use crate::dial::{connect, failed, show};
+use crate::dial::{Client, connect, failed, show};
 use crate::validate::read_document;
-use crate::{output, upgrade};
+use crate::{drain, explain, output, progress, tunnels, upgrade, watch};
 
 /// Carries out a command that needs a running gateway.
 pub(crate) fn call(command: Command) -> anyhow::Result<Outcome> {
@@ -35,14 +34,16 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Config(args) => config(args).await,
         Command::Revisions(admin) => revisions(&admin).await,
         Command::Rollback(args) => rollback(args).await,
-        Command::Status(admin) => status(&admin).await,
-        Command::Health(admin) => health(&admin).await,
-        Command::Tunnels(admin) => tunnels(&admin).await,
+        Command::Status(args) => status(&args).await,
+        Command::Health(args) => health(&args).await,
+        Command::Tunnels(args) => tunnels::tunnels(&args).await.map(|()| Outcome::Done),
+        Command::Explain(args) => explain::explain(args).await,
         Command::Close(args) => close(args).await,
-        Command::Drain(args) => drain(args, Rotation::Out).await,
-        Command::Undrain(args) => drain(args, Rotation::In).await,
+        Command::Drain(args) => drain::drain(args).await,
+        Command::Undrain(args) => drain::undrain(args).await,
         Command::Restart(args) => restart(args).await,
         Command::Upgrade(args) => upgrade::upgrade(args).await,
+        Command::LogLevel(args) => log_level(args).await,
         Command::Stop(args) => stop(args).await,
         Command::Run(_)
         | Command::Demo(_)
@@ -51,34 +52,35 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         | Command::Import(_)
         | Command::Worker
         | Command::Prober
+        | Command::Completions { .. }
+        | Command::Man { .. }
         | Command::TakeoverCheck
         | Command::FetchPage { .. }
         | Command::DemoBackend(_) => bail!("this command does not call a gateway"),
     }
 }
 
-// === impl connection ===
-
 // === impl commands ===
 
-async fn status(admin: &Admin) -> anyhow::Result<Outcome> {
-    let answer = connect(admin).await?.status(StatusRequest {}).await;
-    let answer = answer.map_err(|error| failed(&error))?.into_inner();
-    show(admin, || output::status_json(&answer), || output::status_text(&answer))?;
+async fn status(args: &WatchArgs) -> anyhow::Result<Outcome> {
+    watch::ask(
+        args,
+        async |client: &mut Client| Ok(client.status(StatusRequest {}).await?.into_inner()),
+        output::status_json,
+        output::status_text,
+    )
+    .await?;
     Ok(Outcome::Done)
 }
 
-async fn health(admin: &Admin) -> anyhow::Result<Outcome> {
-    let answer = connect(admin).await?.health(HealthRequest {}).await;
-    let answer = answer.map_err(|error| failed(&error))?.into_inner();
-    show(admin, || output::health_json(&answer), || output::health_text(&answer))?;
-    Ok(Outcome::Done)
-}
-
-async fn tunnels(admin: &Admin) -> anyhow::Result<Outcome> {
-    let answer = connect(admin).await?.tunnels(TunnelsRequest {}).await;
-    let answer = answer.map_err(|error| failed(&error))?.into_inner();
-    show(admin, || output::tunnels_json(&answer), || output::tunnels_text(&answer))?;
+async fn health(args: &WatchArgs) -> anyhow::Result<Outcome> {
+    watch::ask(
+        args,
+        async |client: &mut Client| Ok(client.health(HealthRequest {}).await?.into_inner()),
+        output::health_json,
+        output::health_text,
+    )
+    .await?;
     Ok(Outcome::Done)
 }
 
@@ -156,47 +158,26 @@ async fn close(args: CloseArgs) -> anyhow::Result<Outcome> {
     Ok(if answer.unknown.is_empty() { Outcome::Done } else { Outcome::Refused })
 }
 
-/// Which way a backend goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rotation {
-    Out,
-    In,
-}
-
-async fn drain(args: DrainArgs, rotation: Rotation) -> anyhow::Result<Outcome> {
-    let target = args.target;
-    let name = format!("{}/{}", target.pool, target.backend);
-    let request = DrainRequest { pool: target.pool, backend: target.backend };
-    let mut client = connect(&args.admin).await?;
-    let answer = match rotation {
-        Rotation::Out => client.drain(request).await,
-        Rotation::In => client.undrain(request).await,
-    };
-    let answer = answer.map_err(|error| failed(&error))?.into_inner();
-    show(
-        &args.admin,
-        || json!({"changed": answer.changed, "tunnels": answer.tunnels}),
-        || match (rotation, answer.changed) {
-            (Rotation::Out, true) => {
-                format!("{name} gets no new connections; {} tunnels live on\n", answer.tunnels)
-            }
-            (Rotation::Out, false) => {
-                format!("{name} was drained already; {} tunnels live on\n", answer.tunnels)
-            }
-            (Rotation::In, true) => format!("{name} is back in rotation\n"),
-            (Rotation::In, false) => format!("{name} was not drained\n"),
-        },
-    )?;
-    Ok(Outcome::Done)
-}
-
 async fn restart(args: RestartArgs) -> anyhow::Result<Outcome> {
     let listener = args.listener.map(|address| address.to_string()).unwrap_or_default();
-    let answer = connect(&args.admin).await?.restart(RestartRequest { listener }).await;
+    let mut client = connect(&args.admin).await?;
+    let answer = progress::beside(&args.admin, client.restart(RestartRequest { listener })).await;
     let answer = answer.map_err(|error| failed(&error))?.into_inner();
     show(&args.admin, || output::restart_json(&answer), || output::restart_text(&answer))?;
     let all_serve = answer.replaced.iter().all(|worker| worker.error.is_empty());
     Ok(if all_serve { Outcome::Done } else { Outcome::Refused })
+}
+
+async fn log_level(args: LogLevelArgs) -> anyhow::Result<Outcome> {
+    let request = LogFilterRequest { filter: args.filter };
+    let answer = connect(&args.admin).await?.log_filter(request).await;
+    let filter = answer.map_err(|error| failed(&error))?.into_inner().filter;
+    show(
+        &args.admin,
+        || json!({"log_filter": filter}),
+        || format!("{}\n", output::printable(&filter)),
+    )?;
+    Ok(Outcome::Done)
 }
 
 async fn stop(args: StopArgs) -> anyhow::Result<Outcome> {

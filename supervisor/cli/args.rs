@@ -3,10 +3,14 @@
 //! Nothing here does anything: what a command means is decided in `admin`, `run`, `validate` and `demo`. Names and
 //! exit codes are a contract with scripts (0 done, 1 refused or failed, 2 usage), so they only ever grow.
 
+mod ask;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::ask::{ExplainArgs, TunnelFilter, TunnelsArgs, WatchArgs};
 
 /// A WebSocket-native application gateway whose connections outlive its processes.
 #[derive(Debug, Parser)]
@@ -59,17 +63,24 @@ pub(crate) enum Command {
     /// Put an older revision's configuration in force again, as a new revision
     Rollback(RollbackArgs),
     /// Show processes, listeners and the revision in force
-    Status(Admin),
+    Status(WatchArgs),
     /// Show every backend's health and its probe's last words
-    Health(Admin),
+    Health(WatchArgs),
     /// List live WebSocket tunnels
-    Tunnels(Admin),
+    Tunnels(TunnelsArgs),
+    /// Tell what would become of a request: site, rule, rewrites, pool, backends
+    #[command(
+        after_help = "The listener's own worker is asked, or with --config a document's tables: what it says is what it would do.\n\
+        Nothing is sent to a backend. A ws or wss URL is asked as an opening handshake.\n\
+        Exit code: 0 the request would be answered by a backend or a redirect, 1 it would be refused."
+    )]
+    Explain(ExplainArgs),
     /// End tunnels by their ids
     Close(CloseArgs),
     /// Take a backend out of rotation, keeping its tunnels
     Drain(DrainArgs),
     /// Put a drained backend back into rotation
-    Undrain(DrainArgs),
+    Undrain(UndrainArgs),
     /// Replace workers one by one, without refusing or closing a connection
     Restart(RestartArgs),
     /// Put another executable in the running one's place, without closing a connection (same as SIGUSR2)
@@ -80,8 +91,25 @@ pub(crate) enum Command {
         Exit code: 0 every worker is the new executable's, 1 refused, rolled back, or a worker was not replaced."
     )]
     Upgrade(UpgradeArgs),
+    /// Show or change what the gateway logs, in all of its processes, until its next start
+    #[command(
+        after_help = "A filter is error, warn, info, debug or trace, or one for each part:\n  holdfast log-level info,holdfast_worker=debug"
+    )]
+    LogLevel(LogLevelArgs),
     /// Drain the gateway, then end it (same as SIGTERM)
     Stop(StopArgs),
+    /// Print a shell's completions: `source <(holdfast completions bash)`
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write a page for each command
+    Man {
+        /// Write them here
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// One listener's process; started by the supervisor
     #[command(hide = true)]
     Worker,
@@ -249,9 +277,25 @@ pub(crate) struct CloseArgs {
     pub(crate) admin: Admin,
 }
 
-/// `holdfast drain` and `holdfast undrain`.
+/// `holdfast drain`.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
+    /// Pool and backend address, with or without the port: `chat/10.0.0.4` or `chat/10.0.0.4:8080`
+    #[arg(value_name = "POOL/BACKEND", value_parser = parse_pooled_backend)]
+    pub(crate) target: PooledBackend,
+    /// Wait until its last tunnel has ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// With --wait: fail if some live on after this long
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub(crate) timeout: Option<u32>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast undrain`.
+#[derive(Debug, Args)]
+pub(crate) struct UndrainArgs {
     /// Pool and backend address, with or without the port: `chat/10.0.0.4` or `chat/10.0.0.4:8080`
     #[arg(value_name = "POOL/BACKEND", value_parser = parse_pooled_backend)]
     pub(crate) target: PooledBackend,
@@ -275,6 +319,16 @@ pub(crate) struct UpgradeArgs {
     /// The new executable [default: the file that the running one was started from, which may be another by now]
     #[arg(long, value_name = "PATH")]
     pub(crate) binary: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) admin: Admin,
+}
+
+/// `holdfast log-level`.
+#[derive(Debug, Args)]
+pub(crate) struct LogLevelArgs {
+    /// What is logged from now on [default: only show it]
+    #[arg(value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }

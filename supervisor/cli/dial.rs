@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::args::Admin;
-use crate::output;
+use crate::{left, output};
 
 /// A tunnel list of 1,000,000 entries fits; the gateway is trusted, so this only bounds accidents.
 const LONGEST_ANSWER: usize = 512 * 1024 * 1024;
@@ -57,11 +57,14 @@ fn unreachable_gateway(socket: &Path, error: tonic::transport::Error) -> anyhow:
              FILE` or `holdfast demo`, or name its socket with --admin unix:PATH"
         ),
         Some(io::ErrorKind::ConnectionRefused) => anyhow!(
-            "no gateway answers on {at}: it has ended, leaving its socket behind. Start it again; \
-             its workers, if they still run, are adopted"
+            "no gateway answers on {at}: its supervisor has ended, leaving its socket behind. {}\
+             Start it again with `holdfast run`, or `systemctl start holdfast`",
+            left::sentence(socket.parent().unwrap_or(Path::new("/")))
         ),
         Some(io::ErrorKind::PermissionDenied) => anyhow!(
-            "you may not open {at}: call as the user that runs the gateway (see `ls -l {at}`)"
+            "you may not open {at}: {}. Nothing was asked or changed, and the gateway runs as \
+             before. Call as that user (`sudo -u`), or as root",
+            left::owner(socket)
         ),
         _ => error.context(format!("cannot reach the gateway on {at}")),
     }
@@ -81,7 +84,12 @@ pub(crate) fn failed(status: &Status) -> anyhow::Error {
             holdfast_proto::VERSION
         ),
         Code::PermissionDenied => anyhow!("the gateway does not let you do this: {said}"),
-        _ => anyhow!("refused: {said}"),
+        Code::Internal | Code::DataLoss => anyhow!(
+            "the gateway failed: {said}. It serves on; whether the command was carried out is not \
+             known. See its log, `holdfast status` and `holdfast revisions`"
+        ),
+        Code::DeadlineExceeded => anyhow!("{said}"),
+        _ => anyhow!("refused: {said}. Nothing was changed; the gateway serves as before"),
     }
 }
 

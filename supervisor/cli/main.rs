@@ -6,13 +6,20 @@ mod admin;
 mod args;
 mod demo;
 mod dial;
+mod drain;
+mod explain;
 mod fetch;
 mod import;
+mod left;
 mod logging;
+mod manual;
 mod output;
+mod progress;
 mod run;
+mod tunnels;
 mod upgrade;
 mod validate;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -48,7 +55,7 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nowhere to report that standard error is gone; the exit code still says it.
-            drop(writeln!(io::stderr(), "holdfast: {error:#}"));
+            drop(writeln!(io::stderr(), "holdfast: {error:#}{}", mend(&error)));
             ExitCode::FAILURE
         }
     }
@@ -66,6 +73,8 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
         }
         Command::Worker => run::worker().map(|()| Outcome::Done),
         Command::Prober => run::prober().map(|()| Outcome::Done),
+        Command::Completions { shell } => manual::completions(shell).map(|()| Outcome::Done),
+        Command::Man { directory } => manual::man(directory.as_deref()).map(|()| Outcome::Done),
         Command::FetchPage { url, question } => {
             fetch::run(&url, question.as_deref()).map(|()| Outcome::Done)
         }
@@ -82,6 +91,16 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
 fn hear_signals() {
     // The one error is an unknown way of unblocking.
     SigSet::all().thread_unblock().unwrap_or_default();
+}
+
+/// What to do about an answer that could not be written; what was asked for has been done by then.
+fn mend(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            ": there is no room where the output goes. The gateway is as the command left it; see `holdfast status`"
+        }
+        _ => "",
+    }
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -3,9 +3,12 @@
 //! Everything here is pure but `print*` and `complain`. Text that came from elsewhere (a backend's answer, a client's
 //! address) never reaches the terminal with control characters in it.
 
+mod colour;
+mod explain;
 mod table;
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_proto::admin::{
     ChangeResponse, Diagnostic, HealthResponse, Replacement, RestartResponse, RevisionsResponse,
@@ -16,8 +19,9 @@ pub(crate) use holdfast_supervisor::facts::{
 };
 use serde_json::{Value, json};
 
+pub(crate) use self::explain::{explain_json, explain_text};
 pub(crate) use self::table::printable;
-use self::table::{Table, terminal_width};
+use self::table::{Table, look};
 
 /// Prints facts for people.
 pub(crate) fn print(text: &str) -> io::Result<()> {
@@ -31,8 +35,31 @@ pub(crate) fn print_json(value: &Value) -> io::Result<()> {
     print(&format!("{value:#}\n"))
 }
 
+/// Whether a line of progress stands on standard error that the next text must not be appended to.
+static IN_PROGRESS: AtomicBool = AtomicBool::new(false);
+
+/// Back to the line's beginning, and nothing in it.
+const WIPE: &str = "\r\u{1b}[K";
+
+/// Writes a line of progress over the last one, cut to the terminal. Only where standard error is one.
+pub(crate) fn progress(text: &str) {
+    let width = terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0);
+    let shown: String =
+        printable(text).chars().take(usize::from(width).saturating_sub(1)).collect();
+    IN_PROGRESS.store(true, Ordering::Relaxed);
+    drop(write!(io::stderr().lock(), "{WIPE}{shown}"));
+}
+
+/// Takes the line of progress away.
+pub(crate) fn end_progress() {
+    if IN_PROGRESS.swap(false, Ordering::Relaxed) {
+        drop(write!(io::stderr().lock(), "{WIPE}"));
+    }
+}
+
 /// Prints what is wrong, on standard error.
 pub(crate) fn complain(text: &str) {
+    end_progress();
     // Nowhere to report that standard error is gone; the exit code still says it.
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
@@ -41,7 +68,13 @@ pub(crate) fn complain(text: &str) {
 pub(crate) fn status_text(status: &StatusResponse) -> String {
     let ready = if status.ready { "ready" } else { "not ready yet" };
     let version = printable(&status.version);
-    let mut text = vec![format!("holdfast {version}, revision {}, {ready}\n", status.revision)];
+    // What is logged is news only where it is not the usual.
+    let log = match printable(&status.log_filter) {
+        filter if filter.is_empty() || filter == "info" => String::new(),
+        filter => format!(", logging {filter}"),
+    };
+    let revision = status.revision;
+    let mut text = vec![format!("holdfast {version}, revision {revision}, {ready}{log}\n")];
     text.extend(status.problems.iter().map(|told| format!("problem: {}\n", printable(told))));
     let mut table = Table::new(&["PROCESS", "PID", "STATE", "GEN", "REVISION", "TUNNELS", "SITES"]);
     table.row(["supervisor", &status.supervisor_pid.to_string(), "", "", "", "", ""]);
@@ -65,7 +98,7 @@ pub(crate) fn status_text(status: &StatusResponse) -> String {
             ]);
         }
     }
-    text.extend(["\n".to_owned(), table.render(terminal_width())]);
+    text.extend(["\n".to_owned(), table.render(look())]);
     text.concat()
 }
 
@@ -96,7 +129,7 @@ pub(crate) fn health_text(health: &HealthResponse) -> String {
             ]);
         }
     }
-    table.render_or(terminal_width(), "no backends\n")
+    table.render_or(look(), "no backends\n")
 }
 
 fn bracketed(address: &str) -> String {
@@ -127,7 +160,7 @@ pub(crate) fn tunnels_text(tunnels: &TunnelsResponse) -> String {
             &tunnel.pinned,
         ]);
     }
-    table.render_or(terminal_width(), "no tunnels\n")
+    table.render_or(look(), "no tunnels\n")
 }
 
 /// The `revisions` command's text.
@@ -142,7 +175,7 @@ pub(crate) fn revisions_text(revisions: &RevisionsResponse) -> String {
             if revision.in_force { "in force" } else { "" },
         ]);
     }
-    table.render_or(terminal_width(), "no revisions\n")
+    table.render_or(look(), "no revisions\n")
 }
 
 /// The JSON of `apply`, `reload` and `rollback`.
@@ -196,7 +229,7 @@ pub(crate) fn change_text(change: &ChangeResponse, dry_run: bool) -> String {
         for step in &change.changes {
             table.row([step.kind.as_str(), &step.what, &step.tunnels.to_string(), &step.detail]);
         }
-        text.push(table.render(terminal_width()));
+        text.push(table.render(look()));
     }
     text.concat()
 }
@@ -261,7 +294,7 @@ pub(crate) fn replaced_text(replaced: &[Replacement]) -> String {
             &outcome,
         ]);
     }
-    table.render_or(terminal_width(), "no workers\n")
+    table.render_or(look(), "no workers\n")
 }
 
 /// The `close` command's text.

@@ -17,6 +17,7 @@ use crate::Outcome;
 use crate::args::{Admin, Cli, UpgradeArgs};
 use crate::dial::{connect, failed, show};
 use crate::output::{self, printable};
+use crate::progress;
 use crate::run::terms;
 
 /// Longest silence: one worker's replacement (start, drain, handover) takes at most half of it, the two starts of a
@@ -40,7 +41,7 @@ pub(crate) async fn upgrade(args: UpgradeArgs) -> anyhow::Result<Outcome> {
     };
     let steps = connect(&args.admin).await?.upgrade(UpgradeRequest { binary }).await;
     let steps = steps.map_err(|error| failed(&error))?.into_inner();
-    let last = follow(&args.admin, steps).await?;
+    let last = progress::beside(&args.admin, follow(&args.admin, steps)).await?;
     if !args.admin.json {
         output::complain(&problem_text(&last));
     }

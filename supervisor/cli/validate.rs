@@ -57,7 +57,12 @@ pub(crate) fn read_document(file: &Path) -> anyhow::Result<String> {
     } else {
         fs::File::open(file)
             .and_then(|mut input| read(&mut input, &mut bytes))
-            .with_context(|| format!("cannot read {}", file.display()))?;
+            .map_err(|error| {
+                anyhow::anyhow!(
+                    "cannot read {}: {error}. Nothing was changed: give the path of a document, or - for standard input",
+                    file.display()
+                )
+            })?;
     }
     if bytes.len() as u64 > LONGEST_DOCUMENT {
         anyhow::bail!("{} is longer than 64 MiB: not a gateway document", file.display());
@@ -68,7 +73,7 @@ pub(crate) fn read_document(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Where relative paths in the document start.
-fn base_directory(file: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn base_directory(file: &Path) -> anyhow::Result<PathBuf> {
     let parent = if is_standard_input(file) { None } else { file.parent() };
     match parent {
         Some(parent) if !parent.as_os_str().is_empty() => std::path::absolute(parent),

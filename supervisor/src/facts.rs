@@ -19,6 +19,7 @@ pub fn status_json(status: &StatusResponse) -> Value {
         "prober": {"pid": prober.pid, "state": prober.state, "version": prober.version},
         "listeners": status.listeners.iter().map(listener_json).collect::<Vec<_>>(),
         "problems": status.problems,
+        "log_filter": status.log_filter,
     })
 }
 

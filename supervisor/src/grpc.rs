@@ -18,9 +18,11 @@ use crate::children::{self, Incarnation};
 use crate::state::Supervisor;
 
 mod admin;
+mod explain;
 mod foreign;
 pub(crate) mod history;
 mod incoming;
+mod mend;
 mod probe;
 pub(crate) mod view;
 mod worker;

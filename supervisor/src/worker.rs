@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use holdfast_proto::admin::{ExplainRequest, ExplainResponse};
 use holdfast_proto::control::{
-    AskReport, CloseResult, CloseTunnels, ListTunnels, ListenerSnapshot, ReopenLogs, Tunnel,
-    TunnelList, WorkerDirective, WorkerState, worker_directive,
+    AskReport, CloseResult, CloseTunnels, Explain, Explained, ListTunnels, ListenerSnapshot,
+    ReopenLogs, Tunnel, TunnelList, WorkerDirective, WorkerState, worker_directive,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -95,6 +96,7 @@ pub struct Worker {
     next_query: AtomicU64,
     lists: Mutex<HashMap<u64, List>>,
     closes: Mutex<HashMap<u64, oneshot::Sender<Vec<u64>>>>,
+    questions: Mutex<HashMap<u64, oneshot::Sender<Vec<ExplainResponse>>>>,
 }
 
 // === impl Worker ===
@@ -121,6 +123,7 @@ impl Worker {
             next_query: AtomicU64::new(1),
             lists: Mutex::default(),
             closes: Mutex::default(),
+            questions: Mutex::default(),
         }
     }
 
@@ -243,6 +246,17 @@ impl Worker {
         closed
     }
 
+    /// What would become of a request; nothing when it does not answer in time, or does not know the question.
+    pub async fn explain(&self, question: ExplainRequest) -> Option<ExplainResponse> {
+        let request = self.next_query.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        lock(&self.questions).insert(request, answer);
+        let explain = Explain { request, question: Some(question) };
+        let told = self.ask(worker_directive::Kind::Explain(explain), answered).await;
+        lock(&self.questions).remove(&request);
+        told.and_then(|told| told.into_iter().next())
+    }
+
     async fn ask<T>(
         &self,
         kind: worker_directive::Kind,
@@ -268,6 +282,13 @@ impl Worker {
         {
             // Nobody waits any more: the caller's patience ended first.
             drop(answer.send(all));
+        }
+    }
+
+    /// An answer to [`Worker::explain`].
+    pub fn note_explained(&self, explained: Explained) {
+        if let Some(answer) = lock(&self.questions).remove(&explained.request) {
+            drop(answer.send(explained.answer.into_iter().collect()));
         }
     }
 

@@ -20,6 +20,7 @@ mod balance;
 mod boot;
 mod certificate_files;
 mod changes;
+mod cli;
 mod client_auth;
 mod client_source;
 mod client_tls;

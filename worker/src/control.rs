@@ -14,17 +14,17 @@ use holdfast_proto::control::worker_control_client::WorkerControlClient;
 use holdfast_proto::control::worker_directive::Kind as Directive;
 use holdfast_proto::control::worker_event::Kind as Event;
 use holdfast_proto::control::{
-    CloseResult, CloseTunnels, HandedOver, HealthSnapshot, Hello, ListTunnels, ListenerSnapshot,
-    SnapshotAck, StateChange, TunnelList, WorkerEvent, WorkerState,
+    CloseResult, CloseTunnels, Explained, HandedOver, HealthSnapshot, Hello, ListTunnels,
+    ListenerSnapshot, SnapshotAck, StateChange, TunnelList, WorkerEvent, WorkerState,
 };
-use holdfast_proto::{LONGEST_MESSAGE, uds};
+use holdfast_proto::{LONGEST_MESSAGE, log_filter, uds};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::backoff::Backoff;
 use crate::drain::Order;
-use crate::http::Shared;
+use crate::http::{Shared, explain};
 use crate::snapshot::Table;
 use crate::tunnel::Cause;
 use crate::vault::News;
@@ -289,6 +289,17 @@ impl Control {
             Directive::ReopenLogs(_) => self.shared.access_log.reopen(),
             Directive::ListTunnels(ask) => self.list(&ask, events).await?,
             Directive::CloseTunnels(ask) => say(events, self.close(&ask)).await?,
+            Directive::Explain(ask) => {
+                let question = ask.question.unwrap_or_default();
+                let answer = explain::explain(&self.shared.current.load(), &question);
+                let (request, answer) = (ask.request, Some(answer));
+                say(events, Event::Explained(Explained { request, answer })).await?;
+            }
+            Directive::SetLogFilter(told) => {
+                if let Err(reason) = log_filter::set(&told.filter) {
+                    tracing::warn!(filter = told.filter, reason, "the log stays as it is");
+                }
+            }
             Directive::AskReport(ask) => {
                 say(events, Event::Report(report::report(&self.shared, ask.request))).await?;
             }

@@ -46,12 +46,14 @@ use crate::tunnel::Tunnels;
 mod admittance;
 mod body;
 mod clock;
+pub mod explain;
 mod forward;
 pub(crate) mod h2;
 pub(crate) mod linger;
 mod measure;
 pub(crate) mod note;
 mod opening;
+mod outbound;
 mod rewritten;
 mod service;
 #[cfg(test)]

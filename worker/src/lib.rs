@@ -37,6 +37,7 @@ pub mod tunnel;
 mod vault;
 pub mod websocket;
 
+pub use crate::http::explain;
 pub use run::{RunError, run};
 
 /// Layout of the records that workers of one listener share; tunnels do not move to a worker that knows another one.

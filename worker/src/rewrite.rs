@@ -20,7 +20,7 @@ use http::HeaderName;
 use http::header::SET_COOKIE;
 use thiserror::Error;
 
-pub use self::apply::{Asked, Decided, Failure};
+pub use self::apply::{Asked, Decided, Effect, Failure};
 use self::value::{Source, Value};
 
 /// Why a set cannot be compiled.

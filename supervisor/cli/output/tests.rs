@@ -31,6 +31,7 @@ fn status() -> StatusResponse {
         }],
         ready: true,
         problems: vec!["the file was refused".into()],
+        log_filter: "debug".into(),
     }
 }
 
@@ -53,6 +54,7 @@ fn status_has_its_contracted_shape() {
             "workers": [worker],
         }],
         "problems": ["the file was refused"],
+        "log_filter": "debug",
     });
     assert_eq!(status_json(&status()), expected);
 }
@@ -60,9 +62,12 @@ fn status_has_its_contracted_shape() {
 #[test]
 fn status_text_names_problems_and_unprotected_tunnels() {
     let text = status_text(&status());
-    for part in
-        ["revision 4, ready", "problem: the file was refused", "9 (2 unprotected, 1 pinned)", "a b"]
-    {
+    for part in [
+        "revision 4, ready, logging debug",
+        "problem: the file was refused",
+        "9 (2 unprotected, 1 pinned)",
+        "a b",
+    ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
 }

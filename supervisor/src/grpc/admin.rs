@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use holdfast_proto::admin::{self, admin_server::Admin, upgrade_status::Step};
+use holdfast_proto::log_filter;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::{history, peer, view};
+use super::{explain, history, mend, peer, view};
 use crate::change::file::Occasion;
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
 use crate::group::replacement;
@@ -97,7 +98,7 @@ impl Operators {
             }
             if was != drained {
                 let wrote = tokio::task::block_in_place(|| ledger.set_drained(&all));
-                wrote.map_err(|error| Status::internal(chain(&error)))?;
+                wrote.map_err(|error| Status::failed_precondition(mend::told(&error)))?;
                 self.supervisor.health.set_drained(&all);
             }
             was != drained
@@ -165,7 +166,7 @@ fn answer(
                 ChangeError::Stale { .. } => Status::aborted(text),
                 ChangeError::NoSuchRevision(_) => Status::not_found(text),
                 // A ledger that can't be written, too: "unavailable" would say that the outcome is not known.
-                _ => Status::failed_precondition(text),
+                _ => Status::failed_precondition(mend::told(&*error)),
             });
         }
     };
@@ -265,6 +266,13 @@ impl Admin for Operators {
     async fn tunnels(&self, _: Request<admin::TunnelsRequest>) -> Answer<admin::TunnelsResponse> {
         let tunnels = view::tunnels(&self.supervisor).await;
         Ok(Response::new(admin::TunnelsResponse { tunnels }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<admin::ExplainRequest>,
+    ) -> Answer<admin::ExplainResponse> {
+        explain::explain(&self.supervisor, request.into_inner()).await.map(Response::new)
     }
 
     async fn watch_status(
@@ -375,6 +383,17 @@ impl Admin for Operators {
             )));
         }
         Ok(Response::new(self.steps(id)))
+    }
+
+    async fn log_filter(
+        &self,
+        request: Request<admin::LogFilterRequest>,
+    ) -> Answer<admin::LogFilterResponse> {
+        if let Some(filter) = &request.get_ref().filter {
+            self.audit(&request, "log filter").await;
+            log_filter::set(filter).map_err(Status::invalid_argument)?;
+        }
+        Ok(Response::new(admin::LogFilterResponse { filter: log_filter::now() }))
     }
 
     async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use holdfast_proto::control::prober_control_server::ProberControl;
-use holdfast_proto::control::{ProberDirective, ProberEvent, prober_directive, prober_event};
+use holdfast_proto::control::{
+    ProberDirective, ProberEvent, SetLogFilter, prober_directive, prober_event,
+};
+use holdfast_proto::log_filter;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -66,16 +69,33 @@ impl ProberControl for Probers {
 
 async fn send(supervisor: &Supervisor, directives: &mpsc::Sender<Directive>) {
     let mut targets = supervisor.health.watch_targets();
+    targets.mark_changed();
+    let mut filters = log_filter::watch();
+    filters.mark_changed();
     loop {
-        targets.mark_unchanged();
-        let set = supervisor.health.targets_with_known();
-        let kind = Some(prober_directive::Kind::Targets(set));
-        if directives.send(Ok(ProberDirective { kind })).await.is_err() {
-            return;
+        let mut due = Vec::new();
+        if filters.has_changed().unwrap_or(false) {
+            let filter = filters.borrow_and_update().clone();
+            let told = (!filter.is_empty()).then_some(SetLogFilter { filter });
+            due.extend(told.map(prober_directive::Kind::SetLogFilter));
         }
-        // Cancel-safe: a watch and a close notice.
+        if targets.has_changed().unwrap_or(false) {
+            targets.mark_unchanged();
+            let set = supervisor.health.targets_with_known();
+            due.push(prober_directive::Kind::Targets(set));
+        }
+        for kind in due {
+            if directives.send(Ok(ProberDirective { kind: Some(kind) })).await.is_err() {
+                return;
+            }
+        }
+        // Cancel-safe: two watches and a close notice.
         tokio::select! {
-            changed = targets.changed() => if changed.is_err() { return },
+            changed = targets.changed() => match changed {
+                Ok(()) => targets.mark_changed(),
+                Err(_) => return,
+            },
+            Ok(()) = filters.changed() => filters.mark_changed(),
             () = directives.closed() => return,
         }
     }

@@ -50,6 +50,7 @@ pub(super) fn status(supervisor: &Supervisor) -> StatusResponse {
             })
             .collect(),
         ready: supervisor.ready().is_ok(),
+        log_filter: holdfast_proto::log_filter::now(),
         problems: supervisor.problems(),
     }
 }

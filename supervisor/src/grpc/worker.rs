@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::Stream;
 use holdfast_proto::control::worker_control_server::WorkerControl;
 use holdfast_proto::control::{
-    Drain, Hello, ListenerSnapshot, StartServing, WorkerDirective, WorkerEvent, WorkerState,
-    worker_directive, worker_event,
+    Drain, Hello, ListenerSnapshot, SetLogFilter, StartServing, WorkerDirective, WorkerEvent,
+    WorkerState, worker_directive, worker_event,
 };
+use holdfast_proto::log_filter;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -105,9 +106,15 @@ impl Session {
         self.health.mark_changed();
         snapshots.mark_changed();
         intent.mark_changed();
+        let mut filters = log_filter::watch();
+        filters.mark_changed();
         let mut query: Option<WorkerDirective> = None;
         loop {
             let mut due = Vec::new();
+            let filter = changed(&mut filters).filter(|filter| !filter.is_empty());
+            due.extend(
+                filter.map(|filter| worker_directive::Kind::SetLogFilter(SetLogFilter { filter })),
+            );
             // Snapshot before health, so that a snapshot taken here was published with or before this health.
             let snapshot = changed(&mut snapshots).flatten();
             if let Some(health) = changed(&mut self.health).flatten() {
@@ -130,6 +137,7 @@ impl Session {
                 Ok(()) = self.health.changed() => { self.health.mark_changed(); None }
                 Ok(()) = snapshots.changed() => { snapshots.mark_changed(); None }
                 Ok(()) = intent.changed() => { intent.mark_changed(); None }
+                Ok(()) = filters.changed() => { filters.mark_changed(); None }
                 query = queries.recv() => query,
                 () = self.directives.closed() => return,
             };
@@ -233,6 +241,7 @@ fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> b
         Kind::KnownHealth(health) => supervisor.health.recall(&health),
         Kind::Tunnels(list) => worker.note_tunnels(list),
         Kind::Closed(result) => worker.note_closed(result),
+        Kind::Explained(explained) => worker.note_explained(explained),
     }
     true
 }

@@ -43,17 +43,26 @@ pub(super) struct Kept<'a> {
     headers: HeaderMap,
 }
 
+/// What happens to a request on its way.
+pub(super) enum Turn<'t> {
+    /// A set has changed it.
+    Rewritten(&'t RewriteSet, &'t Decided),
+    /// The path map has decided again.
+    Routed(&'t Routed<'t>),
+}
+
 /// Whether a request of this route is rewritten at all.
 pub(super) fn concerns(routed: &Routed<'_>) -> bool {
     matches!(routed.action, Action::Forward { rewrite: Some(_), .. })
 }
 
-/// Changes a request, and says where it goes then.
+/// Changes a request, and says where it goes then; `seen` is told each turn on the way.
 pub(super) fn follow<'a>(
     routed: &Routed<'a>,
     sets: &'a [RewriteSet],
     facts: Facts<'a>,
     head: &mut request::Parts,
+    seen: &mut dyn FnMut(Turn<'_>),
 ) -> Result<Course<'a>, Fault> {
     let came_as = head.headers.get(HOST).cloned();
     let (mut action, mut prefix) = (routed.action, routed.matched_prefix);
@@ -62,11 +71,13 @@ pub(super) fn follow<'a>(
         let mut kept = None;
         if let Some(set) = set {
             let asked = set.change_request(&facts, head).map_err(|it| fault(set, it))?;
+            seen(Turn::Rewritten(set, &asked.decided));
             if asked.moved {
                 prefix = MatchedPrefix::NONE;
             }
             if asked.reroute && routed.site.has_paths() {
                 let again = routed.site.route(head.uri.path());
+                seen(Turn::Routed(&again));
                 (action, prefix) = (again.action, again.matched_prefix);
                 continue;
             }

@@ -8,20 +8,20 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use crate::fault::{Fault, FaultKind};
-use crate::headers::{self, Forwarded};
+use crate::headers;
 use crate::http::admittance;
 use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand, Keep};
 use crate::http::note::Note;
 use crate::http::opening::PendingTunnel;
+use crate::http::outbound::{Outbound, announced_length, original_url};
 use crate::http::rewritten::{self, Course, Kept};
 use crate::http::{Conversation, RequestInFlight, h2};
 use crate::pool::rotation::Preference;
@@ -219,10 +219,6 @@ fn redirect_to(
     Ok(respond::redirect(redirect.status, location, hide_server).map(Reply::page))
 }
 
-fn original_url(parts: &request::Parts) -> &str {
-    parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
-}
-
 // === impl Call ===
 
 impl<'a> Call<'a> {
@@ -311,7 +307,8 @@ impl<'a> Call<'a> {
         'a: 'f,
     {
         let table: &'a Table = &self.serving.table;
-        let course = rewritten::follow(&self.routed, &table.rewrite_sets, facts, head)?;
+        let sets = &table.rewrite_sets;
+        let course = rewritten::follow(&self.routed, sets, facts, head, &mut |_| {})?;
         match course.action {
             Action::Redirect(redirect) => {
                 let hide_server = table.hide_server_header;
@@ -337,37 +334,22 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The request as backends get it; each attempt adds its backend's own Host. Rewrites need the client's until then.
+    /// The request as backends get it.
     fn outbound(
         &self,
-        mut parts: request::Parts,
+        parts: request::Parts,
         has_body: bool,
         with_host: bool,
     ) -> Result<request::Parts, Fault> {
-        let peer = self.conversation.peer;
-        let url = original_url(&parts).to_owned();
-        let forwarded = Forwarded {
-            client: peer.client,
-            tls: peer.tls,
-            port: peer.local.port(),
+        let outbound = Outbound {
+            table: &self.serving.table,
+            peer: self.conversation.peer,
             host: self.host,
-            url: &url,
             trace_id: &self.trace_id,
+            websocket: self.opening.is_some(),
+            with_host,
         };
-        let websocket = self.opening.is_some();
-        let kept = self.serving.table.client_source.keep(peer.client, &parts.headers);
-        let host = if with_host { self.host } else { "" };
-        let host =
-            HeaderValue::from_str(host).map_err(|_| Fault::bad_request("Host is not valid"))?;
-        headers::prepare_request(&mut parts.headers, &forwarded, host, websocket)?;
-        kept.restore(&mut parts.headers);
-        if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
-            // Said outright, since hyper leaves the body of a GET out otherwise.
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        parts.version = Version::HTTP_11;
-        parts.extensions.clear();
-        Ok(parts)
+        outbound.make(parts, has_body)
     }
 
     /// An answer that is no 101, to what may have been a handshake.
@@ -424,11 +406,4 @@ impl<'a> Call<'a> {
         self.conversation.gate.capture();
         Ok(Response::from_parts(parts, Reply::page(respond::empty())))
     }
-}
-
-/// What the client says that its body is long; a chunked one says nothing.
-fn announced_length(parts: &request::Parts) -> u64 {
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    // More digits than fit are certainly too long.
-    length.map_or(0, |length| length.trim().parse().unwrap_or(u64::MAX))
 }

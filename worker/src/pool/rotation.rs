@@ -128,7 +128,8 @@ impl Rotation {
         self.members.iter().any(|member| member.backend.id == backend.id)
     }
 
-    fn takes_cookies_to(&self, backend: &Backend) -> bool {
+    /// Whether a backend gets the clients whose cookies name it.
+    pub(crate) fn takes_cookies_to(&self, backend: &Backend) -> bool {
         self.has(backend) || self.lingering.iter().any(|lingering| lingering.id == backend.id)
     }
 

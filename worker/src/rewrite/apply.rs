@@ -50,9 +50,35 @@ struct Target {
     query: Option<String>,
 }
 
+/// What becomes of a rule for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Its conditions hold.
+    Applies,
+    /// They do not.
+    DoesNotApply,
+    /// They are about the answer.
+    Waits,
+}
+
 // === impl RewriteSet ===
 
 impl RewriteSet {
+    /// Its rules by name, with what becomes of each.
+    pub fn effects<'s>(
+        &'s self,
+        decided: &'s Decided,
+    ) -> impl Iterator<Item = (&'s str, Effect)> + 's {
+        self.rules.iter().zip(&decided.0).map(|(rule, captures)| {
+            let effect = match captures {
+                Some(_) => Effect::Applies,
+                None if rule.waits => Effect::Waits,
+                None => Effect::DoesNotApply,
+            };
+            (rule.name.as_str(), effect)
+        })
+    }
+
     /// Changes a request's headers and URL.
     pub fn change_request<'s>(
         &'s self,

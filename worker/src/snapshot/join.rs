@@ -46,6 +46,11 @@ impl Serving {
         self.rotations.get(binding).is_some_and(|rotation| rotation.has(backend))
     }
 
+    /// Whether a backend of a binding gets the clients whose cookies name it.
+    pub fn takes_cookies_to(&self, binding: usize, backend: &Backend) -> bool {
+        self.rotations.get(binding).is_some_and(|rotation| rotation.takes_cookies_to(backend))
+    }
+
     /// The backends to try for a request of a binding, the one whose turn it is first.
     pub fn candidates(&self, binding: usize, preference: &Preference<'_>) -> Picks<'_> {
         match (self.table.bindings.get(binding), self.rotations.get(binding)) {

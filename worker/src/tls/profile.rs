@@ -299,6 +299,12 @@ impl ClientIdentity {
         Some(Self { profile: profile.clone(), sight, shown, certificate })
     }
 
+    /// Of a client that shows nothing. None: it is not asked.
+    pub(crate) fn bare(profile: &Arc<Profile>) -> Option<Self> {
+        let verdict = profile.auth.as_ref()?.judge(&[], UnixTime::now());
+        Some(Self { profile: profile.clone(), verdict, shown: Vec::new(), certificate: None })
+    }
+
     /// What the client has shown, if it had something.
     pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
         self.certificate.as_ref()
