@@ -83,7 +83,7 @@ fn by_document(
             return Ok(None);
         }
     };
-    let mut listeners = compile::compile(&loaded.gateway).listeners;
+    let mut listeners = compile::compile(&loaded.gateway)?.listeners;
     let addresses: Vec<_> = listeners.keys().copied().collect();
     let listener = choose(&addresses, args.listener, address)?;
     question.listener = listener.to_string();

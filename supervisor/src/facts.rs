@@ -96,7 +96,8 @@ pub fn tunnel_json(tunnel: &TunnelInfo) -> Value {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
-fn seconds(milliseconds: u64) -> f64 {
+/// For people and scripts, who count in seconds.
+pub fn seconds(milliseconds: u64) -> f64 {
     milliseconds as f64 / 1000.0
 }
 

@@ -9,6 +9,7 @@ use holdfast_proto::admin::{
     ExplainBackend, ExplainForward, ExplainHeader, ExplainRequest, ExplainResponse, ExplainRewrite,
     ExplainStep,
 };
+use holdfast_supervisor::facts::seconds;
 use serde_json::{Value, json};
 
 use super::bracketed;
@@ -90,7 +91,7 @@ fn forward_json(forward: &ExplainForward, known: bool) -> Value {
         "scheme": forward.scheme,
         "algorithm": forward.algorithm,
         "affinity": forward.affinity,
-        "request_timeout_seconds": timeout.map(super::seconds),
+        "request_timeout_seconds": timeout.map(seconds),
         "target": forward.target,
         "headers": headers,
         "backends": forward.backends.iter().map(backend).collect::<Vec<_>>(),
@@ -192,7 +193,7 @@ fn forward_text(question: &ExplainRequest, forward: &ExplainForward, known: bool
     let mut lines = Lines::default();
     let limit = match forward.request_timeout_ms {
         0 => "no time limit".to_owned(),
-        ms => format!("at most {} s", super::seconds(ms)),
+        ms => format!("at most {} s", seconds(ms)),
     };
     let affinity = if forward.affinity { ", cookie affinity" } else { "" };
     lines.add(

@@ -28,6 +28,7 @@ use crate::rewrite::Effect;
 use crate::rewrite::facts::{Facts, Session};
 use crate::route::{Action, MatchedPrefix, Redirect, Routed, Site, without_port};
 use crate::snapshot::{Current, Serving, SnapshotRefusal, Table};
+use crate::tls::client_auth::{self, Verdict};
 use crate::tls::profile::{Admittance, ClientIdentity};
 use crate::websocket::Opening;
 
@@ -159,7 +160,13 @@ fn admit(table: &Table, site: &Site, shaken: Option<&Site>) -> Result<&'static s
     let profile = |site: &Site| table.offer.profile(site.tls_profile).ok_or(FaultKind::Internal);
     let identity = ClientIdentity::bare(profile(shaken)?);
     let profile = profile(site)?;
-    match profile.admits(identity.as_ref()) {
+    let verdict = match profile.sight(identity.as_ref()) {
+        Ok(client_auth::Sight::Settled(verdict)) => verdict,
+        // Nothing was shown that anybody could be asked about.
+        Ok(client_auth::Sight::Open(_)) => Verdict::None,
+        Err(_) => return Err(Fault::new(FaultKind::Misdirected)),
+    };
+    match profile.admits(verdict) {
         Admittance::Granted if profile.asks() => Ok("asked"),
         Admittance::Granted => Ok(""),
         Admittance::Missing | Admittance::Bad => Ok("demanded"),

@@ -301,8 +301,8 @@ impl ClientIdentity {
 
     /// Of a client that shows nothing. None: it is not asked.
     pub(crate) fn bare(profile: &Arc<Profile>) -> Option<Self> {
-        let verdict = profile.auth.as_ref()?.judge(&[], UnixTime::now());
-        Some(Self { profile: profile.clone(), verdict, shown: Vec::new(), certificate: None })
+        let sight = profile.auth.as_ref()?.look(&[], UnixTime::now());
+        Some(Self { profile: profile.clone(), sight, shown: Vec::new(), certificate: None })
     }
 
     /// What the client has shown, if it had something.
