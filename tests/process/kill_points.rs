@@ -52,6 +52,11 @@ impl Stage {
             self.gateway.has_fired(step).then_some(())
         });
         self.kills += 1;
+        // Each death is told, with what became of its tunnels. Before that, the thread that has come to the step may not have died
+        // of it yet, and another one could come to the next step: two kills, and one death.
+        eventually(Patience::USUAL, &format!("{} deaths to be told", self.kills), || {
+            (self.gateway.has_said("worker died") >= self.kills).then_some(())
+        });
         self.traffic.moves(20_000);
     }
 
@@ -60,10 +65,6 @@ impl Stage {
         self.over.store(true, Ordering::Relaxed);
         let unheard: usize = self.comers.into_iter().map(|comer| comer.join().unwrap()).sum();
         assert!(unheard <= self.kills * COMERS, "{unheard} without a byte");
-        // Each death is told, with what became of its tunnels.
-        eventually(Patience::USUAL, &format!("{} deaths to be told", self.kills), || {
-            (self.gateway.has_said("worker died") >= self.kills).then_some(())
-        });
         self.gateway.says(&["INFO", "resumed tunnels of a process that is gone"]);
         self.gateway.holds_exactly(self.tunnels);
         self.traffic.finish();

@@ -6,9 +6,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -19,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::certs::Certificate;
 use super::mirror::field;
 use super::ports::free_port;
+use super::teller::serving;
 
 /// Length of a piece of a long body.
 const PIECE: usize = 4096;
@@ -67,7 +65,7 @@ impl Criers {
         names: &[&str],
         certificate: Option<&Certificate>,
     ) -> Vec<SocketAddr> {
-        let acceptor = certificate.map(acceptor);
+        let acceptor = certificate.map(|it| TlsAcceptor::from(serving(it)));
         let port = free_port();
         let start = |(name, last): (&&str, u8)| {
             let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
@@ -98,20 +96,6 @@ impl Criers {
     pub(crate) fn were_asked(&self, path: &str) -> bool {
         self.stage.asked.lock().unwrap().contains(path)
     }
-}
-
-fn acceptor(certificate: &Certificate) -> TlsAcceptor {
-    let chain = CertificateDer::pem_file_iter(&certificate.chain_file).unwrap();
-    let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(&certificate.key_file).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    Arc::new(config).into()
 }
 
 async fn accept(

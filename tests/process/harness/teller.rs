@@ -37,17 +37,7 @@ impl Teller {
 
     /// Starts it on 127.0.0.1 over TLS.
     pub(crate) fn start_tls(certificate: &Certificate) -> Self {
-        let chain = CertificateDer::pem_file_iter(&certificate.chain_file).unwrap();
-        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
-        let key = PrivateKeyDer::from_pem_file(&certificate.key_file).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        Self::serve(Ipv4Addr::LOCALHOST.into(), 0, Some(Arc::new(config)))
+        Self::serve(Ipv4Addr::LOCALHOST.into(), 0, Some(serving(certificate)))
     }
 
     fn serve(address: IpAddr, port: u16, tls: Option<Arc<ServerConfig>>) -> Self {
@@ -121,4 +111,19 @@ fn answer(stream: impl Read + Write, ends: &str, mut counted: Counted) -> io::Re
         stream.get_mut().write_all(answer.as_bytes())?;
         stream.get_mut().flush()?;
     }
+}
+
+/// How a backend speaks TLS with this certificate.
+pub(super) fn serving(certificate: &Certificate) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(&certificate.chain_file).unwrap();
+    let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(&certificate.key_file).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
 }

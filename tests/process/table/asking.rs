@@ -65,7 +65,9 @@ impl Asking for Multiplexed {
         let (response, mut stream) =
             connection.begin(request, body.is_none()).map_err(io::Error::other)?;
         if let Some(body) = body {
-            stream.send_data(body.into(), true).map_err(io::Error::other)?;
+            // A whole answer may have come before the body is asked for, and have ended the stream (RFC 9113, section 8.1). What
+            // the answer was, or that there is none, is for `finish` to say.
+            drop(stream.send_data(body.into(), true));
         }
         let answer = connection.finish(response).map_err(io::Error::other)?;
         let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
