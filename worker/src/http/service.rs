@@ -344,7 +344,7 @@ impl<'a> Call<'a> {
         has_body: bool,
         with_host: bool,
     ) -> Result<request::Parts, Fault> {
-        let peer = self.conversation.peer;
+        let Conversation { peer, session, .. } = self.conversation;
         let url = original_url(&parts).to_owned();
         let forwarded = Forwarded {
             client: peer.client,
@@ -353,6 +353,7 @@ impl<'a> Call<'a> {
             host: self.host,
             url: &url,
             trace_id: &self.trace_id,
+            fingerprint: session.as_ref().and_then(|it| it.fingerprint.as_ref()),
         };
         let websocket = self.opening.is_some();
         let kept = self.serving.table.client_source.keep(peer.client, &parts.headers);
