@@ -9,8 +9,8 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 
 use crate::harness::{
-    Backend, Certificate, Document, Gateway, Patience, Visitor, directory, eventually, free_port,
-    tools, words,
+    Backend, Certificate, Document, Gateway, Mirror, Patience, Visitor, directory, eventually,
+    field, free_port, tools, words,
 };
 use crate::upgrade::{executable, upgrade_to};
 
@@ -84,6 +84,45 @@ fn a_sites_own_policy_wins_over_the_gateways() {
     assert!(speaks("old.test", VERSIONS[0]) && !speaks("old.test", VERSIONS[1]));
     let effective = gateway.must(&["config"]);
     assert!(effective.contains("AppGwSslPolicy20170401S"), "{effective}");
+}
+
+#[test]
+fn backends_are_told_what_software_a_client_is_where_azure_tells_them() {
+    let directory = directory();
+    let [new, old] = ["new", "old"]
+        .map(|name| Certificate::make(directory.path(), name, &format!("{name}.test")));
+    let (mirror, port) = (Mirror::start(&[]), free_port());
+    let mut document = Document::new()
+        .pool("chat", &[mirror.address])
+        .tls_site("new", port, &new, "chat")
+        .tls_site("old", port, &old, "chat");
+    let properties = &mut document.0["properties"];
+    properties["enableHttp2"] = json!(true);
+    properties["sslProfiles"] = json!([{"name": "old", "properties": {"sslPolicy":
+        {"policyType": "Predefined", "policyName": "AppGwSslPolicy20170401S"}}}]);
+    let link = json!({"id": "/sslProfiles/old"});
+    let gateway =
+        Gateway::start_in(directory, &document.set("httpListeners", "old", "sslProfile", link));
+    let visitor = |versions| Visitor::new(&[&new, &old], None, versions);
+    let told = |host: &str, versions| {
+        let (answer, _) = visitor(versions).get(port, host).unwrap();
+        field(&answer.text(), "x-azure-ja4-fingerprint")
+    };
+    let [twelve, thirteen] = VERSIONS.map(|versions| told("new.test", versions).unwrap());
+    assert_eq!([&twelve[..4], &thirteen[..4]], ["t12d", "t13d"]);
+    assert_eq!([twelve.len(), thirteen.len()], [36, 36]);
+    assert_eq!(told("new.test", VERSIONS[1]), Some(thirteen.clone()));
+    assert_eq!(told("old.test", VERSIONS[0]), None);
+
+    let mut http2 = visitor(VERSIONS[1]).http2(port, "new.test");
+    let answer = String::from_utf8(http2.get("/").unwrap().body).unwrap();
+    let over_http2 = field(&answer, "x-azure-ja4-fingerprint").unwrap();
+    // The same software with one extension more, which is named and does not count otherwise.
+    assert_eq!((&over_http2[8..10], &over_http2[10..]), ("h2", &thirteen[10..]));
+    assert_eq!(&thirteen[8..10], "00");
+
+    gateway.must(&["restart"]);
+    assert_eq!(told("new.test", VERSIONS[1]), Some(thirteen));
 }
 
 #[test]

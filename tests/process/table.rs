@@ -145,7 +145,7 @@ fn run(asking: &dyn Asking, ports: &Ports) {
 
 #[test]
 fn a_row_that_is_answered_otherwise_is_told_of() {
-    let row = "a :: main :: GET / :: x :: 200 one /p | method GET | saw a: 1 | saw-not b | says c: 2 | says-not d | page text | empty";
+    let row = "a :: main :: GET / :: x :: 200 one /p | method GET | saw a: 1 | saw-not b | saw-not e: 4 | says c: 2 | says-not d | page text | empty";
     let [row] = &rows(row)[..] else { panic!("one row") };
     let answer = |status, headers: &[(&str, &str)], body: &str| row::Heard {
         answer: Response {
@@ -161,13 +161,14 @@ fn a_row_that_is_answered_otherwise_is_told_of() {
         ("x-saw-target", "/p"),
         ("x-saw-method", "GET"),
         ("x-saw-a", "1"),
+        ("x-saw-e", "5"),
         ("c", "2"),
     ];
     // Nothing can be empty and have a text in it.
     assert_eq!(row.judge(&answer(200, &good, ""), &fill).len(), 1);
     assert_eq!(row.judge(&answer(200, &good, "a text"), &fill).len(), 1);
-    let bad = [("x-backend", "two"), ("x-saw-b", "1"), ("d", "1")];
-    assert_eq!(row.judge(&answer(404, &bad, "no"), &fill).len(), 10);
+    let bad = [("x-backend", "two"), ("x-saw-b", "1"), ("x-saw-e", "3, 4"), ("d", "1")];
+    assert_eq!(row.judge(&answer(404, &bad, "no"), &fill).len(), 11);
 }
 
 #[test]

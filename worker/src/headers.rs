@@ -58,7 +58,6 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-original-host");
 const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
 const X_APPGW_TRACE_ID: HeaderName = HeaderName::from_static("x-appgw-trace-id");
-/// Azure's gateway writes it, this one does not: what a client sends under this name must not pass for it.
 const X_AZURE_JA4_FINGERPRINT: HeaderName = HeaderName::from_static("x-azure-ja4-fingerprint");
 
 /// What a backend is told about the client's side of a request.
@@ -76,6 +75,8 @@ pub struct Forwarded<'a> {
     pub url: &'a str,
     /// See [`trace_id`].
     pub trace_id: &'a str,
+    /// The client's JA4 fingerprint, where backends are told.
+    pub fingerprint: Option<&'a HeaderValue>,
 }
 
 /// Refuses what no backend should have to interpret, and returns the request's host as sent (empty if it has none,
@@ -347,7 +348,11 @@ impl Forwarded<'_> {
         headers.insert(X_ORIGINAL_HOST, field(self.host)?);
         headers.insert(X_ORIGINAL_URL, field(self.url)?);
         headers.insert(X_APPGW_TRACE_ID, field(self.trace_id)?);
-        headers.remove(X_AZURE_JA4_FINGERPRINT);
+        // What a client sends under this name must not pass for what it is.
+        match self.fingerprint {
+            Some(fingerprint) => headers.insert(X_AZURE_JA4_FINGERPRINT, fingerprint.clone()),
+            None => headers.remove(X_AZURE_JA4_FINGERPRINT),
+        };
         Ok(())
     }
 }

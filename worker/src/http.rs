@@ -244,7 +244,7 @@ enum End {
 /// What the client's TLS has settled, with TLS.
 fn session_of(io: &Link) -> Option<Session> {
     let (protocol, cipher) = io.negotiated()?;
-    Some(Session { protocol, cipher, certificate: None })
+    Some(Session { protocol, cipher, fingerprint: io.fingerprint(), certificate: None })
 }
 
 /// Serves one client until it leaves, is told to, or becomes a tunnel's.

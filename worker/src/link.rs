@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -28,8 +29,16 @@ pub enum Link {
 pub struct Secured {
     pub(crate) stream: TlsStream<Bounded<TcpStream>>,
     pub(crate) captured: Arc<Captured>,
+    shown: Shown,
+}
+
+/// What a client has let be seen of itself in its handshake; nothing of a backend.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
     /// Of a client that was asked for a certificate.
-    identity: Option<Arc<ClientIdentity>>,
+    pub(crate) identity: Option<Arc<ClientIdentity>>,
+    /// What software it is, where backends are told.
+    pub(crate) fingerprint: Option<HeaderValue>,
 }
 
 // === impl Link ===
@@ -40,23 +49,31 @@ impl Link {
         stream: impl Into<TlsStream<Bounded<TcpStream>>>,
         captured: Arc<Captured>,
     ) -> Self {
-        Self::Tls(Box::new(Secured { stream: stream.into(), captured, identity: None }))
+        Self::Tls(Box::new(Secured { stream: stream.into(), captured, shown: Shown::default() }))
     }
 
-    /// The same to a client, with who it has shown to be.
+    /// The same to a client, with what it has shown.
     pub(crate) fn client(
         stream: impl Into<TlsStream<Bounded<TcpStream>>>,
         captured: Arc<Captured>,
-        identity: Option<Arc<ClientIdentity>>,
+        shown: Shown,
     ) -> Self {
-        Self::Tls(Box::new(Secured { stream: stream.into(), captured, identity }))
+        Self::Tls(Box::new(Secured { stream: stream.into(), captured, shown }))
     }
 
     /// Who the client has shown to be, where it was asked.
     pub(crate) fn identity(&self) -> Option<Arc<ClientIdentity>> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(secured) => secured.identity.clone(),
+            Self::Tls(secured) => secured.shown.identity.clone(),
+        }
+    }
+
+    /// What software the client is, where backends are told.
+    pub(crate) fn fingerprint(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secured) => secured.shown.fingerprint.clone(),
         }
     }
 

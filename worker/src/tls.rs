@@ -4,13 +4,15 @@
 //! come back; `staple` is what is shown to it. rustls shakes hands and speaks HTTP; a tunnel's session then leaves it for good (`session`). What is left of it are
 //! keys and numbers (`keys`) and the framing of records (`record`), which is all that a successor
 //! needs to go on. So that it can leave, `bounded` keeps rustls from reading further than the record that it is at,
-//! and `capture` keeps the secrets that rustls itself does not give out. `names` is for people.
+//! and `capture` keeps the secrets that rustls itself does not give out. `names` is for people, and `fingerprint` tells backends
+//! what kind of client it is.
 //!
 //! Nothing here reads a socket but through `bounded`. Secrets never reach a log.
 
 pub(crate) mod bounded;
 pub(crate) mod capture;
 pub(crate) mod client_auth;
+pub(crate) mod fingerprint;
 pub(crate) mod keys;
 pub(crate) mod names;
 pub(crate) mod ocsp;

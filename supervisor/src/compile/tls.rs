@@ -31,6 +31,7 @@ fn message(profile: Option<&TlsProfile>, gateway: &Gateway) -> control::TlsProfi
         tls13: policy.tls13,
         suites: policy.suites.iter().map(|suite| suite.number.into()).collect(),
         client_auth: auth.map(client_auth),
+        fingerprint: policy.fingerprint,
     }
 }
 

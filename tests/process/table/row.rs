@@ -41,7 +41,8 @@ enum Expected {
     Gateway,
     Method(String),
     Saw(String, String),
-    SawNot(String),
+    /// With the value that it may not have; any without one.
+    SawNot(String, Option<String>),
     Says(String, String),
     SaysNot(String),
     Page(String),
@@ -111,7 +112,11 @@ impl Row {
                 Expected::Gateway => same("the backend", &all("x-backend"), ""),
                 Expected::Method(method) => same("its method", &saw("method"), method),
                 Expected::Saw(name, value) => same(name, &saw(name), value),
-                Expected::SawNot(name) => same(name, &saw(name), ""),
+                Expected::SawNot(name, value) => {
+                    let found = saw(name);
+                    let other = value.as_ref().is_some_and(|value| !found.contains(value));
+                    same(name, if other { "" } else { &found }, "");
+                }
                 Expected::Says(name, value) => same(name, &all(name), value),
                 Expected::SaysNot(name) => same(name, &all(name), ""),
                 Expected::Page(part) => {
@@ -165,7 +170,10 @@ fn expected(first: bool, word: &str) -> Vec<Expected> {
     vec![match verb {
         "method" => Expected::Method(rest.into()),
         "saw" => Expected::Saw(pair().0, pair().1),
-        "saw-not" => Expected::SawNot(rest.into()),
+        "saw-not" => match rest.split_once(':') {
+            Some(_) => Expected::SawNot(pair().0, Some(pair().1)),
+            None => Expected::SawNot(rest.into(), None),
+        },
         "says" => Expected::Says(pair().0, pair().1),
         "says-not" => Expected::SaysNot(rest.into()),
         "page" => Expected::Page(rest.into()),

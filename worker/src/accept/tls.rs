@@ -15,11 +15,12 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::admission::{Admission, Crowded};
 use crate::fault::{Fault, FaultKind};
 use crate::http::{Shared, linger, note};
-use crate::link::Link;
+use crate::link::{Link, Shown};
 use crate::metrics::Unsecured;
 use crate::snapshot::Current;
 use crate::tls::bounded::Bounded;
 use crate::tls::capture::Captured;
+use crate::tls::fingerprint;
 use crate::tls::profile::ClientIdentity;
 
 /// First byte of a TLS record that can open a session (RFC 8446 section 5.1, `handshake`).
@@ -130,8 +131,10 @@ async fn first_word(stream: &TcpStream) -> Result<First, HandshakeError> {
 }
 
 async fn handshake(stream: TcpStream, current: &Current) -> Result<Link, HandshakeError> {
-    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Bounded::new(stream));
-    let begun = hello.await.map_err(HandshakeError::Failed)?;
+    let hello =
+        LazyConfigAcceptor::new(rustls::server::Acceptor::default(), Bounded::listening(stream));
+    let mut begun = hello.await.map_err(HandshakeError::Failed)?;
+    let said = begun.io.take_heard();
     let (wanted, http2) = {
         let serving = current.load();
         let wanted = serving.table.handshake_for(begun.client_hello().server_name());
@@ -142,6 +145,8 @@ async fn handshake(stream: TcpStream, current: &Current) -> Result<Link, Handsha
     if http2 {
         config.alpn_protocols.insert(0, HTTP2.to_vec());
     }
+    let fingerprint = profile.tells_fingerprint().then(|| fingerprint::of(&said)).flatten();
+    drop(said);
     let (config, captured) = Captured::own(config);
     let session = begun.into_stream(config).await.map_err(HandshakeError::Failed)?;
     let identity = ClientIdentity::of(session.get_ref().1, &profile).map(Arc::new);
@@ -151,5 +156,5 @@ async fn handshake(stream: TcpStream, current: &Current) -> Result<Link, Handsha
         let verdict = identity.verdict().map(tracing::field::display);
         tracing::debug!(verdict, fingerprint, "client was asked for a certificate");
     }
-    Ok(Link::client(session, captured, identity))
+    Ok(Link::client(session, captured, Shown { identity, fingerprint }))
 }

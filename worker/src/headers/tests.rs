@@ -21,6 +21,7 @@ fn forwarded(client: &str) -> Forwarded<'_> {
         host: "h.com:443",
         url: "/p?q",
         trace_id: "0123456789abcdef0123456789abcdef",
+        fingerprint: None,
     }
 }
 

@@ -219,6 +219,7 @@ impl Sight<'_> {
             peer: self.peer,
             host: &self.host,
             trace_id: &trace_id,
+            fingerprint: None,
             websocket: self.opening.is_some(),
             with_host: is_rewritten,
         };

@@ -22,6 +22,8 @@ pub(super) struct Outbound<'a> {
     pub(super) host: &'a str,
     /// See [`headers::trace_id`].
     pub(super) trace_id: &'a str,
+    /// See [`Forwarded::fingerprint`].
+    pub(super) fingerprint: Option<&'a HeaderValue>,
     /// It opens a WebSocket.
     pub(super) websocket: bool,
     /// Rewrites need the client's Host; otherwise each attempt adds its backend's own.
@@ -45,6 +47,7 @@ impl Outbound<'_> {
             host: self.host,
             url: &url,
             trace_id: self.trace_id,
+            fingerprint: self.fingerprint,
         };
         let kept = self.table.client_source.keep(self.peer.client, &parts.headers);
         let host = if self.with_host { self.host } else { "" };

@@ -341,11 +341,13 @@ impl<'a> Call<'a> {
         has_body: bool,
         with_host: bool,
     ) -> Result<request::Parts, Fault> {
+        let Conversation { peer, session, .. } = self.conversation;
         let outbound = Outbound {
             table: &self.serving.table,
-            peer: self.conversation.peer,
+            peer: *peer,
             host: self.host,
             trace_id: &self.trace_id,
+            fingerprint: session.as_ref().and_then(|it| it.fingerprint.as_ref()),
             websocket: self.opening.is_some(),
             with_host,
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use holdfast_proto::control::ServerVariable;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, request};
 
 use super::value::Source;
 use crate::route::without_port;
@@ -22,6 +22,8 @@ pub struct Session {
     pub protocol: &'static str,
     /// The cipher suite by OpenSSL's name.
     pub cipher: &'static str,
+    /// The client's JA4 fingerprint, where backends are told; no variable names it.
+    pub fingerprint: Option<HeaderValue>,
     /// The client's certificate, where the listener has asked for one and the client has shown one.
     pub certificate: Option<Arc<ClientCertificate>>,
 }

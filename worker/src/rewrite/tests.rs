@@ -80,8 +80,12 @@ fn head(target: &str, fields: &[(&str, &str)]) -> request::Parts {
     builder.body(()).unwrap().into_parts().0
 }
 
-static SESSION: Session =
-    Session { protocol: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384", certificate: None };
+static SESSION: Session = Session {
+    protocol: "TLSv1.3",
+    cipher: "TLS_AES_256_GCM_SHA384",
+    fingerprint: None,
+    certificate: None,
+};
 
 fn facts(head: &request::Parts) -> Facts<'static> {
     Facts::of(head, "192.0.2.7:5000".parse().unwrap(), 8443, Some(&SESSION))

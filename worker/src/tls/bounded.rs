@@ -4,7 +4,7 @@
 //! record that is not complete yet, and of that record a copy is kept here: it goes with the session when it leaves.
 //!
 //! Only the framing is known here (RFC 8446 section 5.1); whether a record is any good is for rustls to say. No byte
-//! is ever held back: what this stream has read, its reader has got.
+//! is ever held back: what this stream has read, its reader has got. Of a client's first words a copy can be had.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -29,6 +29,8 @@ pub(crate) struct Bounded<S> {
     lacks: u16,
     /// What has come of a body that did not come whole. Most do, and nothing is allocated.
     body: Vec<u8>,
+    /// What all records have held, until somebody takes it.
+    heard: Option<Vec<u8>>,
 }
 
 // === impl Bounded ===
@@ -36,7 +38,20 @@ pub(crate) struct Bounded<S> {
 impl<S> Bounded<S> {
     /// From the beginning of a record.
     pub(crate) const fn new(stream: S) -> Self {
-        Self { stream, header: [0; HEADER as usize], headed: 0, lacks: 0, body: Vec::new() }
+        let header = [0; HEADER as usize];
+        Self { stream, header, headed: 0, lacks: 0, body: Vec::new(), heard: None }
+    }
+
+    /// The same, with a copy of what records hold until it is taken: to be taken soon, for it has no bound but rustls's.
+    pub(crate) fn listening(stream: S) -> Self {
+        let mut bounded = Self::new(stream);
+        bounded.heard = Some(Vec::new());
+        bounded
+    }
+
+    /// What records have held since the beginning, if somebody wanted to know; no more is kept from here on.
+    pub(crate) fn take_heard(&mut self) -> Vec<u8> {
+        self.heard.take().unwrap_or_default()
     }
 
     /// The stream beneath.
@@ -76,6 +91,9 @@ impl<S> Bounded<S> {
             self.lacks = u16::from_be_bytes([high, low]);
         } else {
             self.lacks = self.lacks.saturating_sub(count);
+            if let Some(heard) = &mut self.heard {
+                heard.extend_from_slice(read);
+            }
             if self.lacks > 0 {
                 self.keep(read);
             }

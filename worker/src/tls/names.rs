@@ -1,5 +1,5 @@
 //! What a TLS session's protocol and cipher suite are called where people read them: OpenSSL's names, which Azure's
-//! documents use too. Nothing is decided by a name.
+//! documents use too; and how bytes are written out. Nothing is decided by a name.
 
 use rustls::{CipherSuite, ProtocolVersion};
 
@@ -28,6 +28,12 @@ pub(crate) fn cipher(suite: CipherSuite) -> &'static str {
         CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
         _ => "",
     }
+}
+
+/// Two hexadecimal digits a byte, in small letters.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default()).collect()
 }
 
 #[cfg(test)]

@@ -194,6 +194,11 @@ impl Profile {
         Ok(Self { source, provider: chosen, versions, plain, scope, auth })
     }
 
+    /// Whether backends are told the fingerprints of clients.
+    pub(crate) const fn tells_fingerprint(&self) -> bool {
+        self.source.fingerprint
+    }
+
     /// As `plain`, for one client that is asked.
     fn asking(
         &self,

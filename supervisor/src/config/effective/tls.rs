@@ -14,8 +14,10 @@ pub(super) fn policy(policy: &TlsPolicy) -> Value {
     }
     let suites: Vec<_> = policy.suites.iter().map(|suite| suite.name).collect();
     let disabled: &[&str] = if policy.tls13 { &[] } else { &["TLSv1_3"] };
+    // Backends are told of clients' fingerprints with the newer kind only.
+    let kind = if policy.fingerprint { "CustomV2" } else { "Custom" };
     json!({
-        "policyType": "CustomV2",
+        "policyType": kind,
         "minProtocolVersion": if policy.tls12 { "TLSv1_2" } else { "TLSv1_3" },
         "cipherSuites": suites,
         "disabledSslProtocols": disabled,

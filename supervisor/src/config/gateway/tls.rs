@@ -12,6 +12,8 @@ pub struct TlsPolicy {
     pub tls12: bool,
     /// TLS 1.3 is offered; some suite of it is in `suites` then.
     pub tls13: bool,
+    /// Backends are told clients' JA4 fingerprints: with Azure's policies of 2022 and later and `CustomV2`.
+    pub fingerprint: bool,
     /// In the order in which they are chosen.
     pub suites: Vec<Suite>,
 }

@@ -194,3 +194,19 @@ async fn writing_passes_through() {
     assert_eq!(bounded.shutdown().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(bounded.into_parts().0.written, b"onetwothree");
 }
+
+#[tokio::test]
+async fn what_records_hold_is_heard_without_their_heads_until_it_is_taken() {
+    let lens = [3, 0, 70, 1];
+    let wire: Vec<u8> = lens.iter().flat_map(|&len| record(len)).collect();
+    let bodies: Vec<u8> = lens.iter().flat_map(|&len| record(len).split_off(5)).collect();
+    for piece in 1..=wire.len() {
+        let mut bounded = Bounded::listening(Pieces::of(wire.chunks(piece)));
+        bounded.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(bounded.take_heard(), bodies, "{piece}");
+        assert!(bounded.take_heard().is_empty() && bounded.heard.is_none());
+    }
+    let mut bounded = Bounded::new(Pieces::of([&wire[..]]));
+    bounded.read_to_end(&mut Vec::new()).await.unwrap();
+    assert!(bounded.take_heard().is_empty());
+}

@@ -9,6 +9,8 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
+use crate::tls::names::hex;
+
 /// Characters of base64 in a line (RFC 7468 section 2).
 const LINE: usize = 64;
 
@@ -118,11 +120,6 @@ fn serial(bytes: &[u8]) -> String {
 fn date(at: ASN1Time) -> String {
     let text = at.to_string();
     text.strip_suffix(" +00:00").map_or_else(|| text.clone(), |date| format!("{date} GMT"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
-    digits.map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default()).collect()
 }
 
 #[cfg(test)]

@@ -115,7 +115,13 @@ pub(in crate::config) fn version_names() -> Vec<&'static str> {
 
 /// What applies where no policy is given: all that can be offered.
 pub(super) fn everything() -> TlsPolicy {
-    TlsPolicy { predefined: None, tls12: true, tls13: true, suites: OFFERED.to_vec() }
+    TlsPolicy {
+        predefined: None,
+        tls12: true,
+        tls13: true,
+        fingerprint: true,
+        suites: OFFERED.to_vec(),
+    }
 }
 
 /// Reads an `sslPolicy`. `None`: wrong, and reported.
@@ -174,7 +180,9 @@ fn predefined(name: &Placed<String>, report: &mut Report) -> Option<TlsPolicy> {
     }
     let suites = OFFERED.into_iter().filter(|it| AZURES.contains(&it.name));
     let suites = suites.filter(|it| found.tls13 || it.needs != SuiteNeeds::Tls13).collect();
-    Some(TlsPolicy { predefined: Some(found.name), tls12: true, tls13: found.tls13, suites })
+    let (predefined, tls13) = (Some(found.name), found.tls13);
+    // The policies of 2022 are those that have TLS 1.3.
+    Some(TlsPolicy { predefined, tls12: true, tls13, fingerprint: tls13, suites })
 }
 
 /// Suites as listed, and the names of those that are not offered.
@@ -235,7 +243,7 @@ fn custom(
             "take them out; the nearest of Azure's policies is AppGwSslPolicy20220101S",
         );
     }
-    Some(TlsPolicy { predefined: None, tls12: true, tls13: true, suites })
+    Some(TlsPolicy { predefined: None, tls12: true, tls13: true, fingerprint: second, suites })
 }
 
 /// `None`: nothing is left.
@@ -249,7 +257,8 @@ fn without(policy: &TlsPolicy, disabled: &[&'static str]) -> Option<TlsPolicy> {
     let tls13 = suites.iter().any(|it| it.needs == SuiteNeeds::Tls13);
     let tls12 = suites.iter().any(|it| it.needs != SuiteNeeds::Tls13);
     let predefined = policy.predefined.filter(|_| suites == policy.suites);
-    (!suites.is_empty()).then_some(TlsPolicy { predefined, tls12, tls13, suites })
+    let fingerprint = policy.fingerprint;
+    (!suites.is_empty()).then_some(TlsPolicy { predefined, tls12, tls13, fingerprint, suites })
 }
 
 /// `Err`: some are wrong, and reported.

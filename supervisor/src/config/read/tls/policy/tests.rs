@@ -131,3 +131,20 @@ fn no_name_is_given_twice() {
     assert_eq!(all.len(), count);
     assert!(AZURES.iter().all(|name| OFFERED.iter().any(|it| it.name == *name)));
 }
+
+#[test]
+fn backends_are_told_fingerprints_with_the_policies_that_azure_tells_them_with() {
+    let suites = r#""cipherSuites": ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]"#;
+    for (text, tells) in [
+        (r#"{"policyName": "AppGwSslPolicy20170401"}"#.to_owned(), false),
+        (r#"{"policyName": "AppGwSslPolicy20170401S"}"#.to_owned(), false),
+        (r#"{"policyName": "AppGwSslPolicy20220101"}"#.to_owned(), true),
+        (r#"{"policyName": "AppGwSslPolicy20220101S"}"#.to_owned(), true),
+        (format!(r#"{{"policyType": "Custom", {suites}}}"#), false),
+        (format!(r#"{{"policyType": "CustomV2", {suites}}}"#), true),
+        ("{}".to_owned(), true),
+    ] {
+        let (read, _) = policy(&text);
+        assert_eq!(read.unwrap().fingerprint, tells, "{text}");
+    }
+}
