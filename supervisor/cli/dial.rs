@@ -29,10 +29,15 @@ const REDIAL: Duration = Duration::from_millis(50);
 pub(crate) type Client = AdminClient<Channel>;
 
 pub(crate) async fn connect(admin: &Admin) -> anyhow::Result<Client> {
-    let socket = match &admin.admin {
-        Some(address) => parse_address(address)?,
-        None => socket_in(&runtime_default()),
+    let channel = match &admin.admin {
+        Some(address) => dial_socket(&parse_address(address)?, false).await?,
+        None => dial_socket(&socket_in(&runtime_default()), true).await?,
     };
+    Ok(AdminClient::new(channel).max_decoding_message_size(LONGEST_ANSWER))
+}
+
+/// A channel to somebody who answers.
+async fn dial_socket(socket: &Path, is_default: bool) -> anyhow::Result<Channel> {
     if socket.as_os_str().len() > uds::LONGEST_SOCKET_PATH {
         bail!(
             "the socket path {} is longer than {} bytes: start the gateway on a shorter \
@@ -41,16 +46,13 @@ pub(crate) async fn connect(admin: &Admin) -> anyhow::Result<Client> {
             uds::LONGEST_SOCKET_PATH
         );
     }
-    let runtime_dir = socket.parent();
-    let mut patience = Patience::new();
+    let mut patience = Patience::new(socket);
     loop {
-        let channel = uds::connect_watched(&socket, SILENCE).await;
-        let channel =
-            channel.map_err(|error| unreachable_gateway(&socket, admin.admin.is_none(), error))?;
-        let mut client = AdminClient::new(channel).max_decoding_message_size(LONGEST_ANSWER);
-        match patience.hear(&mut client, runtime_dir).await? {
-            Heard::Answer => return Ok(client),
-            Heard::Cut => patience.note_cut(&socket)?,
+        let channel = uds::connect_watched(socket, SILENCE).await;
+        let channel = channel.map_err(|error| unreachable_gateway(socket, is_default, error))?;
+        match patience.hear(&channel).await? {
+            Heard::Answer => return Ok(channel),
+            Heard::Cut => patience.note_cut()?,
         }
         sleep(REDIAL).await;
     }

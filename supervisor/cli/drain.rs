@@ -31,7 +31,8 @@ pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<Outcome> {
         Ok((answer.changed, left))
     };
     let then = format!(
-        "{name} gets no new connections and keeps its tunnels; `holdfast undrain` takes that back"
+        "{name} gets no new connections, and its tunnels live on for the drain time of its settings; `holdfast undrain` takes \
+         that back"
     );
     let (changed, left) = progress::unless_interrupted(&then, work).await??;
     tell(&args.admin, changed, left, || match (changed, left) {

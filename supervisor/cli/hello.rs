@@ -2,7 +2,7 @@
 //!
 //! A supervisor that is stopped, or hangs, takes connections like any other, as the kernel does that for it. Asked straight
 //! away, it would be waited for without an end, and would carry the command out whenever it goes on. So it is asked for its
-//! log filter first, which changes nothing and which it can always tell; nobody is waited for longer than [`LONGEST`].
+//! health first, in gRPC's own words, which changes nothing; nobody is waited for longer than [`LONGEST`].
 
 use std::fs;
 use std::io::{IsTerminal, stderr};
@@ -10,10 +10,11 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use holdfast_proto::admin::LogFilterRequest;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::dial::Client;
 use crate::failure::{Kind, fail};
 use crate::{left, output};
 
@@ -30,7 +31,8 @@ const NOTICE: Duration = Duration::from_secs(2);
 
 /// How much longer somebody is waited for who has been dialled since a moment.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct Patience<'a> {
+    socket: &'a Path,
     begun: Instant,
     stopped_since: Option<Instant>,
     cuts: u32,
@@ -47,19 +49,16 @@ pub(crate) enum Heard {
 
 // === impl Patience ===
 
-impl Patience {
-    /// All of it.
-    pub(crate) fn new() -> Self {
-        Self { begun: Instant::now(), stopped_since: None, cuts: 0 }
+impl<'a> Patience<'a> {
+    /// All of it, for who is to answer on a socket.
+    pub(crate) fn new(socket: &'a Path) -> Self {
+        Self { socket, begun: Instant::now(), stopped_since: None, cuts: 0 }
     }
 
-    /// Waits for the first word of the gateway whose runtime directory this is, where that is known.
-    pub(crate) async fn hear(
-        &mut self,
-        client: &mut Client,
-        runtime_dir: Option<&Path>,
-    ) -> anyhow::Result<Heard> {
-        let mut word = pin!(client.log_filter(LogFilterRequest { filter: None }));
+    /// Waits for the first word.
+    pub(crate) async fn hear(&mut self, channel: &Channel) -> anyhow::Result<Heard> {
+        let mut client = HealthClient::new(channel.clone());
+        let mut word = pin!(client.check(HealthCheckRequest::default()));
         let mut looks = interval_at(Instant::now() + LOOK, LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -71,22 +70,22 @@ impl Patience {
                     return Ok(match answer {
                         // Made here, not by the gateway.
                         Err(status) if std::error::Error::source(&status).is_some() => Heard::Cut,
-                        // Whatever it says, it answers; one of another version may not know the question.
+                        // Whatever it says, it answers.
                         Ok(_) | Err(_) => Heard::Answer,
                     });
                 }
-                _ = looks.tick() => self.look(runtime_dir)?,
+                _ = looks.tick() => self.look()?,
             }
         }
     }
 
     /// Fails where whoever listens hangs up again and again.
-    pub(crate) fn note_cut(&mut self, socket: &Path) -> anyhow::Result<()> {
+    pub(crate) fn note_cut(&mut self) -> anyhow::Result<()> {
         self.cuts += 1;
         if self.cuts < MOST_CUTS {
-            return self.look(socket.parent());
+            return self.look();
         }
-        let at = socket.display();
+        let at = self.socket.display();
         Err(fail(
             Kind::NoAnswer,
             format!(
@@ -97,8 +96,9 @@ impl Patience {
     }
 
     /// Fails where there is no more of it.
-    fn look(&mut self, runtime_dir: Option<&Path>) -> anyhow::Result<()> {
-        let supervisor = runtime_dir.and_then(supervisor_in);
+    fn look(&mut self) -> anyhow::Result<()> {
+        let runtime_dir = self.socket.parent().unwrap_or(Path::new("/"));
+        let supervisor = supervisor_in(runtime_dir);
         match supervisor.filter(|pid| is_stopped(*pid)) {
             Some(pid) => {
                 let since = *self.stopped_since.get_or_insert_with(Instant::now);
@@ -118,7 +118,7 @@ impl Patience {
     }
 }
 
-fn stopped(pid: u32, runtime_dir: Option<&Path>) -> String {
+fn stopped(pid: u32, runtime_dir: &Path) -> String {
     format!(
         "the gateway's supervisor (pid {pid}) is stopped, by a SIGSTOP or a debugger. Nothing was asked or changed. {}`kill \
          -CONT {pid}` lets it go on",
@@ -126,7 +126,7 @@ fn stopped(pid: u32, runtime_dir: Option<&Path>) -> String {
     )
 }
 
-fn silent(pid: Option<u32>, runtime_dir: Option<&Path>) -> String {
+fn silent(pid: Option<u32>, runtime_dir: &Path) -> String {
     let (named, kill) = match pid {
         Some(pid) => (format!(" (pid {pid})"), format!("`kill -9 {pid}`")),
         None => (String::new(), "SIGKILL".to_owned()),
@@ -169,10 +169,10 @@ mod tests {
 
     #[test]
     fn nobody_is_waited_for_without_an_end() {
-        let mut patience = Patience::new();
-        assert!(patience.look(None).is_ok());
+        let mut patience = Patience::new(Path::new("/nowhere/admin.sock"));
+        assert!(patience.look().is_ok());
         patience.begun = patience.begun.checked_sub(LONGEST).unwrap();
-        let told = patience.look(None).unwrap_err().to_string();
+        let told = patience.look().unwrap_err().to_string();
         for part in ["has not answered for 30s", "Nothing was asked", "SIGKILL"] {
             assert!(told.contains(part), "{part} is not in: {told}");
         }

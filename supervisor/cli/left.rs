@@ -30,7 +30,7 @@ pub(crate) fn sentence(runtime_dir: &Path) -> String {
 
 /// The same where there was perhaps never anything.
 pub(crate) fn adopted(runtime_dir: &Path) -> String {
-    match serving(Some(runtime_dir)) {
+    match serving(runtime_dir) {
         told if told.is_empty() => told,
         told => format!(
             "{told}They are adopted with their connections by the next `holdfast run` on the same directories. "
@@ -39,8 +39,8 @@ pub(crate) fn adopted(runtime_dir: &Path) -> String {
 }
 
 /// Those that serve on, whatever has become of their supervisor; empty where there are none, or it cannot be told.
-pub(crate) fn serving(runtime_dir: Option<&Path>) -> String {
-    let running = runtime_dir.and_then(running).unwrap_or_default();
+pub(crate) fn serving(runtime_dir: &Path) -> String {
+    let running = running(runtime_dir).unwrap_or_default();
     if running.is_empty() {
         return String::new();
     }

@@ -38,7 +38,7 @@ pub fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
 /// The same where a document could not be read.
 pub fn of_document(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
-        io::ErrorKind::NotFound => Some("put the document there, or name the path where it is"),
+        io::ErrorKind::NotFound => Some("put the document there or name the path where it is"),
         io::ErrorKind::PermissionDenied => {
             Some("let the user that reads it do so, the directories above it included")
         }

@@ -55,6 +55,26 @@ fn a_stopped_supervisor_is_told_of_soon_and_hears_of_nothing_later() {
     assert_eq!(health, "Healthy", "a drain came late");
 }
 
+/// Longer than any other test here: nobody is given up before two pings are due.
+#[test]
+fn who_waits_for_a_supervisor_that_stops_meanwhile_is_let_go_of() {
+    let (gateway, _socket, backend) = gateway();
+    let worker = gateway.worker_pid();
+    let target = format!("chat/{}", backend.address);
+    let waiting = gateway.begin_cli(&["drain", &target, "--wait"]);
+    let address = backend.address.ip().to_string();
+    eventually(Patience::USUAL, "the backend to be drained", || {
+        (gateway.health_of(&address) == "Draining").then_some(())
+    });
+    pause(gateway.supervisor_pid());
+    let output = waiting.wait_with_output().unwrap();
+    let says = ["fell silent", "is not known", "workers serve on", "holdfast status"];
+    fails(&output, 1, &says);
+    assert!(alive(worker));
+    resume(gateway.supervisor_pid());
+    gateway.must(&["undrain", &target]);
+}
+
 #[test]
 fn who_asks_for_json_gets_json_whatever_goes_wrong() {
     let (gateway, _socket, _backend) = gateway();
