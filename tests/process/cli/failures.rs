@@ -243,6 +243,38 @@ fn a_state_directory_that_nobody_may_write_to_keeps_changes_out_and_nothing_else
 }
 
 #[test]
+fn a_start_on_a_full_or_a_read_only_disk_says_which() {
+    let home = directory();
+    let path = |name: &str| home.path().join(name);
+    let Some(disk) = Disk::mount(&path("s"), 64, "a start on a full disk") else { return };
+    let document = Document::simple(free_port(), &["127.0.0.2:9".parse().unwrap()]);
+    fs::write(path("gateway.json"), document.text()).unwrap();
+    let start =
+        || start(&mut Command::new(HOLDFAST), &path("gateway.json"), &path("r"), &path("s"));
+    disk.fill();
+    let says = ["No space left", "make room on that disk", "No gateway was started"];
+    fails(&start(), 1, &says);
+    disk.clear();
+    disk.freeze();
+    let says = ["Read-only file system", "mount that file system writable", "No gateway was"];
+    fails(&start(), 1, &says);
+}
+
+#[test]
+fn a_reload_of_a_file_that_is_gone_or_no_text_changes_nothing() {
+    let (gateway, mut socket, _backend) = gateway();
+    let file = gateway.path().join("gateway.json");
+    let unchanged = ["Nothing was changed", "serves as before"];
+    fs::write(&file, b"\xff").unwrap();
+    fails(&gateway.cli(&["reload"]), 1, &[&["save it as UTF-8 text"], &unchanged[..]].concat());
+    fs::remove_file(&file).unwrap();
+    let says = ["cannot read", "No such file", "put the document there"];
+    fails(&gateway.cli(&["reload"]), 1, &[&says[..], &unchanged[..]].concat());
+    assert!(socket.echoes("untouched"));
+    assert_eq!(gateway.revision(), 1);
+}
+
+#[test]
 fn a_reload_that_cannot_be_noted_is_no_refusal() {
     let backends = Backend::group(&["one", "two"]);
     let port = free_port();
