@@ -161,8 +161,14 @@ async fn close(args: CloseArgs) -> anyhow::Result<Outcome> {
 async fn restart(args: RestartArgs) -> anyhow::Result<Outcome> {
     let listener = args.listener.map(|address| address.to_string()).unwrap_or_default();
     let mut client = connect(&args.admin).await?;
-    let answer = progress::beside(&args.admin, client.restart(RestartRequest { listener })).await;
+    let work = progress::beside(&args.admin, client.restart(RestartRequest { listener }));
+    let then = "the worker that is being replaced just now is, with its connections; those of other listeners are not. See \
+                `holdfast status`";
+    let answer = progress::unless_interrupted(then, work).await?;
     let answer = answer.map_err(|error| failed(&error))?.into_inner();
+    if !args.admin.json {
+        output::complain(&output::not_replaced_text(&answer.replaced));
+    }
     show(&args.admin, || output::restart_json(&answer), || output::restart_text(&answer))?;
     let all_serve = answer.replaced.iter().all(|worker| worker.error.is_empty());
     Ok(if all_serve { Outcome::Done } else { Outcome::Refused })

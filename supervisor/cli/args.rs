@@ -4,6 +4,7 @@
 //! exit codes are a contract with scripts (0 done, 1 refused or failed, 2 usage), so they only ever grow.
 
 mod ask;
+mod form;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -229,6 +230,9 @@ pub(crate) struct ImportArgs {
     /// Write the document even if it is not valid, with `<NAME>` where a value is missing
     #[arg(long)]
     pub(crate) allow_incomplete: bool,
+    /// Print {"gateways", "findings"} as JSON: each gateway's document, or the file where it is, and its findings
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `holdfast apply`.

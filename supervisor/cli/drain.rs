@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use crate::Outcome;
 use crate::args::{Admin, DrainArgs, PooledBackend, UndrainArgs};
 use crate::dial::{Client, connect, failed, show};
-use crate::output;
 use crate::tunnels::is_backend;
+use crate::{output, progress};
 
 /// Between two looks at what is left.
 const EVERY: Duration = Duration::from_millis(500);
@@ -19,20 +19,27 @@ const EVERY: Duration = Duration::from_millis(500);
 /// Takes a backend out of rotation.
 pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<Outcome> {
     let mut client = connect(&args.admin).await?;
-    let answer = client.drain(request(&args.target)).await;
-    let answer = answer.map_err(|error| failed(&error))?.into_inner();
-    let left = if args.wait {
-        let patience = args.timeout.map(|seconds| Duration::from_secs(seconds.into()));
-        wait(&mut client, &args.target, patience).await?
-    } else {
-        answer.tunnels
-    };
     let name = format!("{}/{}", args.target.pool, args.target.backend);
-    tell(&args.admin, answer.changed, left, || match (answer.changed, left) {
+    let work = async {
+        let answer = client.drain(request(&args.target)).await;
+        let answer = answer.map_err(|error| failed(&error))?.into_inner();
+        if !args.wait {
+            return anyhow::Ok((answer.changed, answer.tunnels));
+        }
+        let patience = args.timeout.map(|seconds| Duration::from_secs(seconds.into()));
+        let left = wait(&mut client, &args.target, patience).await?;
+        Ok((answer.changed, left))
+    };
+    let then = format!(
+        "{name} gets no new connections, and its tunnels live on for the drain time of its settings; `holdfast undrain` takes \
+         that back"
+    );
+    let (changed, left) = progress::unless_interrupted(&then, work).await??;
+    tell(&args.admin, changed, left, || match (changed, left) {
         (true, 0) => format!("{name} gets no new connections, and has no tunnels\n"),
-        (true, left) => format!("{name} gets no new connections; {left} tunnels live on\n"),
+        (true, left) => format!("{name} gets no new connections; {}\n", live_on(left)),
         (false, 0) => format!("{name} was drained already, and has no tunnels\n"),
-        (false, left) => format!("{name} was drained already; {left} tunnels live on\n"),
+        (false, left) => format!("{name} was drained already; {}\n", live_on(left)),
     })?;
     Ok(if args.wait && left > 0 { Outcome::Refused } else { Outcome::Done })
 }
@@ -50,6 +57,11 @@ pub(crate) async fn undrain(args: UndrainArgs) -> anyhow::Result<Outcome> {
         }
     })?;
     Ok(Outcome::Done)
+}
+
+fn live_on(left: u64) -> String {
+    let verb = if left == 1 { "lives" } else { "live" };
+    format!("{} {verb} on", output::tunnels_count(left))
 }
 
 fn request(target: &PooledBackend) -> DrainRequest {
@@ -85,7 +97,8 @@ async fn wait(
             return Ok(left);
         }
         if told {
-            output::progress(&format!("{}/{}: {left} tunnels left", target.pool, target.backend));
+            let (pool, backend) = (&target.pool, &target.backend);
+            output::progress(&format!("{pool}/{backend}: {} left", output::tunnels_count(left)));
         }
         sleep(EVERY).await;
     }

@@ -13,6 +13,7 @@ use hyper::Uri;
 use crate::Outcome;
 use crate::args::ExplainArgs;
 use crate::dial::{connect, failed, show};
+use crate::failure::invalid_json;
 use crate::output;
 use crate::validate::{as_answered, base_directory, read_document};
 
@@ -79,7 +80,11 @@ fn by_document(
         Ok(loaded) => loaded,
         Err(found) => {
             let found: Vec<_> = found.iter().map(as_answered).collect();
-            output::complain(&output::diagnostics_text(&file.display().to_string(), &found));
+            if args.admin.json {
+                output::print_json(&invalid_json(&found))?;
+            } else {
+                output::complain(&output::diagnostics_text(&file.display().to_string(), &found));
+            }
             return Ok(None);
         }
     };

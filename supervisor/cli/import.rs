@@ -14,10 +14,11 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_supervisor::config::import::{Finding, FindingKind, Given, Imported, Wanted, import};
+use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::ImportArgs;
-use crate::output::{complain, print, printable};
+use crate::output::{complain, print, print_json, printable};
 use crate::validate::read_document;
 
 /// Imports the file and tells what became of it.
@@ -30,6 +31,10 @@ pub(crate) fn run(args: &ImportArgs) -> anyhow::Result<Outcome> {
     let imported = match import(&document, &given, wanted, &base) {
         Ok(imported) => imported,
         Err(findings) => {
+            if args.json {
+                print_json(&json!({"gateways": [], "findings": findings_json(&findings)}))?;
+                return Ok(Outcome::Refused);
+            }
             complain(&told(&file, &findings));
             if is_bicep(&args.file) {
                 complain("  Bicep's own language is not read: run `az bicep build` on it first\n");
@@ -39,25 +44,84 @@ pub(crate) fn run(args: &ImportArgs) -> anyhow::Result<Outcome> {
     };
     let mut outcome = Outcome::Done;
     let mut names = BTreeSet::new();
+    let mut gateways = Vec::new();
+    // Where programs read, facts are all that is printed.
+    let say = |text: &str| {
+        if !args.json {
+            complain(text);
+        }
+    };
     for one in &imported {
         if imported.len() > 1 {
-            complain(&format!("gateway {}:\n", printable(&one.name)));
+            say(&format!("gateway {}:\n", printable(&one.name)));
         }
-        complain(&told(&file, &one.findings));
+        say(&told(&file, &one.findings));
+        let is_written = one.is_complete || args.allow_incomplete;
         if !one.is_complete {
             outcome = Outcome::Refused;
-            if !args.allow_incomplete {
-                complain("nothing is written (--allow-incomplete writes it nevertheless)\n");
-                continue;
+        }
+        if !is_written {
+            say("nothing is written (--allow-incomplete writes it nevertheless)\n");
+        }
+        let path = match (&args.output, &args.output_dir) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(directory)) if is_written => {
+                Some(directory.join(file_name(one, &mut names)))
             }
+            (None, _) => None,
+        };
+        let path = path.filter(|_| is_written);
+        match &path {
+            Some(path) => write(path, one)?,
+            None if is_written && !args.json => print(&one.document)?,
+            None => {}
         }
-        match (&args.output, &args.output_dir) {
-            (Some(path), _) => write(path, one)?,
-            (None, Some(directory)) => write(&directory.join(file_name(one, &mut names)), one)?,
-            (None, None) => print(&one.document)?,
-        }
+        gateways.push(gateway_json(one, path.as_deref(), is_written));
+    }
+    if args.json {
+        print_json(&json!({"gateways": gateways, "findings": []}))?;
     }
     Ok(outcome)
+}
+
+/// A gateway's JSON: its document is where it would have been printed.
+fn gateway_json(gateway: &Imported, file: Option<&Path>, is_written: bool) -> Value {
+    let document = || {
+        let text = &gateway.document;
+        serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+    };
+    json!({
+        "name": gateway.name,
+        "complete": gateway.is_complete,
+        "file": file.map(|file| file.display().to_string()),
+        "document": (is_written && file.is_none()).then(document),
+        "findings": findings_json(&gateway.findings),
+    })
+}
+
+fn findings_json(findings: &[Finding]) -> Value {
+    findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "kind": label(finding.kind),
+                "path": finding.path,
+                "line": (finding.line > 0).then_some(finding.line),
+                "column": (finding.line > 0).then_some(finding.column),
+                "reason": finding.reason,
+                "mend": finding.mend,
+            })
+        })
+        .collect()
+}
+
+const fn label(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::Error => "error",
+        FindingKind::Missing => "missing",
+        FindingKind::Warning => "warning",
+        FindingKind::LeftOut => "left out",
+    }
 }
 
 fn is_bicep(file: &Path) -> bool {
@@ -181,12 +245,7 @@ fn write(path: &Path, gateway: &Imported) -> anyhow::Result<()> {
 fn told(file: &str, findings: &[Finding]) -> String {
     let mut text = Vec::new();
     for finding in findings {
-        let label = match finding.kind {
-            FindingKind::Error => "error",
-            FindingKind::Missing => "missing",
-            FindingKind::Warning => "warning",
-            FindingKind::LeftOut => "left out",
-        };
+        let label = label(finding.kind);
         let mut place = printable(file);
         if finding.line > 0 {
             place = format!("{place}:{}:{}", finding.line, finding.column);

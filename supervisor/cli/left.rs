@@ -10,24 +10,50 @@ use holdfast_proto::process::{self, ProcessId};
 use holdfast_supervisor::children::{Listed, Role};
 use nix::unistd::{Uid, User};
 
+/// Where the host's gateway has its sockets.
+const OF_THE_HOST: &str = "/run/holdfast";
+
 /// The living children of the gateway on a runtime directory, for people; `None`: it cannot be told.
-pub(crate) fn running(runtime_dir: &Path) -> Option<Vec<String>> {
+fn running(runtime_dir: &Path) -> Option<Vec<String>> {
     let list = fs::read_to_string(runtime_dir.join("children")).ok()?;
     let listed = list.lines().filter_map(|line| serde_json::from_str::<Listed>(line).ok());
     Some(listed.filter(is_alive).map(|child| name(&child)).collect())
 }
 
-/// A sentence about them.
+/// A sentence about them, of a supervisor that is gone.
 pub(crate) fn sentence(runtime_dir: &Path) -> String {
     match running(runtime_dir) {
-        None => String::new(),
         Some(running) if running.is_empty() => "Nothing of it runs any more. ".to_owned(),
-        Some(running) => format!(
-            "What still runs, and serves as before: {}. They are adopted with their connections by the next \
-             `holdfast run` on the same directories. ",
-            running.join(", ")
+        _ => adopted(runtime_dir),
+    }
+}
+
+/// The same where there was perhaps never anything.
+pub(crate) fn adopted(runtime_dir: &Path) -> String {
+    match serving(runtime_dir) {
+        told if told.is_empty() => told,
+        told => format!(
+            "{told}They are adopted with their connections by the next `holdfast run` on the same directories. "
         ),
     }
+}
+
+/// Those that serve on, whatever has become of their supervisor; empty where there are none, or it cannot be told.
+pub(crate) fn serving(runtime_dir: &Path) -> String {
+    let running = running(runtime_dir).unwrap_or_default();
+    if running.is_empty() {
+        return String::new();
+    }
+    format!("What still runs, and serves as before: {}. ", running.join(", "))
+}
+
+/// Where else to look: a user's commands look in the user's own place, and the host's gateway is in root's.
+pub(crate) fn elsewhere(runtime_dir: &Path) -> &'static str {
+    if runtime_dir != Path::new(OF_THE_HOST) && Path::new(OF_THE_HOST).exists() {
+        return "The host's own gateway is at /run/holdfast: ask it with `sudo`, or with --admin \
+                unix:/run/holdfast/admin.sock. ";
+    }
+    ""
 }
 
 fn is_alive(child: &Listed) -> bool {

@@ -8,7 +8,9 @@ mod demo;
 mod dial;
 mod drain;
 mod explain;
+mod failure;
 mod fetch;
+mod hello;
 mod import;
 mod left;
 mod logging;
@@ -21,7 +23,7 @@ mod upgrade;
 mod validate;
 mod watch;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -48,16 +50,17 @@ fn main() -> ExitCode {
     // leads back to that.
     holdfast_supervisor::upgrade::arrive();
     hear_signals();
-    match execute(Cli::parse().command) {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return failure::usage(&error),
+    };
+    let as_json = command.wants_json();
+    match execute(command) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Refused) => ExitCode::FAILURE,
         // `holdfast tunnels | head` is nobody's mistake.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nowhere to report that standard error is gone; the exit code still says it.
-            drop(writeln!(io::stderr(), "holdfast: {error:#}{}", mend(&error)));
-            ExitCode::FAILURE
-        }
+        Err(error) => failure::end(&error, as_json),
     }
 }
 
@@ -91,16 +94,6 @@ fn execute(command: Command) -> anyhow::Result<Outcome> {
 fn hear_signals() {
     // The one error is an unknown way of unblocking.
     SigSet::all().thread_unblock().unwrap_or_default();
-}
-
-/// What to do about an answer that could not be written; what was asked for has been done by then.
-fn mend(error: &anyhow::Error) -> &'static str {
-    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            ": there is no room where the output goes. The gateway is as the command left it; see `holdfast status`"
-        }
-        _ => "",
-    }
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -28,8 +28,12 @@ pub(crate) fn man(directory: Option<&Path>) -> anyhow::Result<()> {
         let page = String::from_utf8(page).context("the page is not UTF-8")?;
         return Ok(output::print(&page)?);
     };
-    clap_mangen::generate_to(shown(), directory)
-        .with_context(|| format!("cannot write the pages into {}", directory.display()))
+    clap_mangen::generate_to(shown(), directory).with_context(|| {
+        let directory = directory.display();
+        format!(
+            "cannot write the pages into {directory}: it has to be there, and yours to write to"
+        )
+    })
 }
 
 /// The command line without what only the supervisor calls.

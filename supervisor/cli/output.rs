@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_proto::admin::{
     ChangeResponse, Diagnostic, HealthResponse, Replacement, RestartResponse, RevisionsResponse,
-    Severity, StatusResponse, TunnelsResponse, WorkerStatus,
+    Severity, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
 };
 pub(crate) use holdfast_supervisor::facts::{
     health_json, revisions_json, status_json, tunnels_json,
@@ -76,6 +76,7 @@ pub(crate) fn status_text(status: &StatusResponse) -> String {
     let revision = status.revision;
     let mut text = vec![format!("holdfast {version}, revision {revision}, {ready}{log}\n")];
     text.extend(status.problems.iter().map(|told| format!("problem: {}\n", printable(told))));
+    text.extend(ends_text(status));
     let mut table = Table::new(&["PROCESS", "PID", "STATE", "GEN", "REVISION", "TUNNELS", "SITES"]);
     table.row(["supervisor", &status.supervisor_pid.to_string(), "", "", "", "", ""]);
     if let Some(prober) = &status.prober {
@@ -102,6 +103,15 @@ pub(crate) fn status_text(status: &StatusResponse) -> String {
     text.concat()
 }
 
+/// How tunnels have ended, the commonest cause first; nothing where none has.
+fn ends_text(status: &StatusResponse) -> Option<String> {
+    let mut ends: Vec<_> = status.tunnels_ended.iter().filter(|(_, count)| **count > 0).collect();
+    ends.sort_by_key(|(cause, count)| (std::cmp::Reverse(**count), cause.as_str()));
+    let told: Vec<_> =
+        ends.iter().map(|(cause, count)| format!("{} {count}", printable(cause))).collect();
+    (!told.is_empty()).then(|| format!("tunnels ended: {}\n", told.join(", ")))
+}
+
 /// Unprotected tunnels are those that an operator must know of before killing something; the pinned ones among them will
 /// be no better later.
 fn tunnels_of(worker: &WorkerStatus) -> String {
@@ -122,7 +132,7 @@ pub(crate) fn health_text(health: &HealthResponse) -> String {
             table.row([
                 pool.pool.as_str(),
                 &pool.settings,
-                &format!("{}:{}", bracketed(&backend.address), backend.port),
+                &endpoint(&backend.address, backend.port),
                 &backend.state,
                 &backend.since,
                 &backend.last,
@@ -132,35 +142,52 @@ pub(crate) fn health_text(health: &HealthResponse) -> String {
     table.render_or(look(), "no backends\n")
 }
 
-fn bracketed(address: &str) -> String {
-    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+/// A backend as people name it.
+pub(crate) fn endpoint(address: &str, port: u32) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 /// The `tunnels` command's text.
 pub(crate) fn tunnels_text(tunnels: &TunnelsResponse) -> String {
     let mut heading =
         vec!["ID", "LISTENER", "SITE", "CLIENT", "POOL", "BACKEND", "AGE", "IDLE", "IN", "OUT"];
-    // Where none is pinned, as almost everywhere, there is no column for it.
-    if tunnels.tunnels.iter().any(|tunnel| !tunnel.pinned.is_empty()) {
-        heading.push("PINNED");
-    }
+    let rows = &tunnels.tunnels;
+    // Where none has ended on one side or is pinned, as almost everywhere, there are no columns for it.
+    let ended = rows.iter().any(|tunnel| !ended_text(tunnel).is_empty());
+    let pinned = rows.iter().any(|tunnel| !tunnel.pinned.is_empty());
+    heading.extend(ended.then_some("ENDED"));
+    heading.extend(pinned.then_some("PINNED"));
     let mut table = Table::new(&heading);
-    for tunnel in &tunnels.tunnels {
-        table.row([
-            tunnel.id.as_str(),
-            &tunnel.listener,
-            &tunnel.site,
-            &tunnel.client,
-            &tunnel.pool,
-            &tunnel.backend,
-            &table::duration(tunnel.age_ms),
-            &table::duration(tunnel.idle_ms),
-            &table::bytes(tunnel.bytes_in),
-            &table::bytes(tunnel.bytes_out),
-            &tunnel.pinned,
-        ]);
+    for tunnel in rows {
+        let mut cells = vec![
+            tunnel.id.clone(),
+            tunnel.listener.clone(),
+            tunnel.site.clone(),
+            tunnel.client.clone(),
+            tunnel.pool.clone(),
+            tunnel.backend.clone(),
+            table::duration(tunnel.age_ms),
+            table::duration(tunnel.idle_ms),
+            table::bytes(tunnel.bytes_in),
+            table::bytes(tunnel.bytes_out),
+        ];
+        cells.extend(ended.then(|| ended_text(tunnel)));
+        cells.extend(pinned.then(|| tunnel.pinned.clone()));
+        table.row(cells.iter().map(String::as_str));
     }
     table.render_or(look(), "no tunnels\n")
+}
+
+/// Which sides of an open tunnel have ended already, and how.
+fn ended_text(tunnel: &TunnelInfo) -> String {
+    let sides = [("client", &tunnel.client_end), ("backend", &tunnel.backend_end)];
+    let ended = sides.into_iter().filter(|(_, end)| !end.is_empty() && *end != "open");
+    ended.map(|(side, end)| format!("{side} {end}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A number of tunnels.
+pub(crate) fn tunnels_count(count: u64) -> String {
+    if count == 1 { "1 tunnel".to_owned() } else { format!("{count} tunnels") }
 }
 
 /// The `revisions` command's text.
@@ -240,10 +267,11 @@ pub(crate) fn refusals_text(change: &ChangeResponse) -> String {
         .refusals
         .iter()
         .map(|refusal| {
+            let listener = printable(&refusal.listener);
             format!(
-                "error: worker {} of {} does not serve revision {}: {}\n",
+                "error: worker {} of {listener} does not serve revision {}, and serves on with the one before: {}. \
+                 `holdfast restart {listener}` replaces it\n",
                 refusal.pid,
-                printable(&refusal.listener),
                 change.revision,
                 printable(&refusal.reason)
             )
@@ -270,6 +298,19 @@ pub(crate) fn replaced_json(replaced: &[Replacement]) -> Value {
             })
         })
         .collect()
+}
+
+/// Workers that go on where their successors could not, for standard error.
+pub(crate) fn not_replaced_text(replaced: &[Replacement]) -> String {
+    let failed = replaced.iter().filter(|worker| !worker.error.is_empty());
+    let line = |worker: &Replacement| {
+        format!(
+            "error: no successor serves {}: {}. What served before serves on; the gateway's log says more\n",
+            printable(&worker.listener),
+            printable(&worker.error)
+        )
+    };
+    failed.map(line).collect()
 }
 
 /// The `restart` command's text.

@@ -1,6 +1,7 @@
 //! What long work looks like while it goes on: one line on standard error, where that is a terminal, written over again.
 //!
-//! The line is told by the gateway's own status and never decides anything: work that it cannot look at goes on unseen.
+//! The line is told by the gateway's own status and never decides anything: work that it cannot look at goes on unseen. Who
+//! leaves by Ctrl-C is told what the gateway goes on with.
 
 use std::io::{IsTerminal, stderr};
 use std::pin::pin;
@@ -11,10 +12,26 @@ use tokio::time::interval;
 
 use crate::args::Admin;
 use crate::dial::{Client, connect};
+use crate::failure::{Kind, fail};
 use crate::output;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
+
+/// Waits for work that the gateway does, unless somebody presses Ctrl-C; `then` says what becomes of it in that case.
+pub(crate) async fn unless_interrupted<T>(
+    then: &str,
+    work: impl Future<Output = T>,
+) -> anyhow::Result<T> {
+    // Cancel-safe: what the gateway has been told it does without us.
+    tokio::select! {
+        done = work => Ok(done),
+        // Where it cannot be caught, it ends this process as ever.
+        Ok(()) = tokio::signal::ctrl_c() => {
+            Err(fail(Kind::Interrupted, format!("interrupted: {then}")))
+        }
+    }
+}
 
 /// Does some work and shows meanwhile which workers start, which drain, and what they still have.
 pub(crate) async fn beside<T>(admin: &Admin, work: impl Future<Output = T>) -> T {
@@ -64,8 +81,7 @@ fn told(status: &StatusResponse) -> String {
         for worker in listener.workers.iter().filter(moves) {
             let what = match (worker.state.as_str(), worker.tunnels) {
                 ("draining", 0) => "drains".to_owned(),
-                ("draining", 1) => "drains, 1 tunnel left".to_owned(),
-                ("draining", left) => format!("drains, {left} tunnels left"),
+                ("draining", left) => format!("drains, {} left", output::tunnels_count(left)),
                 (state, _) => state.to_owned(),
             };
             parts.push(format!("{}: worker {} {what}", listener.address, worker.pid));

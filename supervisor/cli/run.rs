@@ -4,9 +4,14 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::path::Path;
 
 use anyhow::Context;
 use holdfast_proto::bootstrap::Bootstrap;
+use holdfast_supervisor::change::ChangeError;
+use holdfast_supervisor::directories::{DirectoryError, runtime_default};
+use holdfast_supervisor::lock::LockError;
+use holdfast_supervisor::mend;
 use holdfast_supervisor::run::{self as supervisor, Options, RunError};
 use holdfast_supervisor::upgrade::Terms;
 use nix::errno::Errno;
@@ -14,8 +19,9 @@ use nix::sys::prctl;
 use nix::unistd::setsid;
 
 use crate::args::RunArgs;
+use crate::failure::{Kind, fail};
 use crate::validate::as_answered;
-use crate::{logging, output};
+use crate::{left, logging, output};
 
 /// What an executable that takes over from this one, or this one from another, must know as well.
 pub(crate) fn terms() -> Terms {
@@ -39,13 +45,51 @@ pub(crate) fn gateway(args: RunArgs) -> anyhow::Result<()> {
 /// Runs the supervisor; a document that it refuses at the start is explained as `validate` would.
 pub(crate) fn supervise(options: Options) -> anyhow::Result<()> {
     let file = options.config.clone().unwrap_or_default();
+    let runtime_dir = options.runtime_dir.clone().unwrap_or_else(runtime_default);
     supervisor::run(options).map_err(|error| {
         if let RunError::Change(change) = &error {
             let found: Vec<_> = change.diagnostics().iter().map(as_answered).collect();
             output::complain(&output::diagnostics_text(&file.display().to_string(), &found));
         }
-        error.into()
+        let (mend, runs) = (mend_of(&error), what_runs(&error, &runtime_dir));
+        let what = mend::with(format!("{:#}", anyhow::Error::new(error)), mend);
+        fail(Kind::Failed, format!("{what}. {runs}"))
     })
+}
+
+/// What there is, now that a gateway could not be started.
+fn what_runs(error: &RunError, runtime_dir: &Path) -> String {
+    if matches!(error, RunError::Lock(LockError::Held { .. })) {
+        return "That gateway runs as before: `holdfast apply` changes it, and `holdfast upgrade` puts another executable in \
+                its place"
+            .to_owned();
+    }
+    match left::adopted(runtime_dir) {
+        told if told.is_empty() => "No gateway was started".to_owned(),
+        told => told.trim_end_matches([' ', '.']).to_owned(),
+    }
+}
+
+/// What to do about a start that failed, where the failure does not say so itself.
+fn mend_of(error: &RunError) -> Option<&'static str> {
+    match error {
+        RunError::Change(ChangeError::Invalid(_)) => {
+            Some("mend it; `holdfast validate FILE` tells when it is good")
+        }
+        RunError::Change(change) => change.mend(),
+        RunError::Socket { source, .. } => match source.kind() {
+            kind @ (io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
+                Some(mend::of_address(kind))
+            }
+            _ => mend::of(error),
+        },
+        RunError::Directory(
+            DirectoryError::Create { source, .. } | DirectoryError::Inspect { source, .. },
+        ) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Some("choose a directory that this user may write to (--runtime-dir, --state-dir)")
+        }
+        _ => mend::of(error),
+    }
 }
 
 /// Runs one listener's worker, as told on standard input.

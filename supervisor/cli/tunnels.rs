@@ -2,27 +2,85 @@
 //!
 //! The gateway tells all of them; narrowing them down is this command's, so that it works with gateways of any version.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 
-use holdfast_proto::admin::{TunnelInfo, TunnelsRequest};
+use holdfast_proto::admin::{HealthRequest, StatusRequest, TunnelInfo, TunnelsRequest};
+use holdfast_supervisor::config::nearest;
 
 use crate::args::{TunnelFilter, TunnelsArgs};
-use crate::dial::Client;
+use crate::dial::{Client, connect};
 use crate::{output, watch};
+
+/// Names that are looked through for the one that was meant.
+const MOST_LOOKED_THROUGH: usize = 1000;
+/// More names than this help nobody.
+const MOST_TOLD: usize = 20;
 
 /// Lists tunnels.
 pub(crate) async fn tunnels(args: &TunnelsArgs) -> anyhow::Result<()> {
+    let found = Cell::new(0);
     watch::ask(
         &args.watch,
         async |client: &mut Client| {
             let mut answer = client.tunnels(TunnelsRequest {}).await?.into_inner();
             answer.tunnels.retain(|tunnel| fits(&args.filter, tunnel));
+            found.set(answer.tunnels.len());
             Ok(answer)
         },
         output::tunnels_json,
         output::tunnels_text,
     )
-    .await
+    .await?;
+    if found.get() == 0 {
+        output::complain(&doubts(args).await);
+    }
+    Ok(())
+}
+
+/// Names in the filter that nobody has: none of their tunnels is no news. Empty where it cannot be told.
+async fn doubts(args: &TunnelsArgs) -> String {
+    let filter = &args.filter;
+    if filter.site.is_none() && filter.pool.is_none() && filter.backend.is_none() {
+        return String::new();
+    }
+    let Ok(mut client) = connect(&args.watch.admin).await else { return String::new() };
+    let (Ok(status), Ok(health)) =
+        (client.status(StatusRequest {}).await, client.health(HealthRequest {}).await)
+    else {
+        return String::new();
+    };
+    let (status, pools) = (status.into_inner(), health.into_inner().pools);
+    let sites = status.listeners.into_iter().flat_map(|listener| listener.sites).collect();
+    let backends = pools.iter().flat_map(|pool| &pool.backends);
+    let backends = backends.map(|it| output::endpoint(&it.address, it.port)).collect();
+    let pools = pools.iter().map(|pool| pool.pool.clone()).collect();
+    let same: fn(&str, &str) -> bool = |wanted, name| wanted.eq_ignore_ascii_case(name);
+    [
+        doubt("site", filter.site.as_ref(), sites, same),
+        doubt("pool that is routed to", filter.pool.as_ref(), pools, same),
+        doubt("backend", filter.backend.as_ref(), backends, is_backend),
+    ]
+    .concat()
+}
+
+/// A note where nothing is called `wanted`.
+fn doubt(
+    what: &str,
+    wanted: Option<&String>,
+    mut known: Vec<String>,
+    is_it: fn(&str, &str) -> bool,
+) -> String {
+    let Some(wanted) = wanted.filter(|wanted| !known.iter().any(|name| is_it(wanted, name))) else {
+        return String::new();
+    };
+    known.sort_unstable();
+    known.dedup();
+    let meant = nearest(wanted, known.iter().map(String::as_str).take(MOST_LOOKED_THROUGH));
+    let meant = meant.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default();
+    let names = known.iter().take(MOST_TOLD).cloned().collect::<Vec<_>>().join(", ");
+    let note = format!("note: there is no {what} {wanted:?}{meant}; there are: {names}");
+    format!("{}\n", output::printable(&note))
 }
 
 /// Whether a tunnel is meant.
@@ -99,6 +157,23 @@ mod tests {
         ] {
             assert_eq!(fits(&filter(options), &tunnel()), is_meant, "{options}");
         }
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_doubted_and_one_that_somebody_has_is_not() {
+        let known = || vec!["web".to_owned(), "more".to_owned(), "web".to_owned()];
+        let same: fn(&str, &str) -> bool = |wanted, name| wanted.eq_ignore_ascii_case(name);
+        let doubted = |wanted: &str| doubt("site", Some(&wanted.to_owned()), known(), same);
+        assert_eq!(doubted("WEB"), "");
+        assert_eq!(doubt("site", None, known(), same), "");
+        let told = "note: there is no site \"wbe\" (did you mean \"web\"?); there are: more, web\n";
+        assert_eq!(doubted("wbe"), told);
+        let backends = || vec!["10.0.0.4:80".to_owned()];
+        assert_eq!(doubt("backend", Some(&"10.0.0.4".to_owned()), backends(), is_backend), "");
+        assert!(
+            doubt("backend", Some(&"10.0.0.5".to_owned()), backends(), is_backend)
+                .contains("no backend")
+        );
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use clap::Parser;
 use holdfast_proto::admin::upgrade_status::Step;
-use holdfast_proto::admin::{UpgradeRequest, UpgradeStatus, WatchUpgradeRequest};
+use holdfast_proto::admin::{Replacement, UpgradeRequest, UpgradeStatus, WatchUpgradeRequest};
 use holdfast_supervisor::upgrade::takeover_check;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -16,6 +16,7 @@ use tonic::{Code, Streaming};
 use crate::Outcome;
 use crate::args::{Admin, Cli, UpgradeArgs};
 use crate::dial::{connect, failed, show};
+use crate::failure::{Kind, fail};
 use crate::output::{self, printable};
 use crate::progress;
 use crate::run::terms;
@@ -41,9 +42,13 @@ pub(crate) async fn upgrade(args: UpgradeArgs) -> anyhow::Result<Outcome> {
     };
     let steps = connect(&args.admin).await?.upgrade(UpgradeRequest { binary }).await;
     let steps = steps.map_err(|error| failed(&error))?.into_inner();
-    let last = progress::beside(&args.admin, follow(&args.admin, steps)).await?;
+    // Boxed: most of it is for the exec in between, and would stand on the stack.
+    let work = Box::pin(progress::beside(&args.admin, follow(&args.admin, steps)));
+    let then = "the upgrade goes on, or is rolled back, without you. See `holdfast status`";
+    let last = progress::unless_interrupted(then, work).await??;
     if !args.admin.json {
         output::complain(&problem_text(&last));
+        output::complain(&output::not_replaced_text(&last.replaced));
     }
     show(&args.admin, || upgrade_json(&last), || upgrade_text(&last))?;
     let replaced = last.replaced.iter().all(|worker| worker.error.is_empty());
@@ -53,6 +58,7 @@ pub(crate) async fn upgrade(args: UpgradeArgs) -> anyhow::Result<Outcome> {
 /// Follows an upgrade to its last step.
 async fn follow(admin: &Admin, mut steps: Steps) -> anyhow::Result<UpgradeStatus> {
     let mut shown = Step::Unspecified;
+    let mut replaced = 0;
     let mut id = String::new();
     let mut heard = Instant::now();
     loop {
@@ -64,12 +70,16 @@ async fn follow(admin: &Admin, mut steps: Steps) -> anyhow::Result<UpgradeStatus
                 Ok(None) | Err(_) => break,
             };
             heard = Instant::now();
-            if is_last(status.step()) {
-                return Ok(status);
-            }
             if status.step() != shown && !admin.json {
                 shown = status.step();
                 output::complain(&step_text(&status));
+            }
+            if !admin.json {
+                output::complain(&replaced_text(&status, replaced));
+                replaced = status.replaced.len();
+            }
+            if is_last(status.step()) {
+                return Ok(status);
             }
             id.clone_from(&status.id);
         }
@@ -91,15 +101,26 @@ async fn redial(admin: &Admin, id: &str, heard: Instant) -> anyhow::Result<Steps
         let request = WatchUpgradeRequest { id: id.to_owned() };
         match timeout(ATTEMPT, client.watch_upgrade(request)).await {
             Ok(Ok(steps)) => return Ok(steps.into_inner()),
-            Ok(Err(error)) if error.code() == Code::NotFound => bail!(
-                "what has become of the upgrade is not known ({}). See `holdfast status`",
-                printable(error.message())
-            ),
+            Ok(Err(error)) if error.code() == Code::NotFound => {
+                let why = printable(error.message());
+                return Err(fail(
+                    Kind::OutcomeUnknown,
+                    format!(
+                        "what has become of the upgrade is not known ({why}). `holdfast status` says which version \
+                         serves; every connection was kept"
+                    ),
+                ));
+            }
             // It is not back yet.
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    bail!("the gateway has not been heard of for {SILENCE:?}. See `holdfast status`")
+    Err(fail(
+        Kind::NoAnswer,
+        format!(
+            "the gateway has not been heard of for {SILENCE:?}. Its workers serve on. See `holdfast status`"
+        ),
+    ))
 }
 
 fn is_last(step: Step) -> bool {
@@ -117,11 +138,37 @@ fn step_text(status: &UpgradeStatus) -> String {
     }
 }
 
+/// A line for each listener whose worker has been replaced since the first `told` ones.
+fn replaced_text(status: &UpgradeStatus, told: usize) -> String {
+    let all = match status.listeners {
+        0 => String::new(),
+        all => format!(" of {all}"),
+    };
+    let new = status.replaced.iter().enumerate().skip(told);
+    let line = |(place, worker): (usize, &Replacement)| {
+        let listener = printable(&worker.listener);
+        let outcome = if worker.error.is_empty() {
+            format!("worker {} has taken over from {}", worker.new_pid, worker.old_pid)
+        } else {
+            "not replaced".to_owned()
+        };
+        format!("{}{all}: {listener}: {outcome}\n", place + 1)
+    };
+    new.map(line).collect()
+}
+
 fn problem_text(status: &UpgradeStatus) -> String {
     let reason = printable(&status.reason);
+    let from = printable(&status.from_version);
     match status.step() {
-        Step::Refused => format!("error: {reason}\nnothing was changed\n"),
-        Step::RolledBack => format!("error: rolled back: {reason}\n"),
+        Step::Refused => format!(
+            "error: {reason}\nnothing was changed: version {from} serves on, with every connection. Mend that, or name \
+             another executable with --binary\n"
+        ),
+        Step::RolledBack => format!(
+            "error: rolled back: {reason}\nno connection was closed by it. The gateway's log has what the new executable \
+             said\n"
+        ),
         _ => String::new(),
     }
 }

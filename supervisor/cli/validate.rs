@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use holdfast_proto::admin::{Diagnostic, Severity};
-use holdfast_supervisor::config;
+use holdfast_supervisor::{config, mend};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::ValidateArgs;
-use crate::output;
+use crate::failure::{Kind, fail};
+use crate::{left, output};
 
 /// A longer document than this is no gateway document; reading stops there.
 const LONGEST_DOCUMENT: u64 = 64 * 1024 * 1024;
@@ -52,24 +53,51 @@ pub(crate) fn read_document(file: &Path) -> anyhow::Result<String> {
     let read = |input: &mut dyn Read, bytes: &mut Vec<u8>| {
         input.take(LONGEST_DOCUMENT + 1).read_to_end(bytes)
     };
-    if is_standard_input(file) {
-        read(&mut io::stdin().lock(), &mut bytes).context("cannot read standard input")?;
+    let read = if is_standard_input(file) {
+        read(&mut io::stdin().lock(), &mut bytes)
     } else {
-        fs::File::open(file)
-            .and_then(|mut input| read(&mut input, &mut bytes))
-            .map_err(|error| {
-                anyhow::anyhow!(
-                    "cannot read {}: {error}. Nothing was changed: give the path of a document, or - for standard input",
-                    file.display()
-                )
-            })?;
+        fs::File::open(file).and_then(|mut input| read(&mut input, &mut bytes))
+    };
+    let name = if is_standard_input(file) {
+        "standard input".to_owned()
+    } else {
+        file.display().to_string()
+    };
+    if let Err(error) = read {
+        return Err(unreadable(&format!("cannot read {name}: {error}"), &mend(file, &error)));
     }
     if bytes.len() as u64 > LONGEST_DOCUMENT {
-        anyhow::bail!("{} is longer than 64 MiB: not a gateway document", file.display());
+        return Err(unreadable(
+            &format!("{name} is longer than 64 MiB"),
+            "give the path of a gateway document",
+        ));
     }
-    String::from_utf8(bytes).with_context(|| {
-        format!("{} is not UTF-8 text: save it as UTF-8 and try again", file.display())
+    String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        unreadable(
+            &format!("{name} is not UTF-8 text (from byte {place} on)"),
+            "save it as UTF-8 and try again",
+        )
     })
+}
+
+fn unreadable(what: &str, mend: &str) -> anyhow::Error {
+    let told = format!("{what}. Nothing was changed, and what runs goes on as before: {mend}");
+    fail(Kind::Unreadable, told)
+}
+
+/// What to do about a document that cannot be read.
+fn mend(file: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        // Who may read it is what matters, and who asks.
+        io::ErrorKind::PermissionDenied => {
+            format!("{}; let yourself read it, or call as that user", left::owner(file))
+        }
+        kind => match mend::of_document(kind) {
+            Some(mend) => format!("{mend}, or give - for standard input"),
+            None => "give the path of a document, or - for standard input".to_owned(),
+        },
+    }
 }
 
 /// Where relative paths in the document start.

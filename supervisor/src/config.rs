@@ -28,6 +28,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use effective::effective;
 pub use gateway::Gateway;
 pub use schema::schema;
+pub use spelling::nearest;
 
 /// A document that may be put in force.
 #[derive(Clone, Debug)]

@@ -2,6 +2,8 @@
 //!
 //! One place for both, so that the page never says something else than `holdfast status --json`. Everything here is pure.
 
+use std::collections::BTreeMap;
+
 use holdfast_proto::admin::{
     HealthResponse, ListenerStatus, RevisionsResponse, StatusResponse, TunnelInfo, TunnelsResponse,
     WorkerStatus,
@@ -20,6 +22,7 @@ pub fn status_json(status: &StatusResponse) -> Value {
         "listeners": status.listeners.iter().map(listener_json).collect::<Vec<_>>(),
         "problems": status.problems,
         "log_filter": status.log_filter,
+        "tunnels_ended": status.tunnels_ended.iter().collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -91,8 +94,15 @@ pub fn tunnel_json(tunnel: &TunnelInfo) -> Value {
         "bytes_in": tunnel.bytes_in,
         "bytes_out": tunnel.bytes_out,
         "trace_id": tunnel.trace_id,
-        "pinned": (!tunnel.pinned.is_empty()).then_some(&tunnel.pinned),
+        "pinned": told(&tunnel.pinned),
+        "client_end": told(&tunnel.client_end),
+        "backend_end": told(&tunnel.backend_end),
     })
+}
+
+/// A word, where there is one.
+fn told(word: &str) -> Option<&str> {
+    (!word.is_empty()).then_some(word)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]

@@ -22,7 +22,7 @@ mod explain;
 mod foreign;
 pub(crate) mod history;
 mod incoming;
-mod mend;
+mod names;
 mod probe;
 pub(crate) mod view;
 mod worker;

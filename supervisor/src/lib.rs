@@ -22,6 +22,7 @@ pub mod health;
 pub mod health_board;
 pub mod ledger;
 pub mod lock;
+pub mod mend;
 pub mod metrics;
 pub mod prober;
 mod reap;

@@ -87,7 +87,7 @@ enum Refusal {
     #[error("{0} tunnels of a worker that died have no new one yet, and would be lost; try again")]
     Orphans(usize),
     #[error(
-        "the list of children cannot be written (a full disk?): the new one would not know its workers"
+        "the list of children in the runtime directory cannot be written (a full disk?), and the new one would not know its workers: make room there, then try again"
     )]
     Unlisted,
     #[error("cannot start it in this process's place; the old one goes on")]
@@ -247,8 +247,10 @@ pub(crate) async fn finish(supervisor: Arc<Supervisor>, inherited: Arc<Inherited
         return;
     }
     tracing::info!(from = record.from_version, to, by = record.by, "upgrade: replacing workers");
-    upgrades.note(Step::Replacing, |_| {});
-    for group in supervisor.groups() {
+    let groups = supervisor.groups();
+    let listeners = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+    upgrades.note(Step::Replacing, |status| status.listeners = listeners);
+    for group in groups {
         let result = group.restart().await;
         if let Err(error) = &result {
             if supervisor.group(group.address).is_none() {

@@ -2,6 +2,9 @@
 
 mod answers;
 mod explain;
+mod failures;
+mod names;
+mod terminal;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -91,7 +94,7 @@ fn a_drain_can_be_waited_for() {
     let target = format!("chat/{}", backend.address);
     let output = gateway.cli(&["drain", &target, "--wait", "--timeout", "0"]);
     assert_eq!(output.status.code(), Some(1), "{}", words(&output));
-    assert!(words(&output).contains("1 tunnels live on"), "{}", words(&output));
+    assert!(words(&output).contains("1 tunnel lives on"), "{}", words(&output));
     let waiting = gateway.begin_cli(&["drain", &target, "--wait"]);
     assert!(socket.echoes("still here"));
     drop(socket);

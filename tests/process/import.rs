@@ -117,6 +117,35 @@ fn what_is_missing_is_told_and_nothing_is_written() {
 }
 
 #[test]
+fn a_script_is_told_of_an_import_in_json() {
+    let place = directory();
+    let asked = |arguments: &[&str]| {
+        let output = import(place.path(), &[arguments, &["--json"]].concat());
+        assert!(output.stderr.is_empty(), "{}", words(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let template = template("pfx-missing.json");
+    let first = asked(&[&template])["gateways"][0].clone();
+    assert_eq!((&first["complete"], &first["document"]), (&false.into(), &Value::Null));
+    let findings = first["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|it| it["kind"] == "missing"), "{first}");
+    let allowed = asked(&[&template, "--allow-incomplete"])["gateways"][0].clone();
+    assert!(allowed["document"].is_object(), "{allowed}");
+    let written = asked(&[&template, "--allow-incomplete", "--output", "made.json"]);
+    assert_eq!(written["gateways"][0]["file"], "made.json");
+    assert_eq!(written["gateways"][0]["document"], Value::Null);
+    let made = fs::read_to_string(place.path().join("made.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&made).unwrap(), allowed["document"]);
+    fs::write(place.path().join("none.json"), "{").unwrap();
+    let told = asked(&["none.json"]);
+    assert_eq!(
+        (&told["gateways"], &told["findings"][0]["kind"]),
+        (&Value::Array(vec![]), &"error".into())
+    );
+}
+
+#[test]
 fn each_of_several_gateways_gets_a_file_of_its_own() {
     let directory = directory();
     let list = template("list.json");

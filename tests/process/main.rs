@@ -31,6 +31,7 @@ mod dedicated;
 mod demo;
 mod docs;
 mod drain;
+mod ends;
 mod endurance;
 mod error_pages;
 mod harness;

@@ -12,7 +12,7 @@ use holdfast_proto::admin::{
 use holdfast_supervisor::facts::seconds;
 use serde_json::{Value, json};
 
-use super::bracketed;
+use super::endpoint;
 use super::table::{Table, look, printable};
 
 /// Width of what stands before each line.
@@ -237,7 +237,7 @@ fn backends_text(forward: &ExplainForward, known: bool, hosts: bool) -> String {
     heading.push("LAST CHECK");
     let mut table = Table::new(&heading);
     for backend in &forward.backends {
-        let address = format!("{}:{}", bracketed(&backend.address), backend.port);
+        let address = endpoint(&backend.address, backend.port);
         let weight = backend.weight.to_string();
         let state = some(&backend.state).unwrap_or("not known");
         let rotation = match (known, backend.in_rotation) {

@@ -32,6 +32,9 @@ fn status() -> StatusResponse {
         ready: true,
         problems: vec!["the file was refused".into()],
         log_filter: "debug".into(),
+        tunnels_ended: [("client", 3), ("admin", 5), ("idle", 0)]
+            .map(|(cause, count)| (cause.to_owned(), count))
+            .into(),
     }
 }
 
@@ -55,6 +58,7 @@ fn status_has_its_contracted_shape() {
         }],
         "problems": ["the file was refused"],
         "log_filter": "debug",
+        "tunnels_ended": {"admin": 5, "client": 3, "idle": 0},
     });
     assert_eq!(status_json(&status()), expected);
 }
@@ -66,6 +70,7 @@ fn status_text_names_problems_and_unprotected_tunnels() {
         "revision 4, ready, logging debug",
         "problem: the file was refused",
         "9 (2 unprotected, 1 pinned)",
+        "tunnels ended: admin 5, client 3\n",
         "a b",
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
@@ -115,13 +120,15 @@ fn tunnels_have_their_contracted_shape() {
             age_ms: 61_500,
             trace_id: String::new(),
             pinned: String::new(),
+            client_end: "open".into(),
+            backend_end: String::new(),
         }],
     };
     let expected = json!([{
         "id": "t1", "listener": "127.0.0.1:80", "site": "a", "pool": "chat", "settings": "plain",
         "backend": "10.0.0.4:80", "client": "10.0.0.9:5000", "opened": "2026-01-01T00:00:00Z",
         "age_seconds": 61.5, "idle_seconds": 0.25, "bytes_in": 1, "bytes_out": 2048, "trace_id": "",
-        "pinned": null,
+        "pinned": null, "client_end": "open", "backend_end": null,
     }]);
     assert_eq!(tunnels_json(&tunnels), expected);
     assert!(!tunnels_text(&tunnels).contains("PINNED"));
@@ -129,7 +136,11 @@ fn tunnels_have_their_contracted_shape() {
     tunnels.tunnels[0].pinned = "tls".into();
     assert_eq!(tunnels_json(&tunnels)[0]["pinned"], "tls");
     let text = tunnels_text(&tunnels);
-    assert!(text.contains("PINNED") && text.contains("tls"), "{text}");
+    assert!(text.contains("PINNED") && text.contains("tls") && !text.contains("ENDED"), "{text}");
+    tunnels.tunnels[0].client_end = "fin".into();
+    tunnels.tunnels[0].backend_end = "open".into();
+    let text = tunnels_text(&tunnels);
+    assert!(text.contains("ENDED") && text.contains("client fin  tls"), "{text}");
     assert_eq!(tunnels_text(&TunnelsResponse::default()), "no tunnels\n");
 }
 
@@ -176,7 +187,8 @@ fn a_change_tells_steps_and_refusals() {
     assert_eq!(value["refusals"][0]["pid"], 9);
     assert_eq!(
         refusals_text(&change),
-        "error: worker 9 of 0.0.0.0:81 does not serve revision 5: old\n"
+        "error: worker 9 of 0.0.0.0:81 does not serve revision 5, and serves on with the one before: old. `holdfast restart \
+         0.0.0.0:81` replaces it\n"
     );
 }
 
@@ -223,6 +235,15 @@ fn revisions_and_restarts_have_stable_shapes() {
         json!({"listener": "0.0.0.0:80", "old_pid": 1, "new_pid": 2, "error": null, "pinned": 0})
     );
     assert!(restart_text(&restart).ends_with("the successor serves\n"));
+    assert_eq!(not_replaced_text(&restart.replaced), "");
     restart.replaced[0].pinned = 3;
     assert!(restart_text(&restart).contains("serves; 3 pinned tunnels drain with the old worker"));
+    restart.replaced[0].error = "it did not start".into();
+    let told = not_replaced_text(&restart.replaced);
+    assert!(told.contains("0.0.0.0:80: it did not start. What served before serves on"), "{told}");
+}
+
+#[test]
+fn one_tunnel_is_no_tunnels() {
+    assert_eq!([0, 1, 2].map(tunnels_count), ["0 tunnels", "1 tunnel", "2 tunnels"]);
 }

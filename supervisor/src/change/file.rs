@@ -10,6 +10,7 @@ use super::outcome::Reloaded;
 use super::pages::Source;
 use super::{ChangeError, Outcome, Proposal};
 use crate::ledger;
+use crate::mend;
 use crate::state::Supervisor;
 
 /// Largest configuration file, bytes: anything longer is not one.
@@ -143,8 +144,20 @@ impl Supervisor {
             Occasion::Start => Source::Kept(&known),
             Occasion::Hangup | Occasion::Asked => Source::Fresh(&known),
         };
-        let outcome = self.change_locked(proposal, pages).await?;
-        self.ledger().set_file_digest(&digest)?;
+        let mut outcome = self.change_locked(proposal, pages).await?;
+        let noted = self.ledger().set_file_digest(&digest);
+        if let Err(error) = noted {
+            // No refusal: the revision is in force, and who is told otherwise makes it again.
+            let error = mend::told(&error);
+            tracing::error!(
+                error,
+                "the configuration file was read, but that cannot be written down"
+            );
+            outcome.message = format!(
+                "{}; that the file was read cannot be written down ({error}): the next start or reload reads it again",
+                outcome.message
+            );
+        }
         Ok(outcome)
     }
 

@@ -10,6 +10,7 @@ use holdfast_proto::admin;
 use super::file::Occasion;
 use crate::config::diagnostic::Diagnostic;
 use crate::ledger::LedgerError;
+use crate::mend;
 
 /// What a change did.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +36,10 @@ pub enum ChangeError {
     #[error("the document is not valid")]
     Invalid(Vec<Diagnostic>),
     /// Somebody was faster.
-    #[error("revision {in_force} is in force, not {expected}: get it and make the change again")]
+    #[error(
+        "revision {in_force} is in force, not {expected}: look at it (`holdfast config`), make the change to it, and \
+         apply that"
+    )]
     Stale {
         /// Wanted.
         expected: u64,
@@ -43,7 +47,7 @@ pub enum ChangeError {
         in_force: u64,
     },
     /// A new listener's address can't be bound.
-    #[error("cannot listen on {address}: {why}; free the address or choose another")]
+    #[error("cannot listen on {address}: {why}; {}", mend::of_address(why.kind()))]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -63,7 +67,7 @@ pub enum ChangeError {
         source: std::io::Error,
     },
     /// No such revision.
-    #[error("revision {0} is not in the history")]
+    #[error("revision {0} is not in the history, which `holdfast revisions` lists")]
     NoSuchRevision(u64),
     /// Reload without a file.
     #[error("this gateway was started without a configuration file; use `holdfast apply`")]
@@ -88,6 +92,15 @@ impl ChangeError {
         match self {
             Self::Invalid(diagnostics) => diagnostics,
             _ => &[],
+        }
+    }
+
+    /// What to do about it, where that is known and not said yet.
+    pub fn mend(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { source, .. } => mend::of_document(source.kind()),
+            Self::Ledger(error) => mend::of(error),
+            _ => None,
         }
     }
 }

@@ -169,10 +169,7 @@ pub(super) fn known(name: &str, allowed: impl Fn(&str) -> bool) -> Option<&'stat
 }
 
 /// The candidate that is nearest to a name, when it is near enough to be meant.
-pub(super) fn nearest<'n>(
-    name: &str,
-    candidates: impl Iterator<Item = &'n str>,
-) -> Option<&'n str> {
+pub fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let name: Vec<char> = name.to_lowercase().chars().take(80).collect();
     let allowed = (name.len() / 3).clamp(1, 3);
     candidates
@@ -182,20 +179,26 @@ pub(super) fn nearest<'n>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's edit distance.
+/// How many edits lead from one to the other; two neighbours that have changed places are one (optimal string alignment).
 fn distance(a: &[char], b: &str) -> usize {
+    const FAR: usize = usize::MAX / 2;
+    let at = |row: &[usize], place: usize| row.get(place).copied().unwrap_or(FAR);
     let b: Vec<char> = b.chars().take(80).collect();
+    let mut before = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.iter().enumerate() {
         let mut next = vec![i + 1];
-        for ((to, pair), left) in b.iter().zip(row.windows(2)).zip(0..) {
-            let &[diagonal, above] = pair else { continue };
-            let before: usize = next.get(left).copied().unwrap_or(usize::MAX - 1);
-            next.push((diagonal + usize::from(from != to)).min(above + 1).min(before + 1));
+        for (j, to) in b.iter().enumerate() {
+            let replaced = at(&row, j) + usize::from(from != to);
+            let mut least = replaced.min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
+            if i > 0 && j > 0 && a.get(i - 1) == Some(to) && b.get(j - 1) == Some(from) {
+                least = least.min(at(&before, j - 1) + 1);
+            }
+            next.push(least);
         }
-        row = next;
+        before = std::mem::replace(&mut row, next);
     }
-    row.last().copied().unwrap_or(a.len())
+    at(&row, b.len())
 }
 
 #[cfg(test)]
@@ -214,5 +217,23 @@ mod tests {
         assert_eq!(spelled("hostNam"), None);
         assert_eq!(known("hostNam", |_| true), Some("hostName"));
         assert_eq!(known("idd", |_| true), None);
+    }
+
+    #[test]
+    fn near_is_what_a_few_edits_make() {
+        for (a, b, edits) in [
+            ("chat", "chat", 0),
+            ("caht", "chat", 1),
+            ("cht", "chat", 1),
+            ("chatt", "chat", 1),
+            ("", "chat", 4),
+            ("chat", "", 4),
+            ("hcta", "chat", 2),
+            ("video", "chat", 5),
+        ] {
+            assert_eq!(distance(&a.chars().collect::<Vec<_>>(), b), edits, "{a} {b}");
+        }
+        assert_eq!(nearest("caht", ["files", "chat"].into_iter()), Some("chat"));
+        assert_eq!(nearest("Video", ["files", "chat"].into_iter()), None);
     }
 }

@@ -11,11 +11,12 @@ use holdfast_proto::log_filter;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::{explain, history, mend, peer, view};
+use super::{explain, history, names, peer, view};
 use crate::change::file::Occasion;
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
 use crate::group::replacement;
 use crate::health::DrainedBackend;
+use crate::mend;
 use crate::state::Supervisor;
 use crate::upgrade::{chain, is_last};
 
@@ -119,10 +120,9 @@ impl Operators {
         let pools: Vec<_> =
             report.iter().filter(|it| it.pool.eq_ignore_ascii_case(&request.pool)).collect();
         let Some(pool) = pools.first() else {
-            let names: Vec<_> = report.iter().map(|it| it.pool.as_str()).collect();
-            let names = names.join(", ");
-            let message = format!("no pool {:?} is routed to; there are: {names}", request.pool);
-            return Err(Status::not_found(message));
+            let what = format!("no pool {:?} is routed to", request.pool);
+            let pools = report.iter().map(|it| it.pool.clone()).collect();
+            return Err(names::unknown(&what, &request.pool, pools));
         };
         let backends = || pools.iter().flat_map(|pool| &pool.backends);
         let wanted = DrainedBackend { pool: pool.pool.clone(), backend: request.backend.clone() };
@@ -137,11 +137,8 @@ impl Operators {
                 format!("{}:{}", it.address, it.port)
             }
         };
-        let names: Vec<_> = backends().map(name).collect();
-        let (name, names) = (&pool.pool, names.join(", "));
-        let message =
-            format!("pool {name:?} has no backend {:?}; it has: {names}", request.backend);
-        Err(Status::not_found(message))
+        let what = format!("pool {:?} has no backend {:?}", pool.pool, request.backend);
+        Err(names::unknown(&what, &request.backend, backends().map(name).collect()))
     }
 }
 
@@ -166,7 +163,7 @@ fn answer(
                 ChangeError::Stale { .. } => Status::aborted(text),
                 ChangeError::NoSuchRevision(_) => Status::not_found(text),
                 // A ledger that can't be written, too: "unavailable" would say that the outcome is not known.
-                _ => Status::failed_precondition(mend::told(&*error)),
+                _ => Status::failed_precondition(mend::with(text, error.mend())),
             });
         }
     };
@@ -342,9 +339,8 @@ impl Admin for Operators {
             .filter(|group| asked.is_empty() || group.address.to_string() == *asked)
             .collect();
         if chosen.is_empty() {
-            let names: Vec<_> = groups.iter().map(|group| group.address.to_string()).collect();
-            let names = names.join(", ");
-            return Err(Status::not_found(format!("no listener {asked:?}; there are: {names}")));
+            let names = groups.iter().map(|group| group.address.to_string()).collect();
+            return Err(names::unknown(&format!("no listener {asked:?}"), asked, names));
         }
         if self.supervisor.stopping() {
             return Err(Status::failed_precondition("the gateway stops; start it again first"));

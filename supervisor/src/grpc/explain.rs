@@ -9,6 +9,7 @@ use holdfast_proto::admin::{BackendHealth, ExplainRequest, ExplainResponse, Pool
 use holdfast_proto::control::WorkerState;
 use tonic::Status;
 
+use super::names;
 use crate::group::Group;
 use crate::state::Supervisor;
 use crate::worker::Worker;
@@ -29,9 +30,8 @@ pub(super) async fn explain(
     let groups = supervisor.groups();
     let asked = &question.listener;
     let Some(group) = groups.iter().find(|group| group.address.to_string() == *asked) else {
-        let names: Vec<_> = groups.iter().map(|group| group.address.to_string()).collect();
-        let names = names.join(", ");
-        return Err(Status::not_found(format!("no listener {asked:?}; there are: {names}")));
+        let names = groups.iter().map(|group| group.address.to_string()).collect();
+        return Err(names::unknown(&format!("no listener {asked:?}"), asked, names));
     };
     let Some(worker) = serving(group) else {
         let message = format!("no worker of {} serves just now", group.address);

@@ -41,8 +41,10 @@ pub(crate) fn effective(
     let old = supervisor.ledger().get(number);
     let old = old.map_err(|error| Status::unavailable(chain(&error)))?;
     let old = old.ok_or_else(|| Status::not_found(chain(&ChangeError::NoSuchRevision(number))))?;
-    let loaded = config::load(&old.document, &old.base_dir).map_err(|_| {
-        Status::failed_precondition(format!("revision {number} can no longer be loaded"))
+    let loaded = config::load(&old.document, &old.base_dir).map_err(|found| {
+        let error = found.iter().find(|it| it.severity == config::Severity::Error);
+        let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+        Status::failed_precondition(format!("revision {number} can no longer be loaded{why}"))
     })?;
     Ok((number, config::effective(&loaded.gateway)))
 }

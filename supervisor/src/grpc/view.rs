@@ -51,6 +51,7 @@ pub(super) fn status(supervisor: &Supervisor) -> StatusResponse {
             .collect(),
         ready: supervisor.ready().is_ok(),
         log_filter: holdfast_proto::log_filter::now(),
+        tunnels_ended: supervisor.metrics.readings().ended.into_iter().collect(),
         problems: supervisor.problems(),
     }
 }
@@ -126,6 +127,8 @@ fn tunnel(listener: &str, tunnel: Tunnel) -> TunnelInfo {
         age_ms: u64::try_from(age).unwrap_or_default(),
         trace_id: tunnel.trace_id,
         pinned: tunnel.pinned,
+        client_end: tunnel.client_end,
+        backend_end: tunnel.backend_end,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The few figures that the status page plots, out of what is added up. Reads no clock and does no IO, as all of this
 //! module; what is not reported (yet) reads as nothing.
 
+use std::collections::BTreeMap;
+
 use super::Metrics;
 use super::totals::{AllSeries, Buckets, Series, Total, add};
 
@@ -9,6 +11,9 @@ const TUNNELS: &str = "holdfast_tunnels_active";
 const BYTES: &str = "holdfast_tunnels_bytes_total";
 const REQUESTS: &str = "holdfast_requests_total";
 const PAUSES: &str = "holdfast_handover_pause_seconds";
+const ENDED: &str = "holdfast_tunnels_closed_total";
+
+const SHOWN: [&str; 6] = [CONNECTIONS, TUNNELS, BYTES, REQUESTS, PAUSES, ENDED];
 
 /// What is added up at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,6 +28,8 @@ pub(crate) struct Readings {
     pub(crate) bytes_out: u64,
     /// Requests that were answered, ever.
     pub(crate) requests: u64,
+    /// Tunnels that ended, ever, by cause.
+    pub(crate) ended: BTreeMap<String, u64>,
     /// Handovers by how long the tunnel stood still, ever.
     pub(crate) pauses: Pauses,
 }
@@ -44,7 +51,7 @@ impl Metrics {
             let state = self.state();
             let parts = state.totals.living.values().chain(state.totals.pages.values());
             for (series, total) in parts.chain([&state.totals.base]).flatten() {
-                if [CONNECTIONS, TUNNELS, BYTES, REQUESTS, PAUSES].contains(&series.name) {
+                if SHOWN.contains(&series.name) {
                     add(&mut sum, series, total);
                 }
             }
@@ -59,11 +66,14 @@ impl Metrics {
 
 impl Readings {
     fn take(&mut self, series: &Series, total: &Total) {
-        let direction = series.values.first().map(String::as_str);
+        let label = series.values.first().map(String::as_str);
         match (series.name, total) {
+            (ENDED, Total::Counter(value)) => {
+                *self.ended.entry(label.unwrap_or_default().to_owned()).or_default() += value;
+            }
             (CONNECTIONS, Total::Gauge(value)) => self.connections += value,
             (TUNNELS, Total::Gauge(value)) => self.tunnels += value,
-            (BYTES, Total::Counter(value)) if direction == Some("in") => self.bytes_in += value,
+            (BYTES, Total::Counter(value)) if label == Some("in") => self.bytes_in += value,
             (BYTES, Total::Counter(value)) => self.bytes_out += value,
             (REQUESTS, Total::Counter(value)) => self.requests += value,
             (PAUSES, Total::Histogram(Buckets { bounds, counts, .. })) => {
@@ -97,13 +107,14 @@ mod tests {
             let (bounds, counts, sum) = (vec![0.001, 0.01], counts.to_vec(), 0.0);
             sample(PAUSES, &[], Value::Histogram(Histogram { bounds, counts, sum }))
         };
+        let ended = |count| sample(ENDED, &[("cause", "client")], Value::Counter(count));
         let report = |page, requests, counts| WorkerReport {
             tunnels_active: 3,
             connections_active: 4,
             samples: vec![sample(REQUESTS, &[("code_class", "2xx")], Value::Counter(requests))],
             pages: vec![PageReport {
                 page,
-                samples: vec![bytes("in", 10), bytes("out", 100), paused(counts)],
+                samples: vec![bytes("in", 10), bytes("out", 100), paused(counts), ended(requests)],
             }],
             ..WorkerReport::default()
         };
@@ -113,11 +124,12 @@ mod tests {
         let both = metrics.readings();
         assert_eq!((both.connections, both.tunnels, both.requests), (8.0, 6.0, 11));
         assert_eq!((both.bytes_in, both.bytes_out), (20, 200));
+        assert_eq!(both.ended, BTreeMap::from([("client".to_owned(), 11)]));
         assert_eq!(both.pauses, Pauses { bounds: vec![0.001, 0.01], counts: vec![1, 2, 1] });
         metrics.ended(process(1));
         metrics.closed("127.0.0.1:80");
         let one = metrics.readings();
         assert_eq!((one.connections, one.tunnels, one.requests), (4.0, 3.0, 11));
-        assert_eq!((one.bytes_in, one.pauses), (20, both.pauses));
+        assert_eq!((one.bytes_in, one.pauses, one.ended), (20, both.pauses, both.ended));
     }
 }

@@ -300,15 +300,32 @@ function showProblems(problems) {
   });
 }
 
+// By cause, in the words of the log and of holdfast_tunnels_closed_total.
+function showEnds(ended) {
+  const causes = Object.entries(ended).filter(([, times]) => times > 0);
+  causes.sort(([one, few], [other, many]) => many - few || one.localeCompare(other));
+  at("ends").hidden = causes.length === 0;
+  set(at("ends"), `Ended so far: ${causes.map(([cause, times]) => `${cause} ${number.format(times)}`).join(", ")}`);
+}
+
 function show(facts) {
   now = facts.now_ms;
   take(facts.traffic);
   showTiles(facts);
   showProblems(facts.status.problems);
+  showEnds(facts.status.tunnels_ended);
   showProcesses(facts.status);
   showPools(facts.health);
   showRevisions(facts.revisions);
   plot();
+}
+
+// What is unusual about a tunnel: that it cannot move, that a side has ended already.
+function notes({ pinned, client_end: client, backend_end: backend }) {
+  const ended = [["client", client], ["backend", backend]].filter(([, end]) => end && end !== "open");
+  const words = ended.map(([side, end]) => `${side}: ${end}`);
+  if (pinned) words.push(`pinned: ${pinned}`);
+  return words.length ? words.join(", ") : undefined;
 }
 
 function showTunnels({ total, matching, tunnels }) {
@@ -318,7 +335,7 @@ function showTunnels({ total, matching, tunnels }) {
       cell(it.backend), cell(span(it.age_seconds), { classes: "n", title: it.opened }), cell(span(it.idle_seconds), { classes: "n" }),
       cell(bytes(it.bytes_in), { classes: "n", title: `${it.bytes_in} bytes` }), cell(bytes(it.bytes_out), { classes: "n", title: `${it.bytes_out} bytes` }),
       cell(rate(it.rate_in), { classes: "n" }), cell(rate(it.rate_out), { classes: "n" }),
-      cell(it.id, { title: it.trace_id ? `trace ${it.trace_id}` : "", note: it.pinned ? `pinned: ${it.pinned}` : undefined })],
+      cell(it.id, { title: it.trace_id ? `trace ${it.trace_id}` : "", note: notes(it) })],
   }));
   fill(at("open-tunnels"), rows, total ? "no tunnel matches" : "no tunnels");
   const shown = tunnels.length < matching ? `, ${number.format(tunnels.length)} shown` : "";

@@ -13,9 +13,9 @@ use crate::harness::{
 };
 
 /// The user that owns nothing.
-const NOBODY: u32 = 65534;
+pub(super) const NOBODY: u32 = 65534;
 
-fn gateway() -> (Gateway, WebSocket, Backend) {
+pub(super) fn gateway() -> (Gateway, WebSocket, Backend) {
     let backend = Backend::start("one");
     let port = free_port();
     let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
@@ -23,7 +23,7 @@ fn gateway() -> (Gateway, WebSocket, Backend) {
     (gateway, socket, backend)
 }
 
-fn fails(output: &Output, code: i32, says: &[&str]) {
+pub(super) fn fails(output: &Output, code: i32, says: &[&str]) {
     let said = words(output);
     assert_eq!(output.status.code(), Some(code), "{said}");
     for part in says {
@@ -34,8 +34,9 @@ fn fails(output: &Output, code: i32, says: &[&str]) {
 #[test]
 fn a_wrong_word_gets_the_right_one_named() {
     let run = |arguments: &[&str]| Command::new(HOLDFAST).args(arguments).output().unwrap();
-    fails(&run(&["statsu"]), 2, &["'status'"]);
-    fails(&run(&["status", "--jsn"]), 2, &["'--json'"]);
+    let nothing = "Nothing was done: whatever runs goes on as before";
+    fails(&run(&["statsu"]), 2, &["'status'", nothing]);
+    fails(&run(&["status", "--jsn"]), 2, &["'--json'", nothing]);
     fails(&run(&["tunnels", "--min_age", "5m"]), 2, &["'--min-age'"]);
     fails(&run(&["tunnels", "--min-age", "soon"]), 2, &["90s, 5m, 12h or 3d"]);
     fails(&run(&["completions", "bsh"]), 2, &["'bash'"]);

@@ -42,7 +42,25 @@ impl Disk {
         assert_eq!(end.kind(), ErrorKind::StorageFull);
     }
 
+    /// Lets nobody write to it.
+    pub(crate) fn freeze(&self) {
+        self.mount_again("ro");
+    }
+
     /// Takes that back.
+    pub(crate) fn thaw(&self) {
+        self.mount_again("rw");
+    }
+
+    fn mount_again(&self, how: &str) {
+        let options = format!("remount,{how}");
+        let mount =
+            Command::new("mount").args(["-o", &options]).arg(self.directory.path()).output();
+        let mount = mount.unwrap();
+        assert!(mount.status.success(), "{}", super::words(&mount));
+    }
+
+    /// Gives the room back.
     pub(crate) fn clear(&self) {
         fs::remove_file(self.directory.path().join("filler")).unwrap();
     }

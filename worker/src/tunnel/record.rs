@@ -13,6 +13,7 @@ use holdfast_proto::control;
 
 use super::arena::{Cell, ends};
 use super::leg::Side;
+use super::leg_end::LegEnd;
 use super::pin::Pin;
 use super::slot::Slot;
 use super::{Cause, TunnelFacts, TunnelId};
@@ -235,6 +236,9 @@ impl Record {
     pub(super) fn describe(&self, now_ms: u64) -> control::Tunnel {
         let (facts, cell) = (&self.facts, self.cell());
         let [bytes_in, bytes_out] = cell.bytes();
+        // It has not ended: no cause says what a leg broke by.
+        let [client_end, backend_end] =
+            LegEnd::both(cell, Cause::Lost).map(|end| end.as_str().to_owned());
         control::Tunnel {
             id: self.id,
             site: facts.site.to_string(),
@@ -248,6 +252,8 @@ impl Record {
             idle_ms: now_ms.saturating_sub(cell.moved_ms.load(Ordering::Relaxed)),
             trace_id: facts.trace_id.to_string(),
             pinned: self.pinned.map_or_else(String::new, |pin| pin.as_str().to_owned()),
+            client_end,
+            backend_end,
         }
     }
 }
