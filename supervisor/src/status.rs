@@ -7,24 +7,27 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 /// Clients at once: a few scrapers, probes and browsers. The next one waits in the accept queue.
-const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS: usize = 128;
+/// Of them, those that are told the page: neither a crowd of browsers nor who never reads an answer keeps scrapers and
+/// probes waiting. The next one is told to come again.
+const MOST_PAGES: usize = 96;
 /// A client that has not sent its request by then is not one of those.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// One request and its answer, however slowly they are read; then the place is somebody else's.
@@ -58,26 +61,28 @@ pub async fn serve(
     listener: std::net::TcpListener,
     source: Arc<dyn StatusSource>,
 ) -> io::Result<Infallible> {
-    serve_within(listener, source, HEADER_TIMEOUT).await
+    serve_within(listener, source, HEADER_TIMEOUT, MOST_PAGES).await
 }
 
 async fn serve_within(
     listener: std::net::TcpListener,
     source: Arc<dyn StatusSource>,
     header_timeout: Duration,
+    most_pages: usize,
 ) -> io::Result<Infallible> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let pages = Arc::new(Semaphore::new(most_pages));
     let mut connections = JoinSet::new();
     loop {
         // Never closed, so never an error.
         let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let source = source.clone();
+                let (source, pages) = (source.clone(), pages.clone());
                 connections.spawn(async move {
-                    converse(stream, source, header_timeout).await;
+                    converse(stream, source, pages, header_timeout).await;
                     drop(place);
                 });
             }
@@ -91,12 +96,19 @@ async fn serve_within(
 }
 
 /// One request and its answer.
-async fn converse(stream: TcpStream, source: Arc<dyn StatusSource>, header_timeout: Duration) {
+async fn converse(
+    stream: TcpStream,
+    source: Arc<dyn StatusSource>,
+    pages: Arc<Semaphore>,
+    header_timeout: Duration,
+) {
+    // A reader of the page has its place as long as the connection lives: the answer may wait to be read.
+    let place = Arc::new(OnceLock::new());
     let service = service_fn(move |request: Request<Incoming>| {
         // Nobody's body is read.
         let (request, _) = request.into_parts();
-        let source = source.clone();
-        async move { Ok::<_, Infallible>(respond(request, source).await) }
+        let (source, pages, place) = (source.clone(), pages.clone(), place.clone());
+        async move { Ok::<_, Infallible>(respond(request, source, pages, &place).await) }
     });
     // Without keep-alive no place is held by somebody who has been answered.
     let connection = http1::Builder::new()
@@ -112,7 +124,12 @@ async fn converse(stream: TcpStream, source: Arc<dyn StatusSource>, header_timeo
     }
 }
 
-async fn respond(request: Parts, source: Arc<dyn StatusSource>) -> Response<Full<Bytes>> {
+async fn respond(
+    request: Parts,
+    source: Arc<dyn StatusSource>,
+    pages: Arc<Semaphore>,
+    place: &OnceLock<OwnedSemaphorePermit>,
+) -> Response<Full<Bytes>> {
     // hyper leaves the body of an answer to HEAD away.
     if !matches!(request.method, Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -126,7 +143,14 @@ async fn respond(request: Parts, source: Arc<dyn StatusSource>) -> Response<Full
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         },
-        path if path == "/ui" || path.starts_with("/ui/") => source.page(request).await,
+        path if path == "/ui" || path.starts_with("/ui/") => match pages.try_acquire_owned() {
+            Ok(permit) => {
+                // There is one request a connection, so the place is free.
+                drop(place.set(permit));
+                source.page(request).await
+            }
+            Err(_) => busy(),
+        },
         _ => not_found(),
     }
 }
@@ -135,14 +159,27 @@ fn not_found() -> Response<Full<Bytes>> {
     text(StatusCode::NOT_FOUND, "not found: try /ui, /metrics, /healthz or /readyz\n")
 }
 
+fn busy() -> Response<Full<Bytes>> {
+    let mut response = text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many ask for the status page just now: try again in a moment\n",
+    );
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// An answer for people and scripts.
 pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
     answer(status, TEXT, body.into())
 }
 
 /// An answer that no cache keeps.
-pub(crate) fn answer(status: StatusCode, kind: HeaderValue, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+pub(crate) fn answer(
+    status: StatusCode,
+    kind: HeaderValue,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -165,6 +202,12 @@ mod tests {
 
         fn ready(&self) -> Result<(), String> {
             self.0.clone()
+        }
+
+        /// More than the kernel keeps for a client that does not read.
+        fn page(self: Arc<Self>, _: Parts) -> PageAnswer {
+            static LARGE: [u8; 16 << 20] = [0; 16 << 20];
+            Box::pin(async { answer(StatusCode::OK, TEXT, Bytes::from_static(&LARGE)) })
         }
     }
 
@@ -224,12 +267,41 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let mut server = JoinSet::new();
-        server.spawn(serve_within(listener, Arc::new(Source(Ok(()))), Duration::from_millis(50)));
+        server.spawn(serve_within(
+            listener,
+            Arc::new(Source(Ok(()))),
+            Duration::from_millis(50),
+            1,
+        ));
         let mut silent = Vec::new();
         for _ in 0..MOST_CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let answer = ask(address, "GET /healthz HTTP/1.0\r\n\r\n").await;
         assert!(answer.contains("200 OK"), "{answer}");
+    }
+    #[tokio::test]
+    async fn who_does_not_read_the_page_keeps_no_probe_waiting_and_gives_the_place_back() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(serve_within(listener, Arc::new(Source(Ok(()))), HEADER_TIMEOUT, 2));
+        let mut mute = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /ui HTTP/1.0\r\n\r\n").await.unwrap();
+            // Its answer has begun, and is never read.
+            stream.readable().await.unwrap();
+            mute.push(stream);
+        }
+        let answer = ask(address, "GET /ui/state.json HTTP/1.0\r\n\r\n").await;
+        assert!(answer.contains("503 Service Unavailable"), "{answer}");
+        assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+        assert!(ask(address, "GET /metrics HTTP/1.0\r\n\r\n").await.contains("200 OK"));
+        drop(mute);
+        // The server hears of it in its own time.
+        while !ask(address, "GET /ui HTTP/1.0\r\n\r\n").await.contains("200 OK") {
+            tokio::task::yield_now().await;
+        }
     }
 }

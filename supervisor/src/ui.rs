@@ -3,7 +3,7 @@
 //! Shows what `holdfast status`, `health`, `tunnels` and `revisions` say, by their own code, and what has passed through in
 //! the last minutes. It changes nothing, and there is nothing here to change anything with. What it says comes from
 //! documents, clients and backends, so the page only ever shows it as text; and nothing that is asked of the page may
-//! cost the gateway more the more people ask.
+//! cost the workers more the more people ask.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -49,7 +49,8 @@ use traffic::Traffic;
 const POINT: Duration = Duration::from_secs(1);
 /// Points between two looks at the token's file: who has broken it hears of it.
 const POINTS_A_LOOK: u32 = 10;
-/// Facts are good for so long: any number of pages costs the workers five questions a second.
+/// Facts are good for so long: any number of pages costs the workers five questions a second. With the second that a page
+/// waits and what a worker may take to answer it is the time after which a page shows a change, at the latest.
 const FRESH: Duration = Duration::from_millis(200);
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -57,9 +58,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The page, in one piece, and what a browser may do with it: run this script, use this style, ask where it came from.
 static PAGE: LazyLock<(String, HeaderValue)> = LazyLock::new(|| {
-    let (script, style) = (include_str!("ui/page.js"), include_str!("ui/page.css"));
+    let script = [
+        include_str!("ui/page/elements.js"),
+        include_str!("ui/page/plots.js"),
+        include_str!("ui/page.js"),
+    ];
+    let (script, style) = (script.concat(), include_str!("ui/page.css"));
     let page = include_str!("ui/page.html");
-    let page = page.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script);
+    let page = page.replace("/*STYLE*/", style).replace("/*SCRIPT*/", &script);
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
@@ -77,8 +83,8 @@ struct Told {
     guard: Guard,
     traffic: Mutex<Traffic>,
     listing: Listing,
-    /// The last facts; held while they are asked for.
-    facts: tokio::sync::Mutex<Option<(Instant, Value)>>,
+    /// The last facts, as the text that every page gets; held while they are asked for.
+    facts: tokio::sync::Mutex<Option<(Instant, Arc<str>)>>,
     /// One at a time: it reads two documents, which may be large.
     comparing: tokio::sync::Mutex<()>,
 }
@@ -202,9 +208,9 @@ impl Told {
         let query = Query(request.uri.query().unwrap_or_default());
         match request.uri.path() {
             "/ui" | "/ui/" => page(StatusCode::OK, "open"),
-            "/ui/state.json" => document(&self.state(query).await),
-            "/ui/tunnels.json" => document(&self.listing.json(&self.supervisor, query).await),
-            "/ui/difference.json" => document(&self.difference(query).await),
+            "/ui/state.json" => document(self.state(query).await),
+            "/ui/tunnels.json" => document(self.listing.json(&self.supervisor, query).await),
+            "/ui/difference.json" => document(self.difference(query).await.to_string()),
             "/ui/session" => self.session(request),
             _ => status::text(StatusCode::NOT_FOUND, "not found: try /ui\n"),
         }
@@ -214,7 +220,7 @@ impl Told {
     fn session(&self, request: &Parts) -> Response<Full<Bytes>> {
         let now = Timestamp::now().as_second();
         let cookie = tokio::task::block_in_place(|| self.guard.cookie(&request.headers, now));
-        let mut response = document(&json!({ "signed_in": cookie.is_some() }));
+        let mut response = document(json!({ "signed_in": cookie.is_some() }).to_string());
         // Made of digits and base64.
         if let Some(cookie) = cookie.and_then(|it| HeaderValue::try_from(it).ok()) {
             response.headers_mut().insert(SET_COOKIE, cookie);
@@ -223,17 +229,13 @@ impl Told {
     }
 
     /// What the page follows: the facts of this moment, and the points that it lacks.
-    async fn state(&self, query: Query<'_>) -> Value {
-        let mut state = self.facts().await;
+    async fn state(&self, query: Query<'_>) -> String {
+        let facts = self.facts().await;
         let (run, after) = (query.text("run"), query.number("after").unwrap_or(0));
-        let traffic = self.traffic().json(&run, after);
-        if let Some(members) = state.as_object_mut() {
-            members.insert("traffic".to_owned(), traffic);
-        }
-        state
+        with_member(&facts, "traffic", &self.traffic().json(&run, after))
     }
 
-    async fn facts(&self) -> Value {
+    async fn facts(&self) -> Arc<str> {
         let mut last = self.facts.lock().await;
         if let Some((_, facts)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return facts.clone();
@@ -249,6 +251,7 @@ impl Told {
             "revisions": facts::revisions_json(&revisions),
             "stopping": supervisor.stopping(),
         });
+        let facts: Arc<str> = facts.to_string().into();
         *last = Some((Instant::now(), facts.clone()));
         facts
     }
@@ -301,8 +304,14 @@ fn page(status: StatusCode, access: &str) -> Response<Full<Bytes>> {
     response
 }
 
-fn document(value: &Value) -> Response<Full<Bytes>> {
-    let mut response = status::answer(StatusCode::OK, JSON, value.to_string());
+/// An object that was written already and has members, with one more: what everybody gets is not made anew for each.
+fn with_member(object: &str, name: &str, value: &Value) -> String {
+    let open = object.strip_suffix('}').unwrap_or(object);
+    format!("{open},\"{name}\":{value}}}")
+}
+
+fn document(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = status::answer(StatusCode::OK, JSON, body);
     let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     response
@@ -311,6 +320,7 @@ fn document(value: &Value) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::{FRESH_PATIENCE, QUERY_PATIENCE};
 
     #[test]
     fn the_page_is_in_one_piece_and_its_policy_allows_nothing_else() {
@@ -333,5 +343,27 @@ mod tests {
         for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!page.contains(sink), "{sink}");
         }
+    }
+
+    #[test]
+    fn a_change_is_on_the_page_within_two_seconds() {
+        let number = |name: &str| {
+            let rest = PAGE.0.split(&format!("{name} = ")).nth(1).unwrap_or_default();
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            Duration::from_millis(digits.parse().unwrap_or(u64::MAX))
+        };
+        // It happens just after an answer: the page asks a period later, and may be told what was asked just before.
+        let bound = Duration::from_secs(2);
+        assert!(number("PERIOD_MS") + FRESH + FRESH_PATIENCE <= bound);
+        assert!(number("PERIOD_MS") + listing::SHORTEST_PAUSE <= bound);
+        // Who is kept waiting for workers that do not answer is not the first to give up.
+        assert!(number("LIST_PATIENCE_MS") > QUERY_PATIENCE);
+    }
+
+    #[test]
+    fn a_member_is_added_to_what_was_written() {
+        let all = with_member(&json!({"a": "}"}).to_string(), "b", &json!([{"c": 1}]));
+        let read: Value = serde_json::from_str(&all).unwrap_or_default();
+        assert_eq!(read, json!({"a": "}", "b": [{"c": 1}]}));
     }
 }

@@ -21,7 +21,7 @@ use crate::children::Incarnation;
 /// How long a worker may take over a query before it is left out of the answer.
 pub(crate) const QUERY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a status waits for fresh figures of a worker.
-const FRESH_PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const FRESH_PATIENCE: Duration = Duration::from_millis(250);
 /// Queries on their way to one worker; more wait in their callers.
 const QUERIES: usize = 8;
 

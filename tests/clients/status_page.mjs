@@ -1,52 +1,23 @@
-// A person on the status page in Chromium. Usage: status_page.mjs URL WEBSOCKET HOLDFAST ADMIN DIRECTORY NAME. Exit code 0: all
-// as it should be. Compares what the page shows with what the commands say, sees tunnels come and go, and looks at what a
-// revision has changed; NAME is a site's, and must be seen as it is. DIRECTORY gets pictures: light, dark, and of a phone.
+// A person on the status page in Chromium. Usage: status_page.mjs URL WEBSOCKET HOLDFAST ADMIN DIRECTORY BACKEND DOCUMENT.
+// Exit code 0: all as it should be. Compares what the page shows with what the commands say, sees tunnels, backends and
+// revisions come and go without ever loading the page again, and looks at what a revision has changed. BACKEND is the address
+// of one that is not there yet, DOCUMENT one to apply. DIRECTORY gets pictures: light, dark, and of a phone.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+
+import { browser, eventually, faults, open, overflow, rows, unreadable } from "./person.mjs";
 
 const require = createRequire(`${process.env.HOLDFAST_NODE_MODULES}/`);
-const { chromium } = require("playwright-core");
 const WebSocket = require("ws");
 
-const [url, socketUrl, holdfast, admin, directory, name] = process.argv.slice(2);
-const patience = 20_000 * Number(process.env.HOLDFAST_TEST_PATIENCE ?? 1);
-const says = (command) =>
-  JSON.parse(execFileSync(holdfast, [command, "--json"], { env: { ...process.env, HOLDFAST_ADMIN: admin } }));
-const browser = await chromium.launch({
-  executablePath: process.env.HOLDFAST_CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-  timeout: patience,
-});
-
-const faults = [];
-
-async function open(colorScheme, width, height) {
-  const context = await browser.newContext({ colorScheme, viewport: { width, height }, deviceScaleFactor: 1 });
-  context.setDefaultTimeout(patience);
-  const page = await context.newPage();
-  page.on("pageerror", (error) => faults.push(String(error)));
-  page.on("console", (line) => ["error", "warning"].includes(line.type()) && faults.push(line.text()));
-  page.on("dialog", (dialog) => { faults.push(`a dialog: ${dialog.message()}`); dialog.dismiss(); });
-  page.on("request", (request) => {
-    const asked = new URL(request.url());
-    if (asked.protocol !== "data:" && asked.origin !== new URL(url).origin) faults.push(`asked for ${request.url()}`);
-  });
-  return page;
-}
-
-async function eventually(what, ask) {
-  const end = Date.now() + patience;
-  for (let last; ; await delay(25)) {
-    try { return await ask(); } catch (fault) { last = fault; }
-    if (Date.now() > end) throw new Error(`${what}: ${last.message}`, { cause: last });
-  }
-}
-
-const rows = (page, id) =>
-  page.$$eval(`#${id} tr`, (all) => all.map((row) => [...row.cells].map((cell) => cell.innerText.split("\n")[0].replace(/^[●▲◆○] /, ""))));
+const [url, socketUrl, holdfast, admin, directory, missing, changed] = process.argv.slice(2);
+const env = { ...process.env, HOLDFAST_ADMIN: admin };
+const says = (command) => JSON.parse(execFileSync(holdfast, [command, "--json"], { env }));
+const run = promisify(execFile);
 
 async function showsWhatCommandsSay(page) {
   const status = says("status");
@@ -76,6 +47,35 @@ async function showsTunnels(page) {
   assert.equal(await page.textContent("#found"), `${wanted.length} open`);
 }
 
+// Something happens, and is seen. How soon is told and not judged here: a busy machine is no fault of the page's.
+async function seen(what, happens, shown) {
+  await happens();
+  const since = performance.now();
+  await eventually(`${what} to be seen`, shown);
+  console.log(`${what} was seen after ${Math.round(performance.now() - since)} ms`);
+}
+
+// A backend where there was none, until it is closed. Until the gateway has noticed, there is nothing to be seen.
+async function comesAndGoes(page) {
+  const [host, port] = missing.split(":");
+  const server = createServer((_, answer) => answer.end("ok"));
+  const told = (state) => eventually(`the gateway to find it ${state}`, async () => {
+    const { stdout } = await run(holdfast, ["health", "--json"], { env });
+    const backends = JSON.parse(stdout).flatMap((pool) => pool.backends);
+    assert.equal(backends.find((it) => it.address === host)?.state, state);
+  });
+  const shows = (state) => async () => {
+    const row = (await rows(page, "backends")).find((row) => row[0] === missing);
+    assert.equal(row?.[1], state);
+  };
+  await seen("a backend that came", () => new Promise((resolve) => server.listen(Number(port), host, resolve)).then(() => told("Healthy")), shows("Healthy"));
+  await seen("a backend that went", () => {
+    server.close();
+    server.closeAllConnections();
+    return told("Unhealthy");
+  }, shows("Unhealthy"));
+}
+
 const sockets = [];
 function connect() {
   const socket = new WebSocket(socketUrl);
@@ -84,20 +84,23 @@ function connect() {
 }
 
 try {
-  const page = await open("light", 1280, 900);
+  const page = await open(url, "light", 1280, 900);
   await page.goto(url);
   for (let number = 0; number < 5; number += 1) await connect();
   await eventually("the page to say what the commands say", () => showsWhatCommandsSay(page));
-  assert.ok((await page.textContent("#workers")).includes(name));
-
-  // How soon is told and not judged here: a busy machine is no fault of the page's.
-  const late = await connect();
-  const opened = Date.now();
-  await eventually("a tunnel to be seen", async () => assert.equal(await page.textContent("#tile-tunnels"), "6"));
-  console.log(`a new tunnel was seen after ${Date.now() - opened} ms`);
-  const closed = new Promise((resolve) => late.once("close", resolve));
-  late.close();
-  await closed;
+  await page.evaluate(() => { window.neverLoadedAgain = true; });
+  const tunnels = (count) => async () => assert.equal(await page.textContent("#tile-tunnels"), count);
+  await seen("a new tunnel", connect, tunnels("6"));
+  await seen("a tunnel's end", () => {
+    const late = sockets.at(-1);
+    late.close();
+    return new Promise((resolve) => late.once("close", resolve));
+  }, tunnels("5"));
+  await comesAndGoes(page);
+  await seen("another revision", () => run(holdfast, ["apply", changed], { env }), async () => {
+    assert.equal(await page.textContent("#tile-revision"), "3");
+    assert.deepEqual((await rows(page, "history")).map((row) => row[0]), ["3", "2", "1"]);
+  });
 
   await page.locator("#tunnels").scrollIntoViewIfNeeded();
   await eventually("the list of tunnels", () => showsTunnels(page));
@@ -118,7 +121,7 @@ try {
   await eventually("what the revision changed", async () => {
     const changes = await page.textContent("#changes");
     assert.ok(changes.includes("properties.probes[chat].properties.interval"), changes);
-    assert.ok(changes.includes(`properties.httpListeners[${name}]`), changes);
+    assert.ok(changes.includes("properties.httpListeners[games]"), changes);
     assert.match(await page.textContent("#difference-word"), /^\d+ places differ\. Secrets are never shown\.$/);
   });
   await page.keyboard.press("Escape");
@@ -127,7 +130,7 @@ try {
 
   // Something for the plots.
   const talking = setInterval(() => sockets.forEach((socket) => socket.readyState === WebSocket.OPEN && socket.send("x".repeat(2000))), 50);
-  execFileSync(holdfast, ["restart"], { env: { ...process.env, HOLDFAST_ADMIN: admin } });
+  await run(holdfast, ["restart"], { env });
   await eventually("the handover in its plot", async () => {
     assert.match(await page.textContent("#plot-pauses b"), /^(at most|over) .* tunnels?, /);
     assert.match(await page.textContent("#plot-throughput b"), /KiB\/s$/);
@@ -136,22 +139,27 @@ try {
   await eventually("the page to say what the commands say", () => showsWhatCommandsSay(page));
 
   for (const [look, colorScheme, width, height] of [["light", "light", 1280, 900], ["dark", "dark", 1280, 900], ["phone", "light", 390, 844]]) {
-    const other = await open(colorScheme, width, height);
+    const other = await open(url, colorScheme, width, height);
     await other.goto(url);
     await other.waitForFunction(() => document.querySelectorAll("#workers tr").length > 2 && document.querySelector("#plot-pauses path.c")?.getAttribute("d"));
-    const wide = await other.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.ok(wide <= 0, `${look}: ${wide} pixels too wide`);
-    await other.screenshot({ path: join(directory, `status-${look}.png`) });
+    assert.deepEqual(await overflow(other), [], `what is too wide: ${look}`);
+    assert.deepEqual(await unreadable(other), [], look);
     if (look === "phone") {
+      await other.screenshot({ path: join(directory, "status-phone.png") });
       await other.locator("#tunnels").scrollIntoViewIfNeeded();
       await eventually("the list of tunnels", () => showsTunnels(other));
       // A table that is laid out for a phone is one all the same.
       assert.ok(await other.getByRole("table").count() >= 4);
       assert.ok(await other.getByRole("rowheader").count() > 5);
+    } else {
+      await eventually("the list of tunnels", () => showsTunnels(other));
+      await other.evaluate(() => window.scrollTo(0, 0));
+      await other.screenshot({ path: join(directory, `status-${look}.png`), fullPage: true });
     }
     await other.context().close();
   }
   clearInterval(talking);
+  assert.equal(await page.evaluate(() => window.neverLoadedAgain), true);
   assert.deepEqual(faults, []);
 } finally {
   sockets.forEach((socket) => socket.terminate());

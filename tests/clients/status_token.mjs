@@ -18,6 +18,8 @@ try {
   page.setDefaultTimeout(patience);
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
+  const requests = [];
+  page.on("request", (request) => requests.push(request));
   const answer = await page.goto(url);
   assert.equal(answer.status(), 401);
   assert.equal(await page.locator("#main").isVisible(), false);
@@ -33,6 +35,12 @@ try {
   assert.equal(await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage })), "{}");
   const [cookie] = await page.context().cookies();
   assert.ok(cookie.httpOnly && cookie.sameSite === "Strict" && !cookie.value.includes(token));
+  // Nor is it in an address, which histories, logs and other places' Referer would have.
+  assert.ok(requests.length > 5 && !page.url().includes(token));
+  for (const request of requests) {
+    assert.ok(!request.url().includes(token), request.url());
+    assert.equal((await request.allHeaders()).referer, undefined, request.url());
+  }
   await page.context().clearCookies();
   await page.waitForFunction(() => !document.querySelector("#gate").hidden);
   assert.equal(await page.locator("#main").isVisible(), false);

@@ -104,13 +104,22 @@ fn questions() -> Vec<String> {
     let panels = dashboard["panels"].as_array().unwrap().iter();
     let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
     let asked = targets.map(|target| target["expr"].as_str().unwrap());
-    let filled = |question: &str| {
+    let filled = |question: &str| -> String {
         question
             .replace("$__rate_interval", "15m")
             .replace("$instance", ".*")
             .replace("$listener", ".*")
     };
-    asked.map(filled).collect()
+    let variables = dashboard["templating"]["list"].as_array().unwrap().iter();
+    let listed = variables.filter(|it| it["type"] == "query").map(|it| {
+        let values = it["query"].as_str().unwrap().strip_prefix("label_values(").unwrap();
+        let (series, label) = values.strip_suffix(')').unwrap().rsplit_once(", ").unwrap();
+        // No answer where no series has the label.
+        format!("group by ({label}) ({series}{{{label}!=\"\"}})")
+    });
+    let listed: Vec<_> = listed.collect();
+    assert!(!listed.is_empty());
+    asked.map(filled).chain(listed).collect()
 }
 
 /// A gateway with a bit of everything, and what it stands between.

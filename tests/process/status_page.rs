@@ -55,6 +55,7 @@ fn the_page_comes_in_one_piece_with_a_strict_policy_and_nothing_can_be_changed_t
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(page.header("x-frame-options"), Some("DENY"));
     assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         for path in ["/ui", "/ui/state.json", "/ui/tunnels.json"] {
             let mut connection = Connection::open(gateway.status_port()).unwrap();
@@ -180,6 +181,34 @@ fn a_name_that_somebody_has_pointed_at_this_host_is_not_answered() {
 }
 
 #[test]
+fn many_pages_and_clients_that_never_read_keep_no_scraper_waiting() {
+    let backend = Backend::start("one");
+    let gateway = Gateway::start(&Document::simple(free_port(), &[backend.address]));
+    let port = gateway.status_port();
+    let asked = |path: &str| {
+        let mut connection = Connection::open(port).unwrap();
+        connection.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).unwrap();
+        connection
+    };
+    let mute: Vec<_> = (0..300).map(|_| asked("/ui")).collect();
+    for path in ["/metrics", "/readyz", "/healthz"] {
+        assert_eq!(gateway.status_page(path).status, 200, "{path}");
+    }
+    // All at once; who is one too many is told to come again.
+    let crowd: Vec<_> = (0..300).map(|_| asked("/ui/state.json")).collect();
+    assert_eq!(gateway.status_page("/metrics").status, 200);
+    for mut page in crowd {
+        let status = page.response().unwrap().status;
+        assert!([200, 503].contains(&status), "{status}");
+    }
+    drop(mute);
+    eventually(Patience::USUAL, "the page to be shown again", || {
+        (gateway.status_page("/ui/state.json").status == 200).then_some(())
+    });
+    assert_eq!(gateway.status()["ready"], true);
+}
+
+#[test]
 fn on_another_address_nobody_is_shown_anything_without_a_token() {
     let backend = Backend::start("one");
     let document = Document::simple(free_port(), &[backend.address]);
@@ -205,6 +234,9 @@ fn with_the_token_a_script_and_a_browser_are_let_in_and_nobody_else() {
             let answer = ask(&gateway, path, lines);
             assert_eq!(answer.status, 401, "{path} {lines}");
             assert!(!answer.text().contains("127.0.0.1"), "{path}: {}", answer.text());
+            // Nor is it taken out of an address, which others get to see.
+            let joint = if path.contains('?') { '&' } else { '?' };
+            assert_eq!(ask(&gateway, &format!("{path}{joint}token={TOKEN}"), "").status, 401);
         }
         assert_eq!(ask(&gateway, path, &bearer).status, 200, "{path}");
     }
@@ -261,20 +293,38 @@ fn people_see_in_chromium_what_the_commands_say_and_what_changes() {
     let nobody = std::net::SocketAddr::from(([127, 0, 0, 9], free_port()));
     let first = Document::simple(port, &addresses);
     let gateway = Gateway::start(&first);
-    gateway.apply(
-        &first
-            .set("probes", "chat", "interval", 2)
-            .pool("games", &[nobody])
-            .site(HOSTILE, other, "games"),
-    );
+    let second = first
+        .set("probes", "chat", "interval", 2)
+        .pool("games", &[nobody])
+        .site("games", other, "games");
+    gateway.apply(&second);
     eventually(Patience::USUAL, "a backend that is not there to be unhealthy", || {
         (gateway.health_of("127.0.0.9") == "Unhealthy").then_some(())
     });
+    let third = gateway.write("third.json", &second.set("probes", "chat", "interval", 3).text());
     let page = format!("http://127.0.0.1:{}/ui", gateway.status_port());
     let socket = format!("ws://127.0.0.1:{port}/echo");
-    let (pictures, admin) = (pictures(), gateway.admin());
-    let arguments = [&page, &socket, HOLDFAST, &admin, pictures.to_str().unwrap(), HOSTILE];
+    let (pictures, admin, nobody) = (pictures(), gateway.admin(), nobody.to_string());
+    let [pictures, third] = [&pictures, &third].map(|path| path.to_str().unwrap());
+    let arguments: [&str; 7] = [&page, &socket, HOLDFAST, &admin, pictures, &nobody, third];
     let output = script(&tools, "status_page.mjs", &arguments);
+    assert!(output.status.success(), "{}", words(&output));
+    println!("{}", words(&output));
+}
+
+#[test]
+fn hostile_names_long_texts_and_thousands_of_rows_harm_neither_page_nor_reader() {
+    let Some(tools) = tools("Chromium on a hostile status page") else { return };
+    let backend = Backend::start("one");
+    let (port, other) = (free_port(), free_port());
+    let document = Document::simple(port, &[backend.address])
+        .pool(HOSTILE, &[backend.address])
+        .site(HOSTILE, other, HOSTILE);
+    let gateway = Gateway::start(&document);
+    let page = format!("http://127.0.0.1:{}/ui", gateway.status_port());
+    let pictures = pictures();
+    let arguments: [&str; 3] = [&page, HOSTILE, pictures.to_str().unwrap()];
+    let output = script(&tools, "status_hostile.mjs", &arguments);
     assert!(output.status.success(), "{}", words(&output));
 }
 

@@ -93,14 +93,18 @@ fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus 
     }
 }
 
-/// Every live tunnel of every worker, newest last.
+/// Every live tunnel of every worker, newest last. All workers are asked at once: one that does not answer keeps nobody
+/// waiting for the others.
 pub(crate) async fn tunnels(supervisor: &Supervisor) -> Vec<TunnelInfo> {
+    let groups = supervisor.all_groups();
+    let workers = groups.iter().flat_map(|group| {
+        group.workers().into_iter().map(move |worker| (group.address.to_string(), worker))
+    });
+    let asked = workers.map(|(listener, worker)| async move { (listener, worker.tunnels().await) });
+    let asked: Vec<_> = asked.collect();
     let mut all = Vec::new();
-    for group in supervisor.all_groups() {
-        for worker in group.workers() {
-            let listener = group.address.to_string();
-            all.extend(worker.tunnels().await.into_iter().map(|it| tunnel(&listener, it)));
-        }
+    for (listener, tunnels) in futures_util::future::join_all(asked).await {
+        all.extend(tunnels.into_iter().map(|it| tunnel(&listener, it)));
     }
     all.sort_by(|a, b| (&a.opened, &a.id).cmp(&(&b.opened, &b.id)));
     // One that changes hands just now is listed by both.

@@ -232,16 +232,30 @@ fn note(supervisor: &Supervisor, worker: &Worker, kind: worker_event::Kind) -> b
             let Some(process) = worker.incarnation.process() else { return false };
             supervisor.metrics.report(process, &listener, report);
         }
-        Kind::HandedOver(left) => worker.note(|view| {
-            view.handed_over = true;
-            view.tunnels = left.tunnels_left;
-            // Whatever could move has moved.
-            view.pinned = left.tunnels_left;
-        }),
+        Kind::HandedOver(left) => {
+            worker.note(|view| {
+                view.handed_over = true;
+                view.tunnels = left.tunnels_left;
+                // Whatever could move has moved.
+                view.pinned = left.tunnels_left;
+            });
+            count_anew(supervisor, worker);
+        }
         Kind::KnownHealth(health) => supervisor.health.recall(&health),
         Kind::Tunnels(list) => worker.note_tunnels(list),
         Kind::Closed(result) => worker.note_closed(result),
         Kind::Explained(explained) => worker.note_explained(explained),
     }
     true
+}
+
+/// Asks all workers of this one's listener for their figures: what has moved would be told of by nobody, or by two, until
+/// each reports by itself, and plots would show tunnels that fell to nothing.
+fn count_anew(supervisor: &Supervisor, worker: &Worker) {
+    let children::Role::Worker { listener, .. } = worker.incarnation.role else { return };
+    for group in supervisor.all_groups().into_iter().filter(|group| group.address == listener) {
+        for worker in group.workers() {
+            tokio::spawn(async move { worker.report_now().await });
+        }
+    }
 }

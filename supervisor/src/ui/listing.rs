@@ -1,12 +1,14 @@
 //! The page's list of tunnels: what workers said a moment ago, with rates, searched, ordered and cut.
 //!
 //! A hundred thousand tunnels are a message of many megabytes, so that workers are asked seldom and for everybody at once:
-//! one listing at a time, and the pause after it grows with what it took. A list that nobody asks for is forgotten.
+//! one listing at a time, and the pause after it grows with what it took. A list that nobody asks for is forgotten. Nor is
+//! it searched by many at once: a question that was asked of a listing has an answer already.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use holdfast_proto::admin::TunnelInfo;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -17,7 +19,7 @@ use crate::grpc::view;
 use crate::state::Supervisor;
 
 /// Shortest time between two listings: a page that follows asks once a second.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(700);
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(700);
 /// A listing is good for so many times as long as it took: workers spend a twentieth of their time on it at most.
 const PAUSES_A_LISTING: u32 = 20;
 /// Memory for a list that nobody looks at any more is given back after this.
@@ -27,12 +29,23 @@ const MOST_ROWS: u64 = 500;
 const USUAL_ROWS: u64 = 100;
 /// Words of a search; more of them narrow nothing.
 const MOST_WORDS: usize = 16;
+/// Answers that are kept of a listing: most pages ask for the same. A large one has some two hundred kilobytes.
+const MOST_ANSWERS: usize = 16;
 
 /// The last listing.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Held while workers are asked: who comes meanwhile gets what comes of that.
-    last: tokio::sync::Mutex<Option<Arc<Listed>>>,
+    last: Arc<tokio::sync::Mutex<Option<Arc<Listed>>>>,
+    /// Held while it is searched: that costs one processor, however many ask.
+    answers: tokio::sync::Mutex<Answers>,
+}
+
+/// What has been asked of a listing.
+#[derive(Debug, Default)]
+struct Answers {
+    of: Weak<Listed>,
+    told: Vec<(Question, Bytes)>,
 }
 
 /// Every live tunnel at one moment, oldest first.
@@ -65,25 +78,32 @@ enum Order {
 
 impl Listing {
     /// The tunnels that a page asks for.
-    pub(super) async fn json(&self, supervisor: &Supervisor, query: Query<'_>) -> Value {
-        let listed = self.recent(supervisor).await;
+    pub(super) async fn json(&self, supervisor: &Arc<Supervisor>, query: Query<'_>) -> Bytes {
         let question = Question::read(query);
+        let listed = self.recent(supervisor).await;
+        let mut answers = self.answers.lock().await;
         // Off the event loop's way: a large list takes some time to be searched.
-        tokio::task::block_in_place(|| listed.answer(&question))
+        tokio::task::block_in_place(|| answers.give(question, &listed))
     }
 
-    async fn recent(&self, supervisor: &Supervisor) -> Arc<Listed> {
-        let mut last = self.last.lock().await;
-        if let Some(listed) = last.as_ref().filter(|it| it.is_recent(Instant::now())) {
+    async fn recent(&self, supervisor: &Arc<Supervisor>) -> Arc<Listed> {
+        let mut last = self.last.clone().lock_owned().await;
+        let begun = Instant::now();
+        if let Some(listed) = last.as_ref().filter(|it| it.is_recent(begun)) {
             return listed.clone();
         }
-        let begun = Instant::now();
-        let tunnels = view::tunnels(supervisor).await;
-        let before = last.as_deref().filter(|it| !it.is_forgotten(begun));
-        let at_ms = jiff::Timestamp::now().as_millisecond();
-        let listed = Arc::new(Listed::new(tunnels, before, [begun, Instant::now()], at_ms));
-        *last = Some(listed.clone());
-        listed
+        let supervisor = supervisor.clone();
+        // A task of its own: a page that gives up does not take with it what the next one needs.
+        let listing = tokio::spawn(async move {
+            let tunnels = view::tunnels(&supervisor).await;
+            let before = last.as_deref().filter(|it| !it.is_forgotten(begun));
+            let at_ms = jiff::Timestamp::now().as_millisecond();
+            let listed = Arc::new(Listed::new(tunnels, before, [begun, Instant::now()], at_ms));
+            *last = Some(listed.clone());
+            listed
+        });
+        // It only fails where the process ends.
+        listing.await.unwrap_or_else(|_| Arc::new(Listed::new(Vec::new(), None, [begun; 2], 0)))
     }
 
     /// Gives the memory back if nobody has asked for a while.
@@ -93,7 +113,29 @@ impl Listing {
             && last.as_ref().is_some_and(|it| it.is_forgotten(Instant::now()))
         {
             *last = None;
+            if let Ok(mut answers) = self.answers.try_lock() {
+                *answers = Answers::default();
+            }
         }
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// The answer to a question, which may have been asked before.
+    fn give(&mut self, question: Question, listed: &Arc<Listed>) -> Bytes {
+        if !self.of.ptr_eq(&Arc::downgrade(listed)) {
+            *self = Self { of: Arc::downgrade(listed), told: Vec::new() };
+        }
+        if let Some((_, answer)) = self.told.iter().find(|(asked, _)| *asked == question) {
+            return answer.clone();
+        }
+        let answer = Bytes::from(listed.answer(&question).to_string());
+        if self.told.len() < MOST_ANSWERS {
+            self.told.push((question, answer.clone()));
+        }
+        answer
     }
 }
 
@@ -208,7 +250,7 @@ fn contains(text: &str, word: &str) -> bool {
 }
 
 /// What a page wants to see.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Question {
     words: Vec<String>,
     order: Order,

@@ -1,5 +1,6 @@
 //! Steps that a page shows, run on a machine of their own: its own network, so that addresses and ports are those that are
-//! written, and its own processes, so that none is left behind.
+//! written, its own processes, so that none is left behind, and nothing yet where a gateway keeps its files unless it is told
+//! otherwise.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,6 +16,8 @@ const MEANWHILE: &str = "meanwhile, in another terminal:";
 const BEGIN: &str = r#"set -eu
 PATH=$PATH:/usr/sbin:/sbin
 ip link set lo up
+mount -t tmpfs none /run
+mount -t tmpfs none /var/lib
 exec 2>&1
 until_it_answers() { until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do sleep 0.05; done; }
 "#;
@@ -38,13 +41,15 @@ impl Machine {
             command.args(&flags).args([
                 "sh",
                 "-c",
-                "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up",
+                "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && mount -t tmpfs none /run",
             ]);
             if command.output().is_ok_and(|output| output.status.success()) {
                 return Some(Self(flags));
             }
         }
-        println!("LEFT OUT: {left_out} (needs unshare and ip, as root or with user namespaces)");
+        println!(
+            "LEFT OUT: {left_out} (needs unshare, mount and ip, as root or with user namespaces)"
+        );
         None
     }
 }
@@ -76,19 +81,13 @@ pub(super) fn run_steps(machine: &Machine, directory: &Path, steps: &[&str]) -> 
     add("wait \"$meanwhile\"\nholdfast stop");
     let file = directory.join("steps.sh");
     std::fs::write(&file, script).unwrap();
-    let runtime = directory.join("r");
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", "120", "unshare"])
-        .args(&machine.0)
-        .arg("bash")
-        .arg(&file)
-        .current_dir(directory)
-        .env("HOLDFAST_ADMIN", format!("unix:{}", runtime.join("admin.sock").display()))
-        .env("RUNTIME_DIRECTORY", &runtime)
-        .env("STATE_DIRECTORY", directory.join("s"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "120", "unshare"]).args(&machine.0).arg("bash").arg(&file);
+    // Somebody new has told the gateway nothing.
+    for told in ["HOLDFAST_ADMIN", "RUNTIME_DIRECTORY", "STATE_DIRECTORY"] {
+        command.env_remove(told);
+    }
+    let output = command.current_dir(directory).stdin(Stdio::null()).output().unwrap();
     let said = words(&output);
     assert!(output.status.success(), "{}:\n{said}", output.status);
     said

@@ -150,6 +150,13 @@ fn a_token_that_cannot_be_read_keeps_everybody_out_and_is_told() {
         let problem = guard.problem().unwrap();
         assert!(problem.contains("shut") && problem.contains(told), "{problem}");
     }
+    // A pipe that nobody writes to keeps nobody waiting.
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("token");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let guard = Guard::Token(pipe);
+    assert_eq!(guard.judge(&HeaderMap::new(), NOW), Verdict::NoToken);
+    assert!(guard.problem().unwrap().contains("empty"));
     let gone = Guard::Token("/nowhere/token".into());
     assert_eq!(gone.judge(&HeaderMap::new(), NOW), Verdict::NoToken);
     assert!(gone.problem().unwrap().contains("/nowhere/token"));

@@ -110,3 +110,25 @@ fn a_listing_that_took_long_is_good_for_longer() {
     assert!(slow.is_recent(ended + Duration::from_secs(19)));
     assert!(!slow.is_recent(ended + Duration::from_secs(20)));
 }
+
+#[test]
+fn what_was_asked_of_a_listing_is_not_searched_for_again() {
+    fn question(query: &str) -> Question {
+        Question::read(Query(query))
+    }
+    let first = Arc::new(listed(vec![tunnel(1, "c", 1)], None, Duration::ZERO));
+    let mut answers = Answers::default();
+    let told = answers.give(question("search=chat&rows=5"), &first);
+    let again = answers.give(question("rows=5&search=CHAT"), &first);
+    assert_eq!(told.as_ptr(), again.as_ptr());
+    let other = answers.give(question("search=games&rows=5"), &first);
+    assert_ne!(told, other);
+    // Of another listing nothing is known yet, and what was known is given back.
+    let second = Arc::new(listed(Vec::new(), Some(&first), Duration::from_secs(1)));
+    assert_ne!(answers.give(question("search=games&rows=5"), &second), other);
+    assert_eq!(answers.told.len(), 1);
+    for row in 0..2 * MOST_ANSWERS {
+        answers.give(question(&format!("rows={row}")), &second);
+    }
+    assert_eq!(answers.told.len(), MOST_ANSWERS);
+}
