@@ -14,6 +14,8 @@ use crate::ledger::LedgerError;
 /// What a change did.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
+    /// In force before.
+    pub before: u64,
     /// In force now.
     pub revision: u64,
     /// Whether that is new.
@@ -26,6 +28,8 @@ pub struct Outcome {
     pub refusals: Vec<admin::Refusal>,
     /// A sentence.
     pub message: String,
+    /// Places of the effective configuration that are other ones now, for the audit log.
+    pub places: Vec<String>,
 }
 
 /// Why nothing was changed.
