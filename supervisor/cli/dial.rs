@@ -1,4 +1,4 @@
-//! Reaching a running gateway: its socket, and what to tell a person when it does not answer or refuses.
+//! Reaching a running gateway, by its socket or over the network, and what to tell a person when it does not answer or refuses.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,23 @@ use tonic::{Code, Status};
 use crate::args::Admin;
 use crate::{left, output};
 
+mod network;
+
 /// A tunnel list of 1,000,000 entries fits; the gateway is trusted, so this only bounds accidents.
 const LONGEST_ANSWER: usize = 512 * 1024 * 1024;
 
 pub(crate) type Client = AdminClient<Channel>;
 
 pub(crate) async fn connect(admin: &Admin) -> anyhow::Result<Client> {
-    let socket = match &admin.admin {
-        Some(address) => parse_address(address)?,
-        None => socket_in(&runtime_default()),
+    let channel = match &admin.admin {
+        Some(address) if network::is_meant(address) => network::connect(admin, address).await?,
+        Some(address) => dial_socket(&parse_address(address)?).await?,
+        None => dial_socket(&socket_in(&runtime_default())).await?,
     };
+    Ok(AdminClient::new(channel).max_decoding_message_size(LONGEST_ANSWER))
+}
+
+async fn dial_socket(socket: &Path) -> anyhow::Result<Channel> {
     if socket.as_os_str().len() > uds::LONGEST_SOCKET_PATH {
         bail!(
             "the socket path {} is longer than {} bytes: start the gateway on a shorter \
@@ -32,16 +39,16 @@ pub(crate) async fn connect(admin: &Admin) -> anyhow::Result<Client> {
             uds::LONGEST_SOCKET_PATH
         );
     }
-    let channel =
-        uds::connect(&socket).await.map_err(|error| unreachable_gateway(&socket, error))?;
-    Ok(AdminClient::new(channel).max_decoding_message_size(LONGEST_ANSWER))
+    uds::connect(socket).await.map_err(|error| unreachable_gateway(socket, error))
 }
 
 fn parse_address(address: &str) -> anyhow::Result<PathBuf> {
     match address.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => Ok(path.strip_prefix("//").unwrap_or(path).into()),
         None if address.starts_with('/') => Ok(address.into()),
-        _ => bail!("cannot use the admin address {address:?}: write unix:PATH of an admin.sock"),
+        _ => bail!(
+            "cannot use the admin address {address:?}: write unix:PATH of an admin.sock, or https://HOST:PORT"
+        ),
     }
 }
 
@@ -112,7 +119,7 @@ mod tests {
     use super::*;
 
     fn at(address: &str) -> Admin {
-        Admin { admin: Some(address.to_owned()), json: false }
+        Admin { admin: Some(address.to_owned()), ..Admin::default() }
     }
 
     #[test]
