@@ -73,7 +73,7 @@ pub(super) fn run_steps(machine: &Machine, directory: &Path, steps: &[&str]) -> 
             _ => add(command),
         }
     }
-    add("wait \"$meanwhile\"\nholdfast stop");
+    add("[ -z \"${meanwhile:-}\" ] || wait \"$meanwhile\"\nholdfast stop");
     let file = directory.join("steps.sh");
     std::fs::write(&file, script).unwrap();
     let runtime = directory.join("r");
