@@ -31,7 +31,11 @@ const FENCES: [(&str, &[&str], &str); 5] = [
         &["rustls", "tokio-rustls", "clap", "serde_yaml"],
         "the wire knows no TLS and no command line",
     ),
-    ("supervisor", &["rustls", "tokio-rustls", "clap"], "the supervisor reads no client byte"),
+    (
+        "supervisor",
+        &["rustls", "tokio-rustls", "clap"],
+        "the supervisor reads no client byte; operators' TLS is tonic's (docs/adr/0014)",
+    ),
     (
         "worker",
         // It writes JSON, a line for each request, and reads none.
@@ -272,6 +276,23 @@ fn pure_modules_do_no_io() {
         }
     }
     expect_none("pure modules", &faults);
+}
+
+/// What tonic brings of TLS is for operators alone, and in one place (docs/adr/0014).
+#[test]
+fn the_supervisor_has_tls_for_operators_only() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        let inside = name.starts_with("supervisor/src/") || name.starts_with("proto/");
+        let words = ["TlsConfig", "TlsAcceptor", "TlsConnector", "rustls::"];
+        let uses = |word: &&str| code(&text).any(|line| line.contains(*word));
+        if inside && name != "supervisor/src/network.rs" {
+            faults.extend(
+                words.iter().filter(|word| uses(word)).map(|word| format!("{name}: {word}")),
+            );
+        }
+    }
+    expect_none("TLS in the supervisor", &faults);
 }
 
 #[test]

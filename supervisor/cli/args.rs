@@ -5,6 +5,7 @@
 
 mod ask;
 mod form;
+mod passport;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::ask::{ExplainArgs, TunnelFilter, TunnelsArgs, WatchArgs};
+pub(crate) use self::passport::Passport;
 
 /// A WebSocket-native application gateway whose connections outlive its processes.
 #[derive(Debug, Parser)]
@@ -136,11 +138,14 @@ pub(crate) enum Command {
 }
 
 /// How to reach a running gateway, and in which form to print its answer.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_field_names, reason = "as the options are called")]
 pub(crate) struct Admin {
-    /// The gateway's admin socket, `unix:PATH` [default: unix:RUNTIME/admin.sock]
+    /// Where the gateway is: `unix:PATH` of its socket, or `https://HOST:PORT` [default: unix:RUNTIME/admin.sock]
     #[arg(long, value_name = "ADDR", env = "HOLDFAST_ADMIN")]
     pub(crate) admin: Option<String>,
+    #[command(flatten)]
+    pub(crate) passport: Passport,
     /// Print JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,4 +1,4 @@
-//! Reaching a running gateway: its socket, and what to tell a person when it does not answer or refuses.
+//! Reaching a running gateway, by its socket or over the network, and what to tell a person when it does not answer or refuses.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -19,6 +19,8 @@ use crate::failure::{Kind, fail};
 use crate::hello::{Heard, Patience};
 use crate::{left, output};
 
+mod network;
+
 /// A tunnel list of 1,000,000 entries fits; the gateway is trusted, so this only bounds accidents.
 const LONGEST_ANSWER: usize = 512 * 1024 * 1024;
 /// A call fails when the gateway has not answered a ping for twice as long: a machine may swap, but not for ever.
@@ -30,6 +32,7 @@ pub(crate) type Client = AdminClient<Channel>;
 
 pub(crate) async fn connect(admin: &Admin) -> anyhow::Result<Client> {
     let channel = match &admin.admin {
+        Some(address) if network::is_meant(address) => network::connect(admin, address).await?,
         Some(address) => dial_socket(&parse_address(address)?, false).await?,
         None => dial_socket(&socket_in(&runtime_default()), true).await?,
     };
@@ -62,7 +65,9 @@ fn parse_address(address: &str) -> anyhow::Result<PathBuf> {
     match address.strip_prefix("unix:") {
         Some(path) if !path.is_empty() => Ok(path.strip_prefix("//").unwrap_or(path).into()),
         None if address.starts_with('/') => Ok(address.into()),
-        _ => bail!("cannot use the admin address {address:?}: write unix:PATH of an admin.sock"),
+        _ => bail!(
+            "cannot use the admin address {address:?}: write unix:PATH of an admin.sock, or https://HOST:PORT"
+        ),
     }
 }
 
@@ -175,7 +180,7 @@ mod tests {
     use super::*;
 
     fn at(address: &str) -> Admin {
-        Admin { admin: Some(address.to_owned()), json: false }
+        Admin { admin: Some(address.to_owned()), ..Admin::default() }
     }
 
     #[test]

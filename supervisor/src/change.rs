@@ -12,12 +12,15 @@ use futures_util::future::join_all;
 use holdfast_proto::admin;
 use holdfast_proto::control::{ListenerSnapshot, WorkerState};
 
+use crate::audit::MOST_PLACES;
 use crate::compile::{Compiled, TooLarge, compile};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{self, gateway::Gateway};
 use crate::group::{Adopted, Group};
 use crate::ledger::{KeptPage, NewRevision};
+use crate::network;
 use crate::state::{InForce, Supervisor};
+use crate::ui::difference;
 use crate::worker::{self, View};
 
 pub mod file;
@@ -90,6 +93,13 @@ fn pass(loaded: config::Loaded, gathered: Gathered) -> Result<Passed, ChangeErro
     Ok(Passed { gateway, compiled, warnings, pages })
 }
 
+/// Where the configuration is another one than what is in force.
+fn places(in_force: Option<&InForce>, gateway: &Gateway) -> Vec<String> {
+    let Some(in_force) = in_force else { return Vec::new() };
+    let [before, after] = [&in_force.gateway, gateway].map(config::effective);
+    difference::places(&before, &after, MOST_PLACES)
+}
+
 /// Told of the document as a whole.
 fn too_large(error: TooLarge) -> ChangeError {
     let (reason, mend) = (error.to_string(), error.mend().to_owned());
@@ -128,10 +138,14 @@ impl Supervisor {
         };
         let passed = pass(loaded, gathered)?;
         let plan = Plan::between(in_force.as_ref().map(|it| &it.compiled), &passed.compiled);
+        let admin = passed.gateway.global.admin.as_ref();
+        let admin_before = in_force.as_ref().and_then(|it| it.gateway.global.admin.as_ref());
         let same = in_force
             .as_ref()
-            .is_some_and(|it| it.document == proposal.document && it.compiled == passed.compiled);
+            .is_some_and(|it| it.document == proposal.document && it.compiled == passed.compiled)
+            && admin_before == admin;
         let mut changes = plan.changes();
+        changes.extend(network::difference(admin_before, admin));
         self.count_tunnels(&mut changes, &plan, &passed.compiled).await;
         if same || proposal.dry_run {
             let message = if same {
@@ -140,16 +154,21 @@ impl Supervisor {
                 "dry run: nothing was changed"
             };
             let (warnings, message) = (passed.warnings, message.to_owned());
-            return Ok(Outcome { revision: now, changes, warnings, message, ..Outcome::default() });
+            let of_now = Outcome { before: now, revision: now, ..Outcome::default() };
+            return Ok(Outcome { warnings, changes, message, ..of_now });
         }
         if self.stopping() {
             return Err(ChangeError::Stopping);
         }
         // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
         let sockets = Self::bind(&plan)?;
+        let door = self.prepare_network(&passed.gateway, &proposal.document)?;
+        let places = places(in_force.as_deref(), &passed.gateway);
         let revision = self.record(&proposal, passed.pages.clone())?;
         self.metrics.revision_applied();
         self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
+        // Last, so that the answer to who has asked for it over the network is ready when a door closes.
+        self.open_network(door);
         let (refusals, message) = if self.stopping() {
             let message = "the gateway stops; the revision is served when it is started again";
             (Vec::new(), message.to_owned())
@@ -158,8 +177,10 @@ impl Supervisor {
         };
         tracing::info!(revision, source = proposal.source, by = proposal.by, "revision in force");
         Ok(Outcome {
+            before: now,
             revision,
             changed: true,
+            places,
             warnings: passed.warnings,
             changes,
             refusals,

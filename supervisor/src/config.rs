@@ -95,6 +95,13 @@ fn load_with(
     }
 }
 
+/// What is wrong with the address that a document gives operators, told of its place.
+pub(crate) fn about_admin(document: &str, reason: String, mend: String) -> Diagnostic {
+    let place = json::parse(document).ok().and_then(|root| read::admin_place(&root));
+    let report::Place { path, line, column } = place.unwrap_or_default();
+    Diagnostic { severity: Severity::Error, path, line, column, reason, mend }
+}
+
 /// A directory's path from the root on; as it is where nobody can tell.
 fn whole(directory: &Path) -> PathBuf {
     let named = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };

@@ -140,6 +140,10 @@ fn files(gateway: &Gateway) -> BTreeSet<PathBuf> {
             files.extend([certificate.into(), private_key.into()]);
         }
     }
+    if let Some(admin) = &gateway.global.admin {
+        let named = [&admin.certificate_file, &admin.private_key_file, &admin.authority_file];
+        files.extend(named.map(PathBuf::from));
+    }
     files.extend(
         gateway.trusted_clients.iter().filter_map(|it| it.file.as_ref()).map(PathBuf::from),
     );

@@ -1,20 +1,24 @@
-//! The three gRPC faces: operators on `admin.sock`, workers and prober on `control.sock`.
+//! The three gRPC faces: operators on `admin.sock` and over the network, workers and prober on `control.sock`.
 //!
 //! Thin: each method turns a message into a call and back; the only makers of `tonic::Status` are in here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use holdfast_proto::admin::admin_server::AdminServer;
 use holdfast_proto::control::Hello;
 use holdfast_proto::control::prober_control_server::ProberControlServer;
 use holdfast_proto::control::worker_control_server::WorkerControlServer;
 use tokio::net::UnixListener;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
+use crate::audit::Who;
 use crate::children::{self, Incarnation};
+use crate::network::Connection;
 use crate::state::Supervisor;
 
 mod admin;
@@ -24,6 +28,7 @@ pub(crate) mod history;
 mod incoming;
 mod names;
 mod probe;
+mod roles;
 pub(crate) mod view;
 mod worker;
 
@@ -32,28 +37,47 @@ const LONGEST_REPORT: usize = 64 * 1024 * 1024;
 /// Largest admin request: a document with its certificates, bytes.
 const LARGEST_DOCUMENT: usize = 32 * 1024 * 1024;
 
-/// Serves operators until `stop`.
+/// Serves operators until `stop`. Whoever may open the socket may do everything.
 pub async fn serve_operators(
     supervisor: Arc<Supervisor>,
     socket: UnixListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let dialled = incoming::incoming(socket, "operators");
+    let mut server = Server::builder();
+    server.add_routes(routes(supervisor).await).serve_with_incoming_shutdown(dialled, stop).await
+}
+
+/// Serves operators over the network until `stop`, by a server with TLS. Each may do what his role allows.
+pub(crate) async fn serve_network(
+    supervisor: Arc<Supervisor>,
+    server: Server,
+    dialled: impl Stream<Item = std::io::Result<Connection>>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let mut server = server.layer(roles::Guard::new(supervisor.clone()));
+    server.add_routes(routes(supervisor).await).serve_with_incoming_shutdown(dialled, stop).await
+}
+
+/// What operators can call.
+async fn routes(supervisor: Arc<Supervisor>) -> Routes {
     let (health, health_service) = tonic_health::server::health_reporter();
     let admin = AdminServer::new(admin::Operators::new(supervisor))
         .max_decoding_message_size(LARGEST_DOCUMENT)
         .max_encoding_message_size(LARGEST_DOCUMENT);
     health.set_serving::<AdminServer<admin::Operators>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(holdfast_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    let mut server = Server::builder().add_service(health_service).add_service(admin);
-    match reflection {
-        Ok(reflection) => server = server.add_service(reflection),
-        Err(error) => tracing::warn!(%error, "no reflection service"),
+    let mut routes = Routes::new(health_service).add_service(admin);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(holdfast_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Older tools know the older one only.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(new), Ok(old)) => routes = routes.add_service(new).add_service(old),
+        (Err(error), _) | (_, Err(error)) => tracing::warn!(%error, "no reflection service"),
     }
-    let dialled = incoming::incoming(socket, "operators");
-    server.serve_with_incoming_shutdown(dialled, stop).await
+    routes
 }
 
 /// Serves workers and the prober until `stop`.
@@ -77,6 +101,15 @@ fn peer<T>(request: &Request<T>) -> Option<(u32, u32)> {
     let info = request.extensions().get::<UdsConnectInfo>()?;
     let cred = info.peer_cred?;
     Some((u32::try_from(cred.pid()?).ok()?, cred.uid()))
+}
+
+/// Who asks for something.
+fn who<T>(request: &Request<T>) -> Who {
+    // Written down by the guard of callers over the network.
+    if let Some(client) = request.extensions().get::<Who>() {
+        return client.clone();
+    }
+    peer(request).map_or(Who::Unknown, |(pid, uid)| Who::Process { pid, uid })
 }
 
 /// Who opens a session: its first message must be a Hello that fits.

@@ -2,10 +2,11 @@
 //!
 //! In the order in which a revision travels: [`config`] reads a document, [`ledger`] makes it durable, [`compile`]
 //! lowers it, [`change`] plans and carries it out, [`group`] owns one listener's workers, [`grpc`] streams it to
-//! them and answers operators. [`vault`] keeps what tunnels live on; [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all,
+//! them and answers operators, over the network too (`network`). [`vault`] keeps what tunnels live on; [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all,
 //! [`upgrade`] puts another executable in its place.
 
 mod affinity;
+mod audit;
 pub mod backoff;
 pub mod brought;
 pub mod change;
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod lock;
 pub mod mend;
 pub mod metrics;
+mod network;
 pub mod prober;
 mod reap;
 pub mod run;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::audit::{Audit, Who};
 use crate::change::file::Occasion;
 use crate::state::Supervisor;
 use crate::upgrade::early;
@@ -60,7 +61,11 @@ impl Signals {
             // Whoever asks twice, in whichever way, is in a hurry.
             let again = supervisor.stopping();
             let patience = if again { Duration::ZERO } else { supervisor.stop_drain() };
+            let revision = supervisor.revision();
+            let who = Who::Signal("SIGTERM or SIGINT");
+            let audit = Audit::begin(&who, "Stop", "", revision).await;
             supervisor.begin_stop(patience);
+            audit.done(&format!("drains for {patience:?} at most"), revision);
         }
     }
 }
@@ -84,7 +89,11 @@ async fn reload_at(hangups: Arc<Notify>, supervisor: Arc<Supervisor>) {
 
 async fn hangup(supervisor: &Supervisor) {
     supervisor.started().await;
-    match supervisor.reload(Occasion::Hangup, "SIGHUP".to_owned()).await {
+    let who = Who::Signal("SIGHUP");
+    let audit = Audit::begin(&who, "Reload", "", supervisor.revision()).await;
+    let reloaded = supervisor.reload(Occasion::Hangup, audit.by().to_owned()).await;
+    audit.changed(&reloaded, supervisor.revision());
+    match reloaded {
         Ok(outcome) => tracing::info!("{}", outcome.message),
         Err(error) => {
             for diagnostic in error.diagnostics() {
@@ -98,7 +107,13 @@ async fn hangup(supervisor: &Supervisor) {
 /// To the file that this executable was started from, as `holdfast upgrade` does without a path.
 async fn upgrade(supervisor: Arc<Supervisor>) {
     supervisor.started().await;
-    if let Err(error) = supervisor.upgrades.ask(None, "SIGUSR2".to_owned()) {
-        tracing::error!(error = &error as &dyn std::error::Error, "upgrade refused");
+    let revision = supervisor.revision();
+    let audit = Audit::begin(&Who::Signal("SIGUSR2"), "Upgrade", "", revision).await;
+    match supervisor.upgrades.ask(None, audit.by().to_owned()) {
+        Ok(_) => audit.done("begun; the log tells its steps", revision),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "upgrade refused");
+            audit.refused(&error.to_string(), revision);
+        }
     }
 }

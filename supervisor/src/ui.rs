@@ -35,7 +35,7 @@ use crate::status::{self, PageAnswer, StatusSource};
 use crate::upgrade;
 
 mod access;
-mod difference;
+pub(crate) mod difference;
 mod listing;
 mod query;
 mod traffic;

@@ -58,6 +58,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) const STATUS: &str = "status";
 /// The operators' listening socket, so that whoever dials it meanwhile waits in its queue.
 pub(crate) const ADMIN: &str = "admin";
+/// The same of operators who come over the network.
+pub(crate) const ADMIN_NETWORK: &str = "admin network";
 /// The runtime directory's lock.
 pub(crate) const LOCK: &str = "lock";
 /// The ledger's lock.
@@ -274,7 +276,7 @@ pub(crate) fn resume(supervisor: &Supervisor, inherited: &Inherited) -> io::Resu
     if inherited.owes_reload() {
         early::note_hangup();
     }
-    for name in [STATUS, ADMIN] {
+    for name in [STATUS, ADMIN, ADMIN_NETWORK] {
         if let Some(fd) = inherited.duplicate(name) {
             supervisor.upgrades.keep(name, fd)?;
         }

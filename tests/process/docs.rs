@@ -3,7 +3,7 @@
 //!
 //! A fenced block says by a second word what becomes of it: `json document` is validated, `json in=COLLECTION` is put
 //! into the least document first, `console gateway` is run against a gateway with the pool `chat`, `console run` step
-//! by step on a machine of its own.
+//! by step on a machine of its own; so is `console admin` of the admin API's page, and `console grpcurl` where there is one.
 
 mod page;
 mod steps;
@@ -20,7 +20,7 @@ use self::page::{Block, pages};
 use self::steps::{Machine, run_steps};
 use crate::harness::{
     Backend, Certificate, Document, Gateway, HOLDFAST, Patience, directory, eventually, free_port,
-    words,
+    grpcurl, tools, words,
 };
 
 fn root() -> &'static Path {
@@ -36,6 +36,12 @@ fn surroundings() -> TempDir {
     // Signed by itself, and an authority.
     let authority = root().join("tests/fixtures/certs/site.pem");
     fs::copy(authority, directory.path().join("staff-ca.pem")).unwrap();
+    for (name, made) in
+        [("operators.pem", "site.pem"), ("admin.pem", "site.pem"), ("admin.key", "site.key")]
+    {
+        fs::copy(root().join("tests/fixtures/certs").join(made), directory.path().join(name))
+            .unwrap();
+    }
     fs::write(directory.path().join("nobody-here.html"), "<p>Nobody here.").unwrap();
     directory
 }
@@ -187,6 +193,38 @@ fn the_steps_to_wss_in_the_readme_are_run_as_they_stand() {
     assert!(steps.len() >= 14, "{steps:?}");
     let said = run_steps(&machine, directory.path(), &steps);
     for wanted in ["hello", "10: came back over the same connection", "127.0.0.1:8443"] {
+        assert!(said.contains(wanted), "no {wanted:?} in:\n{said}");
+    }
+}
+
+/// An authority and its certificates, the command line, a client in Python, and grpcurl where there is one.
+#[test]
+fn the_examples_of_the_admin_api_are_run_as_they_stand() {
+    let Some(tools) = tools("the examples of the admin API") else { return };
+    let Some(machine) = Machine::make("the examples of the admin API") else { return };
+    let directory = directory();
+    for name in ["examples", "proto"] {
+        std::os::unix::fs::symlink(root().join(name), directory.path().join(name)).unwrap();
+    }
+    let grpcurl = grpcurl("the admin API by grpcurl").is_some();
+    let pages = pages();
+    let page = pages.iter().find(|page| page.name == "docs/admin-api.md").unwrap();
+    let shown = page.blocks.iter().filter(|block| block.language == "console");
+    let shown = shown.filter(|it| it.mark == "admin" || (grpcurl && it.mark == "grpcurl"));
+    let python = tools.join("venv/bin");
+    let own = Path::new(HOLDFAST).parent().unwrap();
+    let path = format!("export PATH={}:{}:$PATH", python.display(), own.display());
+    let steps: Vec<&str> =
+        std::iter::once(path.as_str()).chain(shown.flat_map(Block::commands)).collect();
+    assert!(steps.len() >= 24, "{steps:?}");
+    let said = run_steps(&machine, directory.path(), &steps);
+    for wanted in [
+        "certificate dashboard from 127.0.0.1:",
+        "Reload needs \"change\"",
+        "app/127.0.0.1 gets no new connections",
+        "app/127.0.0.1 is back in rotation",
+        "nothing to change",
+    ] {
         assert!(said.contains(wanted), "no {wanted:?} in:\n{said}");
     }
 }

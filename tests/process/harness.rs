@@ -62,7 +62,7 @@ pub(crate) use scrape::watch_counters;
 pub(crate) use shroud::Manner;
 pub(crate) use talker::Talker;
 pub(crate) use teller::Teller;
-pub(crate) use tools::{Peer, script, tools};
+pub(crate) use tools::{Peer, grpcurl, script, tools};
 pub(crate) use traffic::{Shape, Traffic};
 pub(crate) use wire::{Sealed, Wire, Wires, finish, reset, rest};
 

@@ -14,6 +14,7 @@
 
 mod access_log;
 mod admin;
+mod admin_network;
 mod affinity;
 mod backends;
 mod balance;

@@ -7,6 +7,7 @@ use super::pages::{self, Gathered};
 use super::plan::Plan;
 use super::{ChangeError, Outcome, load_again, pass};
 use crate::config::Loaded;
+use crate::network;
 use crate::state::{InForce, Supervisor};
 
 impl Supervisor {
@@ -36,12 +37,16 @@ impl Supervisor {
         bodies.extend(in_force.gateway.file_pages());
         let passed = pass(loaded, Gathered { bodies, warnings: Vec::new() })?;
         let plan = Plan::between(Some(&in_force.compiled), &passed.compiled);
-        let mut outcome = Outcome { revision, warnings: passed.warnings, ..Outcome::default() };
-        if passed.compiled == in_force.compiled {
+        let mut outcome =
+            Outcome { before: revision, revision, warnings: passed.warnings, ..Outcome::default() };
+        let admin = passed.gateway.global.admin.as_ref();
+        let admin_before = in_force.gateway.global.admin.as_ref();
+        if passed.compiled == in_force.compiled && admin == admin_before {
             return Ok(outcome);
         }
         outcome.changed = true;
         outcome.changes = plan.changes();
+        outcome.changes.extend(network::difference(admin_before, admin));
         outcome.message =
             format!("certificate files have changed; revision {revision} stays in force");
         let listeners = plan.updated.clone();
@@ -52,6 +57,8 @@ impl Supervisor {
             compiled: passed.compiled,
         });
         self.publish();
+        // What of it cannot be used must not keep other certificates out.
+        self.restore_network();
         tracing::info!(
             revision,
             ?listeners,

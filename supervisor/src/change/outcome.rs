@@ -15,6 +15,8 @@ use crate::mend;
 /// What a change did.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
+    /// In force before.
+    pub before: u64,
     /// In force now.
     pub revision: u64,
     /// Whether that is new.
@@ -27,6 +29,8 @@ pub struct Outcome {
     pub refusals: Vec<admin::Refusal>,
     /// A sentence.
     pub message: String,
+    /// Places of the effective configuration that are other ones now, for the audit log.
+    pub places: Vec<String>,
 }
 
 /// Why nothing was changed.

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+mod admin;
 mod rewrite;
 
 use super::gateway::{
@@ -35,6 +36,7 @@ pub fn effective(gateway: &Gateway) -> Value {
         "watchCertificateFiles": global.watch_certificate_files,
     });
     put(&mut holdfast, "threads", global.threads.map(|threads| json!(threads)));
+    put(&mut holdfast, "admin", global.admin.as_deref().map(admin::network));
     put(&mut holdfast, "accessLog", Some(client_side::access_log(&global.access_log)));
     json!({
         "name": gateway.name,

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod access_log;
+mod admin;
 mod client_source;
 
 pub use access_log::{AccessLog, AccessLogDestination};
+pub use admin::{AdminClient, AdminIdentity, AdminNetwork, AdminRole};
 pub use client_source::{ClientSource, Network};
 
 /// Of which shares are counted.
@@ -395,6 +397,8 @@ pub struct Global {
     pub access_log: AccessLog,
     /// Certificate files that change are read again without being asked.
     pub watch_certificate_files: bool,
+    /// Operators are served over the network, too.
+    pub admin: Option<Arc<AdminNetwork>>,
 }
 
 // === impl Global ===
@@ -417,6 +421,7 @@ impl Default for Global {
             websockets_over_http2: false,
             access_log: AccessLog::default(),
             watch_certificate_files: true,
+            admin: None,
         }
     }
 }

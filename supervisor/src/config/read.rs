@@ -13,6 +13,7 @@ use super::report::{Place, Report};
 use super::shape::Shape;
 use super::validate;
 
+mod admin;
 mod backend;
 mod client_source;
 mod global;
@@ -56,7 +57,7 @@ pub(super) fn gateway(
         return None;
     }
     let name = root.text("name", report).map(|name| name.value).unwrap_or_default();
-    let global = global::read(&root, base_dir, report);
+    let global = global::read(&root, base_dir, without_pages, report);
     let frontends = network::frontends(&root, report);
     let ports = network::ports(&root, report);
     let certificates = identity::certificates(&root, base_dir, report);
@@ -90,6 +91,7 @@ pub(super) fn gateway(
     let listeners = validate::listeners(&sites, &rules, report);
     validate::redirect_loops(&listeners, &rules, report);
     validate::counts(&root, &listeners, report);
+    admin::apart(&root, global.admin.as_deref(), &listeners, report);
     if report.has_errors() || serves_nothing(&root, &listeners, report) {
         return None;
     }
@@ -117,6 +119,12 @@ pub(super) fn gateway(
         global,
     };
     Some((gateway, pages.into_wanted()))
+}
+
+/// Where a document says on which address operators are served.
+pub(super) fn admin_place(root: &Node) -> Option<Place> {
+    let place = Place { path: String::new(), line: root.line, column: root.column };
+    Some(admin::place(&Shape::open(root, place, &mut Report::default())?))
 }
 
 fn is_template(root: &Shape<'_>, report: &mut Report) -> bool {

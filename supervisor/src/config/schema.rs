@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use self::property::{Kind, Object, Property};
 
+mod admin;
 mod backend;
 mod gateway;
 mod property;

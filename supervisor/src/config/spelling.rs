@@ -153,6 +153,11 @@ const NAMES: &[&str] = &[
     "subnet",
     "webSocketsOverHttp2",
     "file",
+    "clientCertificateAuthorityFile",
+    "admin",
+    "listen",
+    "clients",
+    "role",
 ];
 
 /// What every object may have, and nobody means by another name.

@@ -1,6 +1,7 @@
 //! Whole documents, good and bad.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod admin;
 mod azure;
 mod client_side;
 mod paths;

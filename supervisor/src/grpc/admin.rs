@@ -11,17 +11,21 @@ use holdfast_proto::log_filter;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 
-use super::{explain, history, names, peer, view};
+use super::{explain, history, names, view, who};
+use crate::audit::Audit;
 use crate::change::file::Occasion;
 use crate::change::{ChangeError, Outcome, Proposal, to_wire};
 use crate::group::replacement;
-use crate::health::DrainedBackend;
 use crate::mend;
 use crate::state::Supervisor;
 use crate::upgrade::{chain, is_last};
 
 /// How often a watched status is looked at again besides what rings: tunnel counts change without a bell.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+mod drain;
+
+use drain::{backend_of, drained_text};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Watched<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -39,30 +43,82 @@ impl Operators {
         if asked.is_empty() { self.supervisor.base_dir.clone() } else { PathBuf::from(asked) }
     }
 
-    /// One line for each change that somebody asks for, whatever comes of it; then waits for the start to be over.
-    async fn audit<T>(&self, request: &Request<T>, what: &str) -> String {
-        let by = peer(request)
-            .map_or_else(|| "unknown peer".to_owned(), |(pid, uid)| format!("uid {uid} pid {pid}"));
-        tracing::info!(target: "audit", what, by);
-        if what != "stop" {
+    /// A line for each change that somebody asks for, whatever comes of it; then waits for the start to be over.
+    async fn audit<T>(&self, request: &Request<T>, method: &'static str, what: &str) -> Audit {
+        let audit = Audit::begin(&who(request), method, what, self.supervisor.revision()).await;
+        if method != "Stop" {
             // A start that is stopped is never over. Both arms only wait.
             tokio::select! {
                 () = self.supervisor.started() => {}
                 () = self.supervisor.stopped() => {}
             }
         }
-        by
+        audit
+    }
+
+    /// Says what came of a change that is none of the configuration.
+    fn ended<T>(
+        &self,
+        audit: Audit,
+        answer: Answer<T>,
+        told: impl FnOnce(&T) -> String,
+    ) -> Answer<T> {
+        let revision = self.supervisor.revision();
+        match &answer {
+            Ok(response) => audit.done(&told(response.get_ref()), revision),
+            Err(status) => audit.refused(status.message(), revision),
+        }
+        answer
     }
 
     /// Carries a change out to its end, also when its caller has gone away: one that has reached the ledger is in
     /// force, and must not be left half served.
     async fn change(
         &self,
+        audit: Audit,
         change: impl Future<Output = Result<Outcome, Arc<ChangeError>>> + Send + 'static,
     ) -> Answer<admin::ChangeResponse> {
-        let ended = tokio::spawn(change).await;
+        let supervisor = self.supervisor.clone();
+        let ended = tokio::spawn(async move {
+            let result = change.await;
+            audit.changed(&result, supervisor.revision());
+            result
+        });
+        let ended = ended.await;
         let result = ended.map_err(|error| Status::internal(format!("the change: {error}")))?;
         answer(&self.supervisor, result)
+    }
+
+    /// Replaces the workers of a listener, or of all.
+    async fn replace_workers(&self, asked: &str) -> Answer<admin::RestartResponse> {
+        let groups = self.supervisor.groups();
+        let chosen: Vec<_> = groups
+            .iter()
+            .filter(|group| asked.is_empty() || group.address.to_string() == *asked)
+            .collect();
+        if chosen.is_empty() {
+            let names = groups.iter().map(|group| group.address.to_string()).collect();
+            return Err(names::unknown(&format!("no listener {asked:?}"), asked, names));
+        }
+        if self.supervisor.stopping() {
+            return Err(Status::failed_precondition("the gateway stops; start it again first"));
+        }
+        let mut replaced = Vec::new();
+        for group in chosen {
+            let result = group.restart().await;
+            replaced.push(replacement(group.address, result));
+        }
+        Ok(Response::new(admin::RestartResponse { replaced }))
+    }
+
+    fn begin_upgrade(&self, binary: &str, by: String) -> Answer<Watched<admin::UpgradeStatus>> {
+        let binary = (!binary.is_empty()).then(|| PathBuf::from(binary));
+        if binary.as_ref().is_some_and(|path| path.is_relative()) {
+            return Err(Status::invalid_argument("the binary's path must be absolute"));
+        }
+        let id = self.supervisor.upgrades.ask(binary, by);
+        let id = id.map_err(|error| Status::failed_precondition(chain(&error)))?;
+        Ok(Response::new(self.steps(id)))
     }
 
     /// An upgrade's steps from now on, to its last or to this executable's.
@@ -80,65 +136,6 @@ impl Operators {
             }
         });
         Box::pin(steps)
-    }
-
-    async fn set_drained(
-        &self,
-        request: &admin::DrainRequest,
-        drained: bool,
-    ) -> Answer<admin::DrainResponse> {
-        let backend = self.find(request)?;
-        let changed = {
-            let mut ledger = self.supervisor.ledger();
-            let mut all: Vec<DrainedBackend> = ledger.drained().to_vec();
-            let before = all.len();
-            all.retain(|it| *it != backend);
-            let was = all.len() < before;
-            if drained {
-                all.push(backend.clone());
-            }
-            if was != drained {
-                let wrote = tokio::task::block_in_place(|| ledger.set_drained(&all));
-                wrote.map_err(|error| Status::failed_precondition(mend::told(&error)))?;
-                self.supervisor.health.set_drained(&all);
-            }
-            was != drained
-        };
-        let tunnels = view::tunnels(&self.supervisor).await;
-        let on_it = tunnels.iter().filter(|tunnel| {
-            tunnel.pool.eq_ignore_ascii_case(&backend.pool)
-                && (tunnel.backend == backend.backend
-                    || tunnel.backend.rsplit_once(':').is_some_and(|(it, _)| it == backend.backend))
-        });
-        let tunnels = on_it.count() as u64;
-        Ok(Response::new(admin::DrainResponse { changed, tunnels }))
-    }
-
-    /// The pool and backend that a request names, as configured.
-    fn find(&self, request: &admin::DrainRequest) -> Result<DrainedBackend, Status> {
-        let report = self.supervisor.health.report();
-        let pools: Vec<_> =
-            report.iter().filter(|it| it.pool.eq_ignore_ascii_case(&request.pool)).collect();
-        let Some(pool) = pools.first() else {
-            let what = format!("no pool {:?} is routed to", request.pool);
-            let pools = report.iter().map(|it| it.pool.clone()).collect();
-            return Err(names::unknown(&what, &request.pool, pools));
-        };
-        let backends = || pools.iter().flat_map(|pool| &pool.backends);
-        let wanted = DrainedBackend { pool: pool.pool.clone(), backend: request.backend.clone() };
-        if backends().any(|it| wanted.names_address(&it.address, it.port)) {
-            return Ok(wanted);
-        }
-        let name = |it: &admin::BackendHealth| {
-            let six = it.address.contains(':');
-            if six {
-                format!("[{}]:{}", it.address, it.port)
-            } else {
-                format!("{}:{}", it.address, it.port)
-            }
-        };
-        let what = format!("pool {:?} has no backend {:?}", pool.pool, request.backend);
-        Err(names::unknown(&what, &request.backend, backends().map(name).collect()))
     }
 }
 
@@ -206,8 +203,9 @@ impl Admin for Operators {
     }
 
     async fn apply(&self, request: Request<admin::ApplyRequest>) -> Answer<admin::ChangeResponse> {
-        let by = self.audit(&request, "apply").await;
-        let request = request.into_inner();
+        let what = if request.get_ref().dry_run { "a dry run" } else { "" };
+        let audit = self.audit(&request, "Apply", what).await;
+        let (request, by) = (request.into_inner(), audit.by().to_owned());
         let supervisor = self.supervisor.clone();
         let proposal = Proposal {
             document: request.document,
@@ -217,25 +215,27 @@ impl Admin for Operators {
             if_revision: request.if_revision,
             dry_run: request.dry_run,
         };
-        self.change(async move { supervisor.change(proposal).await.map_err(Arc::new) }).await
+        self.change(audit, async move { supervisor.change(proposal).await.map_err(Arc::new) }).await
     }
 
     async fn reload(
         &self,
         request: Request<admin::ReloadRequest>,
     ) -> Answer<admin::ChangeResponse> {
-        let by = self.audit(&request, "reload").await;
-        let supervisor = self.supervisor.clone();
-        self.change(async move { supervisor.reload(Occasion::Asked, by).await }).await
+        let audit = self.audit(&request, "Reload", "").await;
+        let (supervisor, by) = (self.supervisor.clone(), audit.by().to_owned());
+        self.change(audit, async move { supervisor.reload(Occasion::Asked, by).await }).await
     }
 
     async fn rollback(
         &self,
         request: Request<admin::RollbackRequest>,
     ) -> Answer<admin::ChangeResponse> {
-        let by = self.audit(&request, "rollback").await;
-        let (supervisor, revision) = (self.supervisor.clone(), request.get_ref().revision);
-        self.change(async move { supervisor.rollback(revision, by).await.map_err(Arc::new) }).await
+        let revision = request.get_ref().revision;
+        let audit = self.audit(&request, "Rollback", &format!("to revision {revision}")).await;
+        let (supervisor, by) = (self.supervisor.clone(), audit.by().to_owned());
+        let change = async move { supervisor.rollback(revision, by).await.map_err(Arc::new) };
+        self.change(audit, change).await
     }
 
     async fn get(&self, request: Request<admin::GetRequest>) -> Answer<admin::GetResponse> {
@@ -300,20 +300,26 @@ impl Admin for Operators {
     }
 
     async fn drain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {
-        self.audit(&request, "drain").await;
-        self.set_drained(request.get_ref(), true).await
+        let what = backend_of(request.get_ref());
+        let audit = self.audit(&request, "Drain", &what).await;
+        let answer = self.set_drained(request.get_ref(), true).await;
+        self.ended(audit, answer, |answer| drained_text(answer, &what))
     }
 
     async fn undrain(&self, request: Request<admin::DrainRequest>) -> Answer<admin::DrainResponse> {
-        self.audit(&request, "undrain").await;
-        self.set_drained(request.get_ref(), false).await
+        let what = backend_of(request.get_ref());
+        let audit = self.audit(&request, "Undrain", &what).await;
+        let answer = self.set_drained(request.get_ref(), false).await;
+        self.ended(audit, answer, |answer| drained_text(answer, &what))
     }
 
     async fn close_tunnels(
         &self,
         request: Request<admin::CloseTunnelsRequest>,
     ) -> Answer<admin::CloseTunnelsResponse> {
-        self.audit(&request, "close tunnels").await;
+        let asked = &request.get_ref().ids;
+        let what = format!("{} tunnels: {}", asked.len(), asked.join(", "));
+        let audit = self.audit(&request, "CloseTunnels", &what).await;
         let asked = request.into_inner().ids;
         let ids: Vec<u64> = asked.iter().filter_map(|id| view::id_number(id)).collect();
         let mut closed = Vec::new();
@@ -324,48 +330,35 @@ impl Admin for Operators {
             }
         }
         let unknown = asked.into_iter().filter(|id| !closed.contains(&id.to_lowercase())).collect();
-        Ok(Response::new(admin::CloseTunnelsResponse { closed, unknown }))
+        let answer = Ok(Response::new(admin::CloseTunnelsResponse { closed, unknown }));
+        self.ended(audit, answer, |it: &admin::CloseTunnelsResponse| {
+            format!("{} tunnels closed, {} unknown", it.closed.len(), it.unknown.len())
+        })
     }
 
     async fn restart(
         &self,
         request: Request<admin::RestartRequest>,
     ) -> Answer<admin::RestartResponse> {
-        self.audit(&request, "restart").await;
-        let asked = &request.get_ref().listener;
-        let groups = self.supervisor.groups();
-        let chosen: Vec<_> = groups
-            .iter()
-            .filter(|group| asked.is_empty() || group.address.to_string() == *asked)
-            .collect();
-        if chosen.is_empty() {
-            let names = groups.iter().map(|group| group.address.to_string()).collect();
-            return Err(names::unknown(&format!("no listener {asked:?}"), asked, names));
-        }
-        if self.supervisor.stopping() {
-            return Err(Status::failed_precondition("the gateway stops; start it again first"));
-        }
-        let mut replaced = Vec::new();
-        for group in chosen {
-            let result = group.restart().await;
-            replaced.push(replacement(group.address, result));
-        }
-        Ok(Response::new(admin::RestartResponse { replaced }))
+        let asked = request.get_ref().listener.as_str();
+        let what = if asked.is_empty() { "every listener" } else { asked };
+        let audit = self.audit(&request, "Restart", what).await;
+        let answer = self.replace_workers(asked).await;
+        self.ended(audit, answer, |answer| {
+            let failed = answer.replaced.iter().filter(|it| !it.error.is_empty()).count();
+            format!("{} workers replaced, {failed} not", answer.replaced.len() - failed)
+        })
     }
 
     async fn upgrade(
         &self,
         request: Request<admin::UpgradeRequest>,
     ) -> Answer<Self::UpgradeStream> {
-        let by = self.audit(&request, "upgrade").await;
-        let binary = request.into_inner().binary;
-        let binary = (!binary.is_empty()).then(|| PathBuf::from(binary));
-        if binary.as_ref().is_some_and(|path| path.is_relative()) {
-            return Err(Status::invalid_argument("the binary's path must be absolute"));
-        }
-        let id = self.supervisor.upgrades.ask(binary, by);
-        let id = id.map_err(|error| Status::failed_precondition(chain(&error)))?;
-        Ok(Response::new(self.steps(id)))
+        let asked = request.get_ref().binary.as_str();
+        let what = if asked.is_empty() { "to the file that it was started from" } else { asked };
+        let audit = self.audit(&request, "Upgrade", what).await;
+        let answer = self.begin_upgrade(asked, audit.by().to_owned());
+        self.ended(audit, answer, |_| "begun; the log tells its steps".to_owned())
     }
 
     async fn watch_upgrade(
@@ -385,17 +378,19 @@ impl Admin for Operators {
         &self,
         request: Request<admin::LogFilterRequest>,
     ) -> Answer<admin::LogFilterResponse> {
-        if let Some(filter) = &request.get_ref().filter {
-            self.audit(&request, "log filter").await;
-            log_filter::set(filter).map_err(Status::invalid_argument)?;
-        }
-        Ok(Response::new(admin::LogFilterResponse { filter: log_filter::now() }))
+        let now = || Ok(Response::new(admin::LogFilterResponse { filter: log_filter::now() }));
+        let Some(filter) = &request.get_ref().filter else { return now() };
+        let audit = self.audit(&request, "LogFilter", filter).await;
+        let set = log_filter::set(filter).map_err(Status::invalid_argument);
+        self.ended(audit, set.and_then(|()| now()), |answer| answer.filter.clone())
     }
 
     async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {
-        self.audit(&request, "stop").await;
+        let audit = self.audit(&request, "Stop", "").await;
         let asked = request.get_ref().drain_timeout_ms.map(Duration::from_millis);
-        self.supervisor.begin_stop(asked.unwrap_or_else(|| self.supervisor.stop_drain()));
-        Ok(Response::new(admin::StopResponse {}))
+        let patience = asked.unwrap_or_else(|| self.supervisor.stop_drain());
+        self.supervisor.begin_stop(patience);
+        let answer = Ok(Response::new(admin::StopResponse {}));
+        self.ended(audit, answer, |_| format!("drains for {patience:?} at most"))
     }
 }

@@ -1,4 +1,4 @@
-//! The operators' socket, from early in the start to the end, across upgrades.
+//! The operators' sockets, the named one and the one on the network, from early in the start to the end, across upgrades.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 
 use super::{RunError, named};
-use crate::grpc;
 use crate::state::Supervisor;
 use crate::upgrade;
+use crate::{grpc, network};
 
 /// Time for the last answers to operators, at the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -18,7 +18,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// The operators' socket. It answers until everything has ended, so that a drain can be watched and hurried.
 pub(super) struct Admin {
     task: tokio::task::JoinHandle<()>,
-    ended: tokio::sync::oneshot::Sender<()>,
+    network: tokio::task::JoinHandle<()>,
+    ended: tokio::sync::watch::Sender<bool>,
 }
 
 impl Admin {
@@ -30,21 +31,28 @@ impl Admin {
         };
         supervisor.upgrades.keep(upgrade::ADMIN, &socket).map_err(system)?;
         let serving = supervisor.clone();
-        let (ended, end) = tokio::sync::oneshot::channel();
+        let ended = tokio::sync::watch::Sender::new(false);
+        let end = || {
+            let mut ended = ended.subscribe();
+            // Without a sender it is over as well.
+            async move { drop(ended.wait_for(|ended| *ended).await) }
+        };
+        let socket_ended = end();
         let task = tokio::spawn(async move {
-            let ended = async move { drop(end.await) };
-            if let Err(error) = grpc::serve_operators(serving, socket, ended).await {
+            if let Err(error) = grpc::serve_operators(serving, socket, socket_ended).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "admin socket");
             }
         });
-        Ok(Self { task, ended })
+        supervisor.restore_network();
+        let network = tokio::spawn(network::serve(supervisor.clone(), end()));
+        Ok(Self { task, network, ended })
     }
 
     /// Lets calls in progress have their answers; a watch without an end is cut.
     pub(super) async fn end(self) {
-        // A server that has failed is not there to be told.
-        self.ended.send(()).unwrap_or_default();
-        drop(tokio::time::timeout(LAST_ANSWERS, self.task).await);
+        self.ended.send_replace(true);
+        let both = futures_util::future::join(self.task, self.network);
+        drop(tokio::time::timeout(LAST_ANSWERS, both).await);
     }
 
     /// Until a stop; an upgrade in between ends this executable, or changes nothing.

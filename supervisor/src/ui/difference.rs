@@ -33,6 +33,18 @@ pub(super) fn between(before: &Value, after: &Value) -> Value {
     json!({ "changes": told, "more": more })
 }
 
+/// The places that differ from one to the other, without what stands there: at most `most`, then how many more.
+pub(crate) fn places(before: &Value, after: &Value, most: usize) -> Vec<String> {
+    let mut changes = Vec::new();
+    compare("", Some(before), Some(after), &mut changes);
+    let more = changes.len().saturating_sub(most);
+    let mut places: Vec<_> = changes.into_iter().take(most).map(|change| change.path).collect();
+    if more > 0 {
+        places.push(format!("{more} more"));
+    }
+    places
+}
+
 impl Change {
     fn json(self) -> Value {
         let key = self.path.rsplit('.').next().unwrap_or_default().to_owned();

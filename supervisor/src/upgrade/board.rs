@@ -105,6 +105,11 @@ impl Upgrades {
         Ok(())
     }
 
+    /// The next executable is not to have it.
+    pub(crate) fn forget(&self, name: &str) {
+        lock(&self.kept).remove(name);
+    }
+
     /// A duplicate of something that is kept.
     pub(crate) fn kept(&self, name: &str) -> Option<OwnedFd> {
         lock(&self.kept).get(name).and_then(|fd| fd.try_clone().ok())

@@ -78,7 +78,7 @@ pub(super) fn run_steps(machine: &Machine, directory: &Path, steps: &[&str]) -> 
             _ => add(command),
         }
     }
-    add("wait \"$meanwhile\"\nholdfast stop");
+    add("[ -z \"${meanwhile:-}\" ] || wait \"$meanwhile\"\nholdfast stop");
     let file = directory.join("steps.sh");
     std::fs::write(&file, script).unwrap();
     let mut command = Command::new("timeout");

@@ -71,6 +71,14 @@ impl Authority {
         self.sign(name, |_| {})
     }
 
+    /// The same, of a time that is over.
+    pub(crate) fn expired_passport(&self, name: &str) -> Passport {
+        self.sign(name, |params| {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        })
+    }
+
     /// The same, with a number, and with the port of the responder on 127.0.0.1 that is to be asked about it.
     pub(crate) fn passport_with_responder(&self, name: &str, number: u8, port: u16) -> Passport {
         let url = format!("http://127.0.0.1:{port}/");

@@ -12,6 +12,19 @@ pub(crate) fn tools(left_out: &str) -> Option<PathBuf> {
     None
 }
 
+/// grpcurl, as it was prepared or as the system has it, or nothing, said aloud.
+pub(crate) fn grpcurl(left_out: &str) -> Option<PathBuf> {
+    let prepared = tools(left_out)?.join("venv/bin/grpcurl");
+    for candidate in [prepared, "grpcurl".into()] {
+        let asked = Command::new(&candidate).arg("-version").output();
+        if asked.is_ok_and(|output| output.status.success()) {
+            return Some(candidate);
+        }
+    }
+    println!("LEFT OUT: {left_out} (there is no grpcurl)");
+    None
+}
+
 /// What a script of `tests/clients/` is like as a TLS peer, where it is one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Peer {

@@ -12,7 +12,8 @@ use crate::config::shape::Shape;
 /// A day; no timer of a gateway needs more.
 const SECONDS: RangeInclusive<u64> = 1..=86_400;
 
-pub(super) fn read(root: &Shape<'_>, base: &Path, report: &mut Report) -> Global {
+/// `again`: the document has been in force already.
+pub(super) fn read(root: &Shape<'_>, base: &Path, again: bool, report: &mut Report) -> Global {
     let mut global = Global { http2: root.flag("enableHttp2", false, report), ..Global::default() };
     if let Some(azure) = root.inner("globalConfiguration", report) {
         for (name, whose) in [
@@ -67,6 +68,7 @@ pub(super) fn read(root: &Shape<'_>, base: &Path, report: &mut Report) -> Global
     }
     global.websockets_over_http2 = own.flag("webSocketsOverHttp2", false, report);
     global.access_log = super::logging::access_log(&own, base, report);
+    global.admin = super::admin::read(&own, base, again, report);
     global.watch_certificate_files = own.flag("watchCertificateFiles", true, report);
     own.finish(report);
     global

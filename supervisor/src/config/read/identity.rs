@@ -9,7 +9,7 @@ use crate::config::certificate::{self, CertificateError, Identity};
 use crate::config::gateway::{Certificate, CertificateSource, TrustedRoot};
 use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
-use crate::config::shape::Shape;
+use crate::config::shape::{Placed, Shape};
 use crate::staples::Question;
 
 /// How to give a root certificate.
@@ -114,7 +114,7 @@ pub(super) fn certificates(
     })
 }
 
-type Found = (Place, Result<Identity, CertificateError>, CertificateSource);
+pub(super) type Found = (Place, Result<Identity, CertificateError>, CertificateSource);
 
 fn from_files(own: &Shape<'_>, base: &Path, report: &mut Report) -> Option<Found> {
     let certificate = own.text("certificateFile", report);
@@ -124,6 +124,11 @@ fn from_files(own: &Shape<'_>, base: &Path, report: &mut Report) -> Option<Found
         report.error(&own.place, "certificateFile or privateKeyFile is missing", FILES_MEND);
         return None;
     };
+    Some(from_pair(certificate, key, base))
+}
+
+/// From the files of a chain and of its key. The place is that of the file at fault.
+pub(super) fn from_pair(certificate: Placed<String>, key: Placed<String>, base: &Path) -> Found {
     let (certificate_file, key_file) = (base.join(&certificate.value), base.join(&key.value));
     let loaded = certificate::from_files(&certificate_file, &key_file);
     let place = match &loaded {
@@ -144,7 +149,7 @@ fn from_files(own: &Shape<'_>, base: &Path, report: &mut Report) -> Option<Found
         certificate: certificate_file.display().to_string(),
         private_key: key_file.display().to_string(),
     };
-    Some((place, loaded, source))
+    (place, loaded, source)
 }
 
 /// `Err`: where no key is, and why.

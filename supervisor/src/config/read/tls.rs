@@ -13,7 +13,7 @@ use crate::config::reference::Table;
 use crate::config::report::{Place, Report};
 use crate::config::shape::Shape;
 
-mod authorities;
+pub(super) mod authorities;
 mod policy;
 
 pub(in crate::config) use policy::{policy_names, suite_names, version_names};

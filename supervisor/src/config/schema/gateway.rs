@@ -1,7 +1,7 @@
 //! The top of a document: its collections, and what concerns the gateway as a whole.
 
 use super::property::{Kind, Object, Property, flag, list, number, object, text, word};
-use super::{backend, rewrite, site};
+use super::{admin, backend, rewrite, site};
 
 const DAY: [u64; 2] = [1, 86_400];
 
@@ -125,6 +125,11 @@ pub(super) static GATEWAY: Object = Object {
             "watchCertificateFiles",
             true,
             "Certificate files that change are read again at once.",
+        ),
+        object(
+            "admin",
+            &admin::ADMIN,
+            "The admin API over the network, with certificates on both sides.",
         ),
         object("accessLog", &ACCESS_LOG, "A line of JSON for each request and each tunnel's end."),
     ],

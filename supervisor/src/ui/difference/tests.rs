@@ -31,6 +31,15 @@ fn the_same_has_no_changes() {
 }
 
 #[test]
+fn places_are_told_without_what_stands_there() {
+    let before = json!({"a": "secret", "b": [{"name": "x", "n": 1}], "c": 1});
+    let after = json!({"a": "other", "b": [{"name": "x", "n": 2}, {"name": "y"}], "c": 2});
+    assert_eq!(places(&before, &after, 9), ["a", "b[x].n", "b[y]", "c"]);
+    assert_eq!(places(&before, &after, 2), ["a", "b[x].n", "2 more"]);
+    assert_eq!(places(&before, &before, 2), Vec::<String>::new());
+}
+
+#[test]
 fn children_are_told_apart_by_name() {
     let pool = |name: &str, port: u16| json!({"name": name, "properties": {"port": port}});
     let list = |items: &[Value]| json!({"properties": {"pools": items}});

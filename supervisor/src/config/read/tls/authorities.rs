@@ -7,9 +7,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The authorities of one entry.
 #[derive(Debug, PartialEq)]
-pub(super) struct Found {
-    pub(super) roots: Vec<Vec<u8>>,
-    pub(super) intermediates: Vec<Vec<u8>>,
+pub(in crate::config::read) struct Found {
+    pub(in crate::config::read) roots: Vec<Vec<u8>>,
+    pub(in crate::config::read) intermediates: Vec<Vec<u8>>,
     /// Name, in DER, of the authority at the end of the longest chain; of two the first.
     pub(super) issuer: Vec<u8>,
     /// Certificates of no authority.
@@ -18,7 +18,7 @@ pub(super) struct Found {
 
 /// Why an entry cannot be used.
 #[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum AuthorityError {
+pub(in crate::config::read) enum AuthorityError {
     #[error("a private key stands among the certificates")]
     PrivateKey,
     #[error("there is no certificate that can be read")]
@@ -34,7 +34,7 @@ pub(super) enum AuthorityError {
 // === impl AuthorityError ===
 
 impl AuthorityError {
-    pub(super) fn mend(&self) -> &'static str {
+    pub(in crate::config::read) fn mend(&self) -> &'static str {
         match self {
             Self::PrivateKey => {
                 "take the key out, and make another one where it was seen by others"
@@ -48,7 +48,7 @@ impl AuthorityError {
 }
 
 /// Reads PEM or DER.
-pub(super) fn read(bytes: &[u8]) -> Result<Found, AuthorityError> {
+pub(in crate::config::read) fn read(bytes: &[u8]) -> Result<Found, AuthorityError> {
     let pem = bytes.windows(10).any(|window| window == b"-----BEGIN");
     if bytes.windows(16).any(|window| window == b"PRIVATE KEY-----") {
         return Err(AuthorityError::PrivateKey);
