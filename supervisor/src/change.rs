@@ -146,7 +146,7 @@ impl Supervisor {
             return Err(ChangeError::Stopping);
         }
         // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
-        let sockets = Self::bind(&plan)?;
+        let sockets = self.bind(&plan)?;
         let revision = self.record(&proposal, passed.pages.clone())?;
         self.metrics.revision_applied();
         self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
@@ -167,9 +167,10 @@ impl Supervisor {
         })
     }
 
-    fn bind(plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
+    fn bind(&self, plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
         let bind = |address: &SocketAddr| {
-            let bound = crate::sockets::listen(*address);
+            let passed = self.service.take_socket(*address);
+            let bound = passed.map_or_else(|| crate::sockets::listen(*address), Ok);
             let socket = bound.map_err(|why| ChangeError::Bind { address: *address, why })?;
             Ok((*address, socket))
         };

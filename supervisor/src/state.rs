@@ -27,6 +27,7 @@ use crate::health_board::HealthBoard;
 use crate::ledger::Ledger;
 use crate::metrics::{Figures, Metrics, PoolHosts, WorkerGroup};
 use crate::prober::Prober;
+use crate::service::Service;
 use crate::spawn::Spawner;
 use crate::staples::Staples;
 use crate::status::StatusSource;
@@ -79,6 +80,8 @@ pub struct Supervisor {
     pub(crate) reloading: tokio::sync::Mutex<Option<Reloaded>>,
     /// Another executable in this process's place.
     pub(crate) upgrades: Upgrades,
+    /// What the service manager has passed, and keeps.
+    pub(crate) service: Service,
     /// Everything ends, tunnels by this time; once set it only comes nearer.
     pub stop: watch::Sender<Option<Instant>>,
     /// The start is over; changes wait for it.
@@ -148,6 +151,7 @@ impl Supervisor {
             changing: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::default(),
             upgrades: Upgrades::default(),
+            service: Service::default(),
             stop: watch::Sender::new(None),
             started: watch::Sender::new(false),
             in_force: Mutex::default(),

@@ -398,6 +398,10 @@ impl Admin for Operators {
 
     async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {
         self.audit(&request, "stop").await;
+        if request.get_ref().detach {
+            self.supervisor.begin_detach();
+            return Ok(Response::new(admin::StopResponse {}));
+        }
         let asked = request.get_ref().drain_timeout_ms.map(Duration::from_millis);
         self.supervisor.begin_stop(asked.unwrap_or_else(|| self.supervisor.stop_drain()));
         Ok(Response::new(admin::StopResponse {}))
