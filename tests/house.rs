@@ -82,11 +82,12 @@ const PURE: [&str; 12] = [
 ];
 
 /// Files that may hold `unsafe`, each for calls that no safe crate offers.
-const UNSAFE: [&str; 15] = [
+const UNSAFE: [&str; 16] = [
     "proto/src/fd_channel.rs",
     "proto/src/fd_channel/owned.rs",
     "supervisor/src/spawn.rs",
     "supervisor/src/group/spawn.rs",
+    "supervisor/src/service/passed.rs",
     "supervisor/src/upgrade/early.rs",
     "supervisor/src/upgrade/guard.rs",
     "supervisor/src/upgrade/inherited.rs",

@@ -16,7 +16,7 @@ use crate::args::{
 };
 use crate::dial::{Client, connect, failed, show};
 use crate::validate::read_document;
-use crate::{drain, explain, output, progress, tunnels, upgrade, watch};
+use crate::{drain, explain, output, progress, tunnels, unit, upgrade, watch};
 
 /// Carries out a command that needs a running gateway.
 pub(crate) fn call(command: Command) -> anyhow::Result<Outcome> {
@@ -44,6 +44,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Restart(args) => restart(args).await,
         Command::Upgrade(args) => upgrade::upgrade(args).await,
         Command::LogLevel(args) => log_level(args).await,
+        Command::Stop(args) if args.from_systemd => unit::stop(&args.admin).await,
         Command::Stop(args) => stop(args).await,
         Command::Run(_)
         | Command::Demo(_)
@@ -188,7 +189,8 @@ async fn log_level(args: LogLevelArgs) -> anyhow::Result<Outcome> {
 
 async fn stop(args: StopArgs) -> anyhow::Result<Outcome> {
     let drain_timeout_ms = args.drain_timeout.map(|seconds| u64::from(seconds) * 1000);
-    let answer = connect(&args.admin).await?.stop(StopRequest { drain_timeout_ms }).await;
+    let request = StopRequest { drain_timeout_ms, detach: false };
+    let answer = connect(&args.admin).await?.stop(request).await;
     answer.map_err(|error| failed(&error))?;
     show(
         &args.admin,

@@ -348,6 +348,9 @@ pub(crate) struct StopArgs {
     /// End after this long even with connections open [default: 30, or the configured drain where shorter]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) drain_timeout: Option<u32>,
+    /// Called by the systemd unit: a restart leaves the workers to the next supervisor, a stop drains; waits for the end
+    #[arg(long, conflicts_with = "drain_timeout")]
+    pub(crate) from_systemd: bool,
     #[command(flatten)]
     pub(crate) admin: Admin,
 }

@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod run;
 mod tunnels;
+mod unit;
 mod upgrade;
 mod validate;
 mod watch;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     // Before there is a second thread: where this executable takes over from another one, whatever goes wrong from here on
     // leads back to that.
     holdfast_supervisor::upgrade::arrive();
+    holdfast_supervisor::service::arrive();
     hear_signals();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,

@@ -161,7 +161,7 @@ impl Supervisor {
             return Err(ChangeError::Stopping);
         }
         // A document without a listener would leave nothing to serve; config refuses that as an error of its own.
-        let sockets = Self::bind(&plan)?;
+        let sockets = self.bind(&plan)?;
         let door = self.prepare_network(&passed.gateway, &proposal.document)?;
         let places = places(in_force.as_deref(), &passed.gateway);
         let revision = self.record(&proposal, passed.pages.clone())?;
@@ -188,9 +188,10 @@ impl Supervisor {
         })
     }
 
-    fn bind(plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
+    fn bind(&self, plan: &Plan) -> Result<BTreeMap<SocketAddr, TcpListener>, ChangeError> {
         let bind = |address: &SocketAddr| {
-            let bound = crate::sockets::listen(*address);
+            let passed = self.service.take_socket(*address);
+            let bound = passed.map_or_else(|| crate::sockets::listen(*address), Ok);
             let socket = bound.map_err(|why| ChangeError::Bind { address: *address, why })?;
             Ok((*address, socket))
         };

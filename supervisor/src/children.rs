@@ -130,7 +130,7 @@ impl Children {
     }
 
     /// The living children that an earlier supervisor left behind.
-    fn left_behind(&self) -> Vec<Listed> {
+    pub(crate) fn left_behind(&self) -> Vec<Listed> {
         let Ok(text) = std::fs::read_to_string(&self.list) else { return Vec::new() };
         let listed = text.lines().filter_map(|line| serde_json::from_str::<Listed>(line).ok());
         // Also of those that have died since: their tunnels' records may still name them.
@@ -143,6 +143,11 @@ impl Children {
             .inspect(note)
             .filter(|listed| runs(ProcessId { pid: listed.pid, start_time: listed.start_time }))
             .collect()
+    }
+
+    /// Some of that generation's tunnels are there: no later worker gets its number.
+    pub(crate) fn note_generation(&self, generation: u64) {
+        self.generations.fetch_max(generation, Ordering::Relaxed);
     }
 
     /// Makes a new incarnation, known by its token before its process exists.

@@ -3,7 +3,7 @@
 //! In the order in which a revision travels: [`config`] reads a document, [`ledger`] makes it durable, [`compile`]
 //! lowers it, [`change`] plans and carries it out, [`group`] owns one listener's workers, [`grpc`] streams it to
 //! them and answers operators, over the network too (`network`). [`vault`] keeps what tunnels live on; [`prober`] and [`health_board`] keep the verdicts; [`run`] starts and stops it all,
-//! [`upgrade`] puts another executable in its place.
+//! [`upgrade`] puts another executable in its place, and [`service`] is what the service manager sees of it all.
 
 mod affinity;
 mod audit;
@@ -22,6 +22,7 @@ pub mod grpc;
 pub mod health;
 pub mod health_board;
 pub mod ledger;
+pub mod left;
 pub mod lock;
 pub mod mend;
 pub mod metrics;
@@ -29,6 +30,7 @@ mod network;
 pub mod prober;
 mod reap;
 pub mod run;
+pub mod service;
 mod signals;
 pub mod sockets;
 pub mod spawn;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use holdfast_proto::failpoint;
 use tokio::net::UnixListener;
-use tokio::time::Instant;
 
 use crate::brought::Came;
 use crate::change::file::Occasion;
@@ -27,11 +26,13 @@ use crate::spawn::Spawner;
 use crate::state::{Parts, Supervisor};
 use crate::ui;
 use crate::upgrade::{self, Inherited};
-use crate::{files, reap, sockets, staples, tickets};
+use crate::{files, reap, service, sockets, staples, tickets};
 
 mod admin;
+mod end;
 
 use admin::Admin;
+use end::{end, remove_sockets};
 
 /// Wait for workers of an earlier supervisor to redial with their listening sockets.
 const ADOPTION: Duration = Duration::from_secs(5);
@@ -125,6 +126,9 @@ pub fn run(options: Options) -> Result<(), RunError> {
         upgrade::failed(error);
     }
     drop(lock);
+    if result.is_err() {
+        service::pause_after_failure();
+    }
     result
 }
 
@@ -190,6 +194,7 @@ async fn start(
     // Before anybody can ask for a figure.
     supervisor.counters.recall();
     let status = ui::serve(&supervisor, &options)?;
+    service::begin(&supervisor);
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
     supervisor.keep_counts(&left);
@@ -247,6 +252,7 @@ fn begin_service(supervisor: &Arc<Supervisor>, tell: Option<OnReady>, status: So
     supervisor.set_ready(Ok(()));
     supervisor.started.send_replace(true);
     tokio::spawn(files::watch(supervisor.clone()));
+    service::ready(supervisor);
     tracing::info!(revision = ready.revision, listeners = ?ready.listeners, "ready");
     if let Some(tell) = tell {
         tell(&ready);
@@ -393,7 +399,9 @@ async fn resume(
     tokio::spawn(async move { health.first_verdicts(&keys, FIRST_VERDICTS).await });
     for address in compiled.listeners.keys() {
         let found = adopted.remove(address).unwrap_or_default();
-        let socket = match take_socket(&mut came, *address) {
+        // Where a worker has brought it, this is another descriptor of the same.
+        let passed = supervisor.service.take_socket(*address);
+        let socket = match take_socket(&mut came, *address).or(passed) {
             Some(socket) => socket,
             None => bind(*address, &found, &came)
                 .await
@@ -437,36 +445,4 @@ async fn bind(address: SocketAddr, found: &[Adopted], came: &Came) -> io::Result
 
 fn health_keys(in_force: &crate::state::InForce) -> Vec<holdfast_proto::control::TargetKey> {
     in_force.compiled.targets.iter().filter_map(|target| target.key.clone()).collect()
-}
-
-/// Drains everything; gone when this returns.
-async fn end(supervisor: &Supervisor) {
-    let mut stop = supervisor.stop.subscribe();
-    loop {
-        let now = Instant::now();
-        let deadline = stop.borrow_and_update().unwrap_or(now).saturating_duration_since(now);
-        tracing::info!(?deadline, "stopping");
-        let all = async {
-            let groups = supervisor.all_groups();
-            futures_util::future::join_all(groups.iter().map(|group| group.stop(deadline))).await;
-        };
-        // Cancel-safe: a stop that is begun again only takes the shorter deadline.
-        tokio::select! {
-            () = all => break,
-            changed = stop.changed() => if changed.is_err() { break },
-        }
-    }
-    supervisor.prober.stop().await;
-    remove_sockets(supervisor);
-    tracing::info!("stopped");
-}
-
-fn remove_sockets(supervisor: &Supervisor) {
-    supervisor.vault.end();
-    for name in ["admin.sock", "control.sock", "fd.sock"] {
-        let path = supervisor.directories.runtime.join(name);
-        if let Err(error) = std::fs::remove_file(&path) {
-            tracing::debug!(path = %path.display(), %error, "cannot remove");
-        }
-    }
 }

@@ -28,6 +28,7 @@ use crate::ledger::Ledger;
 use crate::metrics::{Figures, Metrics, PoolHosts, WorkerGroup};
 use crate::network::Network;
 use crate::prober::Prober;
+use crate::service::Service;
 use crate::spawn::Spawner;
 use crate::staples::Staples;
 use crate::status::StatusSource;
@@ -82,6 +83,8 @@ pub struct Supervisor {
     pub(crate) upgrades: Upgrades,
     /// Admin over the network.
     pub(crate) network: Network,
+    /// What the service manager has passed, and keeps.
+    pub(crate) service: Service,
     /// Everything ends, tunnels by this time; once set it only comes nearer.
     pub stop: watch::Sender<Option<Instant>>,
     /// The start is over; changes wait for it.
@@ -152,6 +155,7 @@ impl Supervisor {
             reloading: tokio::sync::Mutex::default(),
             upgrades: Upgrades::default(),
             network: Network::default(),
+            service: Service::default(),
             stop: watch::Sender::new(None),
             started: watch::Sender::new(false),
             in_force: Mutex::default(),

@@ -25,9 +25,11 @@ use crate::sockets;
 mod books;
 mod budget;
 mod channel;
+mod copies;
 
 pub use books::Holdings;
 use books::{Abandoned, Books, Descriptor, Luggage, Name, Party};
+pub(crate) use copies::{Kept, KeptTunnel, Key};
 
 /// Diallers that have not said yet who they are, at once.
 const AT_ONCE: usize = 64;
@@ -67,6 +69,8 @@ pub struct Tenancy {
 #[derive(Debug)]
 struct Desk {
     open: Mutex<Open>,
+    /// Rung when the books may have changed.
+    changed: Notify,
     /// How many descriptors may be held, now.
     budget: fn() -> usize,
 }
@@ -89,7 +93,7 @@ impl Default for Vault {
 
 impl Vault {
     fn within(budget: fn() -> usize) -> Self {
-        let desk = Arc::new(Desk { open: Mutex::default(), budget });
+        let desk = Arc::new(Desk { open: Mutex::default(), changed: Notify::new(), budget });
         Self { desk, ended: watch::Sender::new(false) }
     }
 
@@ -207,6 +211,7 @@ impl Desk {
             }
             (outcome, open.books.take_bin(), open.books.take_abandoned())
         };
+        self.changed.notify_one();
         drop(closing);
         for Abandoned { listener, version, tunnels } in abandoned {
             tracing::error!(%listener, version, tunnels, "tunnels were let go of: their worker is gone, \

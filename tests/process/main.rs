@@ -55,6 +55,7 @@ mod rewrite;
 mod routing;
 mod schema;
 mod sealed;
+mod service;
 mod shortage;
 mod stapling;
 mod status_page;

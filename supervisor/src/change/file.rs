@@ -11,6 +11,7 @@ use super::pages::Source;
 use super::{ChangeError, Outcome, Proposal};
 use crate::ledger;
 use crate::mend;
+use crate::service::Reloading;
 use crate::state::Supervisor;
 
 /// Largest configuration file, bytes: anything longer is not one.
@@ -36,6 +37,7 @@ impl Supervisor {
         by: String,
     ) -> Result<Outcome, Arc<ChangeError>> {
         let asked = Instant::now();
+        let _told = Reloading::begin();
         // Whatever comes of the file: who has moved the access log away asks for this alone.
         self.reopen_logs().await;
         let mut last = self.reloading.lock().await;

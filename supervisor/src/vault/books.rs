@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+mod copies;
 mod hearing;
 mod outbox;
 
@@ -73,6 +74,8 @@ struct Place {
 #[derive(Debug)]
 struct Shelf<D> {
     arena: Option<D>,
+    /// Kept since before this process, and no worker has been here yet.
+    restored: bool,
     tunnels: BTreeMap<u64, Tunnel<D>>,
 }
 
@@ -130,7 +133,7 @@ pub(super) struct Abandoned {
 
 impl<D> Default for Shelf<D> {
     fn default() -> Self {
-        Self { arena: None, tunnels: BTreeMap::new() }
+        Self { arena: None, restored: false, tunnels: BTreeMap::new() }
     }
 }
 
@@ -353,6 +356,7 @@ impl<D: Descriptor> Books<D> {
             self.leave(earlier);
         }
         let place = Place { listener: name.listener, version: luggage.version };
+        self.believe(place, luggage.arena.as_ref());
         let tally = self.keep_tally(name.listener, luggage.tally);
         let mut arena = false;
         let mut estranged = false;

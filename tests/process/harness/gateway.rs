@@ -93,6 +93,15 @@ impl Gateway {
         self.wait_ready();
     }
 
+    /// Starts the supervisor again on the same directories, where it must fail.
+    pub(crate) fn start_in_vain(&self) {
+        drop(self.supervisor.borrow_mut().wait());
+        let mut child = spawn(self.directory.path(), self.status_port);
+        let status = eventually(Patience::USUAL, "a start to fail", || child.try_wait().unwrap());
+        assert!(!status.success(), "it ended as if all was well:\n{}", self.log());
+        *self.supervisor.borrow_mut() = child;
+    }
+
     fn wait_ready(&self) {
         eventually(Patience::LONG, "/readyz to answer 200", || {
             if let Some(status) = self.supervisor.borrow_mut().try_wait().unwrap() {
