@@ -307,21 +307,18 @@ pub(crate) async fn serve(supervisor: Arc<Supervisor>, ended: impl Future<Output
                 }
             }
         };
-        let Some(serving) = serving else {
-            if over {
-                return;
-            }
-            continue;
-        };
-        let next = doors.borrow().clone();
-        let stays = |door: &Arc<Door>| next.as_ref().is_some_and(|next| keeps(door, next));
-        let cut = !over && !door.as_ref().is_some_and(stays);
-        let ending = tokio::spawn(serving.end(cut));
         if over {
-            // It may wait for a client that watches something for ever; who waits for this loses patience.
-            drop(ending.await);
+            if let Some(serving) = serving {
+                // It may wait for a client that watches something for ever; who waits for this loses patience.
+                serving.end().await;
+            }
             return;
         }
+        let Some(serving) = serving else { continue };
+        let next = doors.borrow().clone();
+        let stays = |door: &Arc<Door>| next.as_ref().is_some_and(|next| keeps(door, next));
+        let cut = !door.as_ref().is_some_and(stays);
+        tokio::spawn(serving.retire(cut));
     }
 }
 
@@ -379,15 +376,26 @@ impl Serving {
         Some(Self { stop, task, connections })
     }
 
-    /// Takes no new calls; ends with the last one, or cuts what has not ended in time.
-    async fn end(mut self, cut: bool) {
+    /// Takes no new calls, and ends with the last one.
+    async fn end(self) {
         // A server that has failed is not there to be told.
         self.stop.send(()).unwrap_or_default();
-        if cut && timeout(LINGER, &mut self.task).await.is_err() {
-            self.connections.cut();
-        }
-        if !self.task.is_finished() {
-            drop(self.task.await);
+        drop(self.task.await);
+    }
+
+    /// The same beside the next one. Whoever is shaking hands is served still; `cut`: but nobody for long.
+    async fn retire(self, cut: bool) {
+        let Self { stop, task, connections } = self;
+        let ending = async {
+            // Each has its own time limit; this one is for a server that has failed.
+            drop(timeout(HANDSHAKE, connections.close()).await);
+            stop.send(()).unwrap_or_default();
+            drop(task.await);
+        };
+        if !cut {
+            ending.await;
+        } else if timeout(LINGER, ending).await.is_err() {
+            connections.cut();
         }
     }
 }

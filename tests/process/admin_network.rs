@@ -273,6 +273,25 @@ fn who_is_taken_off_the_list_or_may_do_less_hears_it_at_once() {
 }
 
 #[test]
+fn who_is_just_coming_in_when_the_list_changes_is_let_in() {
+    let office = Office::open(&CLIENTS);
+    let [dashboard, deploy] = CLIENTS.map(|(name, _)| office.passport(name));
+    let more = [CLIENTS[0], CLIENTS[1], ("somebody", "read")];
+    let more = office.write("more.json", &office.document(&more));
+    let visitor = Visitor::new(&[&office.own], Some(&dashboard), &[&TLS13]);
+    let mut applied = false;
+    let mut visit = visitor.visit_while(office.port, "localhost", &mut || {
+        office.must(&deploy, &["apply", &more]);
+        applied = true;
+    });
+    // The frame with which a server of HTTP/2 begins.
+    let begin = visit.as_mut().unwrap().read(4).unwrap();
+    assert!(applied);
+    assert_eq!(begin[3], 4, "{begin:?} is no SETTINGS");
+    office.must(&office.passport("somebody"), &["status"]);
+}
+
+#[test]
 fn files_that_change_are_read_again_and_broken_ones_change_nothing() {
     let mut office = Office::open(&CLIENTS);
     let reader = office.passport("dashboard");

@@ -3,6 +3,7 @@
 //! No byte is read here; a connection counts as admitted when the TLS above it has verified its client's certificate.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +18,7 @@ use futures_util::stream::unfold;
 use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::transport::server::Connected;
 
 /// Open connections, those that still shake hands among them. Operators are few; who finds no place waits in the queue
@@ -33,6 +34,10 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Connections {
     open: Mutex<BTreeMap<u64, OwnedFd>>,
     next: AtomicU64,
+    /// Those that are not admitted yet.
+    shaking: watch::Sender<usize>,
+    /// No more are accepted.
+    closed: watch::Sender<bool>,
     turned_away: Mutex<TurnedAway>,
 }
 
@@ -73,10 +78,19 @@ impl Connections {
             loop {
                 // Nobody closes it.
                 let place = places.clone().acquire_owned().await.ok()?;
-                match accept(&listener, &all, place).await {
+                // Cancel-safe: who is not accepted here stays in the queue.
+                let accepted = tokio::select! {
+                    biased;
+                    // Not the end of it: that would end those that shake hands.
+                    () = all.is_closed() => pending().await,
+                    accepted = accept(&listener, &all, place) => accepted,
+                };
+                match accepted {
                     Ok(connection) => {
                         return Some((Ok(connection), (all, listener, places, false)));
                     }
+                    // Nobody listens any more on what was given back.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => pending().await,
                     Err(error) => {
                         // Once a shortage: it is asked for many times.
                         if !std::mem::replace(&mut short, true) {
@@ -87,6 +101,21 @@ impl Connections {
                 }
             }
         })
+    }
+
+    /// Accepts no more, and waits for those that shake hands: who has come in time is served.
+    pub(super) async fn close(&self) {
+        self.closed.send_replace(true);
+        // Its sender is here.
+        drop(self.shaking.subscribe().wait_for(|shaking| *shaking == 0).await);
+    }
+
+    async fn is_closed(&self) {
+        drop(self.closed.subscribe().wait_for(|closed| *closed).await);
+    }
+
+    fn has_shaken(&self) {
+        self.shaking.send_modify(|shaking| *shaking = shaking.saturating_sub(1));
     }
 
     /// Ends all of them, whatever is under way.
@@ -123,6 +152,7 @@ async fn accept(
     stream.set_nodelay(true)?;
     let number = all.next.fetch_add(1, Ordering::Relaxed);
     lock(&all.open).insert(number, stream.as_fd().try_clone_to_owned()?);
+    all.shaking.send_modify(|shaking| *shaking += 1);
     let (all, admitted) = (all.clone(), AtomicBool::new(false));
     Ok(Connection { stream, number, address, admitted, all, _place: place })
 }
@@ -138,7 +168,9 @@ impl Connected for Connection {
 
     /// Asked for once TLS is established.
     fn connect_info(&self) -> Peer {
-        self.admitted.store(true, Ordering::Relaxed);
+        if !self.admitted.swap(true, Ordering::Relaxed) {
+            self.all.has_shaken();
+        }
         Peer { address: self.address }
     }
 }
@@ -147,6 +179,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         lock(&self.all.open).remove(&self.number);
         if !self.admitted.load(Ordering::Relaxed) {
+            self.all.has_shaken();
             self.all.tell_turned_away(self.address);
         }
     }

@@ -148,12 +148,38 @@ impl Visitor {
 
     /// Shakes hands for a host name.
     pub(crate) fn visit(&self, port: u16, sni: &str) -> io::Result<Visit> {
+        self.shake(port, sni, None)
+    }
+
+    /// The same, with something that happens once the server has said its first word.
+    pub(crate) fn visit_while(
+        &self,
+        port: u16,
+        sni: &str,
+        meanwhile: &mut dyn FnMut(),
+    ) -> io::Result<Visit> {
+        self.shake(port, sni, Some(meanwhile))
+    }
+
+    fn shake(
+        &self,
+        port: u16,
+        sni: &str,
+        meanwhile: Option<&mut dyn FnMut()>,
+    ) -> io::Result<Visit> {
         let socket = TcpStream::connect(("127.0.0.1", port))?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         socket.set_nodelay(true)?;
         let name = ServerName::try_from(sni.to_owned()).map_err(io::Error::other)?;
         let session = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, socket);
+        if let Some(meanwhile) = meanwhile {
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut stream.sock)?;
+            }
+            stream.sock.peek(&mut [0])?;
+            meanwhile();
+        }
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
