@@ -23,7 +23,9 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use super::SILENCE;
 use crate::args::{Admin, Passport};
+use crate::failure::{Kind, fail};
 
 /// For each step of a connection: names, TCP, TLS, the first word.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,7 +56,9 @@ pub(super) async fn connect(admin: &Admin, address: &str) -> anyhow::Result<Chan
     // The URI only fills HTTP/2's :authority; the connector decides where the bytes go, and does TLS.
     let (host, port) = (&gateway.host, gateway.port);
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let endpoint = Endpoint::from_shared(format!("http://{host}:{port}"))?;
+    let endpoint = Endpoint::from_shared(format!("http://{host}:{port}"))?
+        .http2_keep_alive_interval(SILENCE)
+        .keep_alive_timeout(SILENCE);
     let connected = endpoint.connect_with_connector(service_fn(move |_: Uri| {
         let (gateway, first) = (gateway.clone(), first.clone());
         async move {
@@ -146,16 +150,25 @@ impl Gateway {
                     }
                     _ => "call with one that an authority of the gateway has signed for a client",
                 };
-                anyhow!("{at} does not accept the certificate {certificate} ({alert:?}): {mend}")
+                let told = format!(
+                    "{at} does not accept the certificate {certificate} ({alert:?}): {mend}"
+                );
+                fail(Kind::NoPermission, told)
             }
             _ => match error.kind() {
-                io::ErrorKind::ConnectionRefused => anyhow!(
-                    "nobody listens at {at}: no gateway runs there, or its document has no \
-                     holdfast.admin with this address"
+                io::ErrorKind::ConnectionRefused => fail(
+                    Kind::NoGateway,
+                    format!(
+                        "nobody listens at {at}: no gateway runs there, or its document has no \
+                         holdfast.admin with this address"
+                    ),
                 ),
-                io::ErrorKind::TimedOut => anyhow!(
-                    "{at} does not answer in {PATIENCE:?}: a firewall may stand between, or as many \
-                     operators as it serves are connected"
+                io::ErrorKind::TimedOut => fail(
+                    Kind::NoAnswer,
+                    format!(
+                        "{at} does not answer in {PATIENCE:?}: a firewall may stand between, or as \
+                         many operators as it serves are connected"
+                    ),
                 ),
                 _ => anyhow::Error::new(error).context(format!("cannot reach the gateway at {at}")),
             },
