@@ -33,7 +33,7 @@ async def backend(port):
 class Client:
     def __init__(self, number, url):
         self.number, self.url = number, url
-        self.round, self.fault = 0, None
+        self.round, self.fault, self.is_over = 0, None, False
         self.went_round = asyncio.Event()
 
     async def run(self, door, opened):
@@ -47,7 +47,8 @@ class Client:
                 opening = await connect(self.url, ssl=trust, **options)
             async with opening as socket:
                 opened.release()
-                while True:
+                # Not cancelled: before Python 3.12 a wait_for() that is just done swallows that, and goes on for ever.
+                while not self.is_over:
                     # Now and then longer than what a record or a segment holds.
                     said = f"{self.number} {self.round} " + "x" * (40_000 if self.round % 17 == 0 else 20)
                     await asyncio.wait_for(socket.send(said), PATIENCE)
@@ -82,6 +83,9 @@ async def clients(count, urls):
         for fault in faults[:3]:
             print(fault, file=sys.stderr, flush=True)
         print(f"{line.strip()}: {count - len(faults)} open, {len(faults)} dropped", flush=True)
+    for client in all_of_them:
+        client.is_over = True
+    await asyncio.gather(*tasks)
 
 
 if __name__ == "__main__":
