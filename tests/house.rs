@@ -82,16 +82,14 @@ const PURE: [&str; 12] = [
 ];
 
 /// Files that may hold `unsafe`, each for calls that no safe crate offers.
-const UNSAFE: [&str; 16] = [
+const UNSAFE: [&str; 14] = [
     "proto/src/fd_channel.rs",
     "proto/src/fd_channel/owned.rs",
     "supervisor/src/spawn.rs",
-    "supervisor/src/group/spawn.rs",
     "supervisor/src/service/passed.rs",
     "supervisor/src/upgrade/early.rs",
     "supervisor/src/upgrade/guard.rs",
     "supervisor/src/upgrade/inherited.rs",
-    "worker/src/control/socket.rs",
     "worker/src/accept.rs",
     "worker/src/memory.rs",
     "worker/src/tunnel/counters/kernel.rs",

@@ -98,7 +98,7 @@ fn unreachable_gateway(
             Kind::NoGateway,
             format!(
                 "no gateway runs here: there is no socket {at}. {}{}Start one with `holdfast run --config \
-                 FILE` or `holdfast demo`, or name its socket with --admin unix:PATH",
+                 FILE` or `holdfast demo`, or name another with --admin (unix:PATH, or https://HOST:PORT)",
                 left::adopted(runtime_dir),
                 if is_default { left::elsewhere(runtime_dir) } else { "" }
             ),
@@ -138,11 +138,11 @@ pub(crate) fn failed(status: &Status) -> anyhow::Error {
             Kind::OtherVersion,
             format!(
                 "the running gateway does not know this command: it is of another version than this \
-                 executable ({}), or this is not its admin.sock. Nothing was changed; `holdfast upgrade` brings it to this version",
+                 executable ({}), or this is not the admin address of one. Nothing was changed; `holdfast upgrade` brings it to this version",
                 holdfast_proto::VERSION
             ),
         ),
-        Code::PermissionDenied => fail(
+        Code::PermissionDenied | Code::Unauthenticated => fail(
             Kind::NoPermission,
             format!("the gateway does not let you do this: {said}. Nothing was changed"),
         ),

@@ -1,4 +1,4 @@
-//! The one executable in all its roles: picks the command, prints what went wrong, sets the exit code.
+//! The one executable, whatever it runs as: picks the command, prints what went wrong, sets the exit code.
 //!
 //! Only this package sees the supervisor, the worker and the prober together; no logic of theirs belongs here.
 

@@ -1,5 +1,5 @@
-//! A page: a unix socket pair in whose queue the sockets of a hundred tunnels wait as messages. The manager keeps the end that
-//! they wait at, and is asked to keep one descriptor instead of two hundred: for each one more it compares all that it has.
+//! A page: a unix socket pair in whose queue the sockets of up to 125 tunnels wait as messages. The manager keeps the end that
+//! they wait at, and is asked to keep one descriptor instead of 250: for each one more it compares all that it has.
 //!
 //! Whoever holds a receiving end holds what is in its queue. So a supervisor adds to a page without the manager's knowing, and
 //! the next one reads it empty. What a message says: JSON, `{"listener", "version", "tunnels": [[id, index, generation]]}`,
