@@ -82,20 +82,16 @@ const PURE: [&str; 12] = [
 ];
 
 /// Files that may hold `unsafe`, each for calls that no safe crate offers.
-const UNSAFE: [&str; 14] = [
-    "proto/src/fd_channel.rs",
+const UNSAFE: [&str; 10] = [
     "proto/src/fd_channel/owned.rs",
-    "supervisor/src/spawn.rs",
     "supervisor/src/service/passed.rs",
     "supervisor/src/upgrade/early.rs",
     "supervisor/src/upgrade/guard.rs",
     "supervisor/src/upgrade/inherited.rs",
-    "worker/src/accept.rs",
     "worker/src/memory.rs",
     "worker/src/tunnel/counters/kernel.rs",
     "worker/src/tunnel/mapping.rs",
     "worker/src/tunnel/secluded.rs",
-    "worker/src/tunnel/sys.rs",
     // An allocator that counts, so that the record layer can be seen to make none.
     "tests/fuzz/src/allocations.rs",
 ];

@@ -25,9 +25,9 @@ pub fn of(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match io_kind(error)? {
         io::ErrorKind::StorageFull => Some("make room on that disk, then try again"),
         io::ErrorKind::QuotaExceeded => Some("raise the quota, then try again"),
-        io::ErrorKind::ReadOnlyFilesystem => {
-            Some("mount that file system writable, then try again")
-        }
+        io::ErrorKind::ReadOnlyFilesystem => Some(
+            "mount that file system writable (under systemd: ReadWritePaths= in a drop-in), then try again",
+        ),
         io::ErrorKind::PermissionDenied => {
             Some("give that directory back to the user that runs the gateway")
         }

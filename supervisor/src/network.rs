@@ -209,7 +209,9 @@ impl Supervisor {
         gateway: &Gateway,
         document: &str,
     ) -> Result<Prepared, ChangeError> {
-        self.network.prepare(gateway.global.admin.as_ref(), None).map_err(|error| {
+        // Since an upgrade that could not open it, the socket may be here without a door.
+        let kept = self.upgrades.kept(upgrade::ADMIN_NETWORK).map(TcpListener::from);
+        self.network.prepare(gateway.global.admin.as_ref(), kept).map_err(|error| {
             let (reason, mend) = (error.to_string(), error.mend().to_owned());
             ChangeError::Invalid(vec![config::about_admin(document, reason, mend)])
         })
@@ -218,7 +220,12 @@ impl Supervisor {
     /// Puts in force what was prepared. Nothing of it can fail any more.
     pub(crate) fn open_network(&self, prepared: Prepared) {
         let next = match prepared {
-            Prepared::Same => return self.network_is_missing(None),
+            Prepared::Same => {
+                if self.network.open.borrow().is_none() {
+                    self.upgrades.forget(upgrade::ADMIN_NETWORK);
+                }
+                return self.network_is_missing(None);
+            }
             Prepared::Shut => None,
             Prepared::Open(door) => Some(door),
         };

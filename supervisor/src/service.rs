@@ -31,6 +31,8 @@ use passed::Passed;
 
 /// Signs of life in the time that the manager allows between two.
 const SIGNS: u32 = 3;
+/// What an end takes beside its drain.
+const LEAVING: Duration = Duration::from_secs(20);
 /// Long enough that a document which is refused does not keep a core busy, and short enough to wait for.
 const FAILED_SECONDS: i64 = 1;
 
@@ -76,13 +78,14 @@ impl Service {
 
 impl Supervisor {
     /// Begins the end of this supervisor alone: workers and tunnels live on for the next one. Where everything drains
-    /// already, that goes on: to come to its end at once would cut what it waits for.
-    pub(crate) fn begin_detach(&self) {
-        if self.stopping() {
-            return;
+    /// already, that goes on: to come to its end at once would cut what it waits for. Says which it is.
+    pub(crate) fn begin_detach(&self) -> &'static str {
+        if self.stopping() || self.upgrades.owes_a_stop() {
+            return "a drain is under way and goes on";
         }
         self.service.detached.store(true, Ordering::Relaxed);
         self.begin_stop(Duration::ZERO);
+        "detaches: tunnels wait for the next start"
     }
 }
 
@@ -150,10 +153,12 @@ pub(crate) fn pause_after_failure() {
     }
 }
 
-/// Tells that the end has begun.
-pub(crate) fn stopping(detached: bool) {
+/// Tells that the end has begun, and how long it may take beside what the manager allows: else it kills what still drains,
+/// and starts it anew.
+pub(crate) fn stopping(detached: bool, at_most: Duration) {
     let how = if detached { "leaves its workers to the next one" } else { "drains" };
-    tell(&format!("STOPPING=1\nSTATUS={how}"));
+    let patience_us = at_most.saturating_add(LEAVING).as_micros();
+    tell(&format!("STOPPING=1\nSTATUS={how}\nEXTEND_TIMEOUT_USEC={patience_us}"));
 }
 
 /// Signs of life, which need this runtime and the vault's books.

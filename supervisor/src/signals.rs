@@ -1,5 +1,5 @@
 //! What signals mean: SIGTERM and SIGINT stop, a second one at once; SIGHUP reads the configuration file again; SIGUSR2
-//! upgrades.
+//! upgrades. SIGUSR1 is the service manager's, where it has no time to ask: this process ends and leaves the workers to the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
     hangup: Signal,
     upgrade: Signal,
+    detach: Signal,
 }
 
 impl Signals {
@@ -29,6 +30,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
+            detach: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -39,7 +41,7 @@ impl Signals {
         // Those that came while this process re-executed itself.
         let early = early::take();
         if early.stop {
-            supervisor.begin_stop(supervisor.stop_drain());
+            stop(&supervisor).await;
         }
         if early.hangup {
             hear(&supervisor, &hangups);
@@ -57,17 +59,30 @@ impl Signals {
                     tokio::spawn(upgrade(supervisor.clone()));
                     continue;
                 }
+                _ = self.detach.recv() => {
+                    detach(&supervisor).await;
+                    continue;
+                }
             }
-            // Whoever asks twice, in whichever way, is in a hurry.
-            let again = supervisor.stopping();
-            let patience = if again { Duration::ZERO } else { supervisor.stop_drain() };
-            let revision = supervisor.revision();
-            let who = Who::Signal("SIGTERM or SIGINT");
-            let audit = Audit::begin(&who, "Stop", "", revision).await;
-            supervisor.begin_stop(patience);
-            audit.done(&format!("drains for {patience:?} at most"), revision);
+            stop(&supervisor).await;
         }
     }
+}
+
+/// Whoever asks twice, in whichever way, is in a hurry.
+async fn stop(supervisor: &Supervisor) {
+    let again = supervisor.stopping();
+    let patience = if again { Duration::ZERO } else { supervisor.stop_drain() };
+    let revision = supervisor.revision();
+    let audit = Audit::begin(&Who::Signal("SIGTERM or SIGINT"), "Stop", "", revision).await;
+    supervisor.begin_stop(patience);
+    audit.done(&format!("drains for {patience:?} at most"), revision);
+}
+
+async fn detach(supervisor: &Supervisor) {
+    let revision = supervisor.revision();
+    let audit = Audit::begin(&Who::Signal("SIGUSR1"), "Stop", "", revision).await;
+    audit.done(supervisor.begin_detach(), revision);
 }
 
 /// Counted, so that one that is not answered before an upgrade is answered after it.

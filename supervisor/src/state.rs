@@ -326,7 +326,7 @@ impl Supervisor {
 
     /// Begins the end. A second call can only shorten it.
     pub fn begin_stop(&self, tunnel_deadline: Duration) {
-        if self.upgrades.defer_stop(tunnel_deadline) {
+        if self.upgrades.defer_stop(tunnel_deadline, self.service.is_detached()) {
             return;
         }
         self.set_ready(Err("stopping".to_owned()));

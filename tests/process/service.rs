@@ -13,6 +13,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use nix::sys::signal::Signal;
 use rustix::io::FdFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use tempfile::TempDir;
@@ -254,6 +255,22 @@ fn a_restart_leaves_the_workers_to_the_next_supervisor() {
     assert!(socket.echoes("still here"));
 }
 
+/// The manager asks nobody while a reload is under way: it sends a signal.
+#[test]
+fn a_supervisor_that_is_signalled_to_go_leaves_its_workers_alone() {
+    let (gateway, manager, port, _backend) = service();
+    let mut socket = WebSocket::open(port, "/echo");
+    manager.keeps_a_tunnel();
+    let worker = gateway.worker_pid();
+    gateway.signal(Signal::SIGUSR1);
+    eventually(Patience::USUAL, "the end", || gateway.has_ended().then_some(()));
+    assert!(alive(worker) && socket.echoes("nobody but the worker"));
+    manager.pass_on(gateway.path());
+    gateway.start_again();
+    assert_eq!(gateway.worker_pid(), worker);
+    assert!(socket.echoes("still here"));
+}
+
 #[test]
 fn a_stop_from_systemd_that_is_called_by_hand_says_so_and_stops_nothing() {
     let (gateway, _manager, port, _backend) = service();
@@ -298,7 +315,8 @@ fn a_restart_that_comes_while_everything_drains_cuts_nothing_short() {
     gateway.must(&["stop"]);
     let mut restart = stop_command(&gateway, "restart", Some(main)).spawn().unwrap();
     eventually(Patience::USUAL, "both to be heard", || {
-        (gateway.has_said("what=\"stop\"") == 2).then_some(())
+        // Each is told when it is asked and when it is carried out.
+        (gateway.has_said("method=\"Stop\"") == 4).then_some(())
     });
     assert!((0..3).all(|_| socket.echoes("still here")));
     drop(socket);

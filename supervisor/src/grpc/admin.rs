@@ -388,10 +388,9 @@ impl Admin for Operators {
     async fn stop(&self, request: Request<admin::StopRequest>) -> Answer<admin::StopResponse> {
         let audit = self.audit(&request, "Stop", "").await;
         if request.get_ref().detach {
-            self.supervisor.begin_detach();
+            let how = self.supervisor.begin_detach();
             let answer = Ok(Response::new(admin::StopResponse {}));
-            return self
-                .ended(audit, answer, |_| "detaches: tunnels wait for the next start".to_owned());
+            return self.ended(audit, answer, |_| how.to_owned());
         }
         let asked = request.get_ref().drain_timeout_ms.map(Duration::from_millis);
         let patience = asked.unwrap_or_else(|| self.supervisor.stop_drain());

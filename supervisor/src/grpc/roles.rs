@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
+use http_body_util::Limited;
 use hyper::http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
@@ -49,6 +50,9 @@ pub(super) const METHODS: [(&str, AdminRole); 24] = [
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Read),
 ];
 
+/// What a reader sends in one call, bytes: names and an address, where whoever may change something sends documents.
+const LONGEST_QUESTION: usize = 1024 * 1024;
+
 fn needed(path: &str) -> AdminRole {
     METHODS.iter().find(|(known, _)| *known == path).map_or(Change, |(_, role)| *role)
 }
@@ -76,6 +80,7 @@ impl Guard {
     /// Who calls, if that may be.
     fn admit<B>(&self, request: &Request<B>) -> Result<Who, Status> {
         let path = request.uri().path();
+        let method = path.rsplit('/').next().unwrap_or_default();
         let info = request.extensions().get::<TlsConnectInfo<Peer>>();
         let leaf = info.and_then(TlsConnectInfo::peer_certs);
         let leaf = leaf.as_ref().and_then(|chain| chain.first());
@@ -88,12 +93,11 @@ impl Guard {
             // A session may be older than the end of its certificate, and so may be one that it was resumed from.
             let who = Who::Client { name: names.told(), address };
             let why = format!("the time of {who} is over: have it renewed");
-            audit::denied(&who, path, &why);
+            audit::denied(&who, method, &why);
             return Err(Status::unauthenticated(why));
         }
         let client = self.supervisor.network.client(&names);
         let needs = needed(path);
-        let method = path.rsplit('/').next().unwrap_or_default();
         let known = match client {
             Some(client) if client.role >= needs => {
                 return Ok(Who::Client { name: client.name, address });
@@ -149,6 +153,9 @@ where
         match self.guard.admit(&request) {
             Ok(who) => {
                 request.extensions_mut().insert(who);
+                if needed(request.uri().path()) == Read {
+                    request = request.map(|body| Body::new(Limited::new(body, LONGEST_QUESTION)));
+                }
                 Either::Right(self.service.call(request))
             }
             Err(status) => Either::Left(ready(Ok(status.into_http()))),

@@ -8,7 +8,8 @@ use crate::state::Supervisor;
 /// Drains everything; gone when this returns. Where the workers are left to the next supervisor, for them it is as if this
 /// one had been killed.
 pub(super) async fn end(supervisor: &Supervisor) {
-    service::stopping(supervisor.service.is_detached());
+    let left = supervisor.stop.borrow().map(|at| at.saturating_duration_since(Instant::now()));
+    service::stopping(supervisor.service.is_detached(), left.unwrap_or_default());
     if supervisor.service.is_detached() {
         tracing::info!("leaving the workers to the next supervisor");
         // First: what this process lets go of from now on is not to be thrown away.

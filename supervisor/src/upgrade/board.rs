@@ -169,13 +169,21 @@ impl Upgrades {
         self.status.subscribe()
     }
 
-    /// Whether a stop has to wait. It comes as soon as the start is over, or after a rollback.
-    pub(crate) fn defer_stop(&self, tunnel_deadline: Duration) -> bool {
+    /// Whether a stop waits already.
+    pub(crate) fn owes_a_stop(&self) -> bool {
+        matches!(&*lock(&self.deferred), Deferred::Yes(Some(_)))
+    }
+
+    /// Whether a stop has to wait. It comes as soon as the start is over, or after a rollback; one that only detaches does not
+    /// then, for the executable before would drain.
+    pub(crate) fn defer_stop(&self, tunnel_deadline: Duration, detached: bool) -> bool {
         match &mut *lock(&self.deferred) {
             Deferred::No => false,
             Deferred::Yes(asked) => {
                 *asked = Some(asked.map_or(tunnel_deadline, |sooner| sooner.min(tunnel_deadline)));
-                guard::owe_stop();
+                if !detached {
+                    guard::owe_stop();
+                }
                 true
             }
         }
