@@ -15,7 +15,8 @@ const scheme = new URL(url).protocol.replace(":", "");
 const browser = await chromium.launch({
   executablePath: process.env.HOLDFAST_CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--ignore-certificate-errors"],
-  timeout: patience,
+  // Its first start on a machine reads it from the disk.
+  timeout: 3 * patience,
 });
 
 const opened = (page) =>

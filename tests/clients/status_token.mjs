@@ -10,7 +10,8 @@ const patience = 20_000 * Number(process.env.HOLDFAST_TEST_PATIENCE ?? 1);
 const browser = await chromium.launch({
   executablePath: process.env.HOLDFAST_CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-  timeout: patience,
+  // Its first start on a machine reads it from the disk.
+  timeout: 3 * patience,
 });
 
 try {

@@ -103,9 +103,9 @@ fn long_apply() -> (Gateway, Child, u16, (Backend, TcpListener)) {
     (gateway, apply, added, backends)
 }
 
-/// How often the log says something.
-fn logged(gateway: &Gateway, what: &str) -> usize {
-    gateway.log().matches(what).count()
+/// How many lines of the log say all of this.
+fn logged(gateway: &Gateway, what: [&str; 2]) -> usize {
+    gateway.log().lines().filter(|line| what.iter().all(|it| line.contains(it))).count()
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_flood_of_hangups_during_a_reload_is_one_more_reload() {
         // Each is caught before the next one comes: the kernel would merge them.
         gateway.status();
     }
-    let read_again = "has not changed since it was last read";
+    let read_again = ["holdfast_supervisor::signals", "has not changed since it was last read"];
     eventually(Patience::USUAL, "one more reload", || {
         (logged(&gateway, read_again) > 0).then_some(())
     });
@@ -139,7 +139,7 @@ fn reloads_at_once_share_a_reading_that_began_after_the_last_was_asked_for() {
     gateway.write("gateway.json", &before);
     let crowd = [(); 5].map(|()| gateway.begin_cli(&["reload", "--json"]));
     eventually(Patience::USUAL, "all of them to be heard", || {
-        (logged(&gateway, "what=\"reload\"") == 6).then_some(())
+        (logged(&gateway, ["audit: asked", "method=\"Reload\""]) == 6).then_some(())
     });
     let revision = |command: Child| -> Value {
         let answer: Value = serde_json::from_str(&said(command)).unwrap();
