@@ -52,6 +52,10 @@ fn account(disturb: impl Fn(&Gateway)) -> (Vec<String>, Vec<String>) {
     reset(three.client);
     reset(four.backend);
     gateway.must(&["close", after[4]["id"].as_str().unwrap()]);
+    // A line waits in its process until that has written it, and dies with it (docs/limits.md); what is counted does not.
+    eventually(Patience::USUAL, "what has ended to be told", || {
+        Some(gateway.ends_told()).filter(|told| told.len() >= 5)
+    });
     disturb(&gateway);
     drop((three.backend, four.client, five));
     gateway.holds_exactly(1);
