@@ -6,6 +6,13 @@ use crate::survive::wired;
 /// What the line of an end says that does not differ from one run to the next.
 const TOLD: [&str; 6] = ["cause=", "client_end=", "backend_end=", "bytes_", "site=", "pool="];
 
+/// The lines of ends, once there are so many.
+fn told_ends(gateway: &Gateway, count: usize) -> Vec<String> {
+    eventually(Patience::USUAL, "each end to be told", || {
+        Some(gateway.ends_told()).filter(|told| told.len() >= count)
+    })
+}
+
 /// What is told of tunnels that end in each way, with `disturb` at every moment at which something may be lost: the rows of
 /// `tunnels --json` and the lines of their ends, without what differs from one run to the next.
 fn account(disturb: impl Fn(&Gateway)) -> (Vec<String>, Vec<String>) {
@@ -53,17 +60,13 @@ fn account(disturb: impl Fn(&Gateway)) -> (Vec<String>, Vec<String>) {
     reset(four.backend);
     gateway.must(&["close", after[4]["id"].as_str().unwrap()]);
     // A line waits in its process until that has written it, and dies with it (docs/limits.md); what is counted does not.
-    eventually(Patience::USUAL, "what has ended to be told", || {
-        Some(gateway.ends_told()).filter(|told| told.len() >= 5)
-    });
+    told_ends(&gateway, 5);
     disturb(&gateway);
     drop((three.backend, four.client, five));
     gateway.holds_exactly(1);
     drop(six);
     gateway.holds_exactly(0);
-    let ends = eventually(Patience::USUAL, "each end to be told", || {
-        Some(gateway.ends_told()).filter(|told| told.len() >= 6)
-    });
+    let ends = told_ends(&gateway, 6);
     // As it says it: one line each, of the tunnel that was listed.
     let end_of = |(place, row): (usize, &serde_json::Value)| {
         let id = u64::from_str_radix(row["id"].as_str().unwrap(), 16).unwrap();
