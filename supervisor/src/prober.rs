@@ -1,14 +1,17 @@
 //! The prober child: started, watched, replaced. Its death changes no verdict.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use holdfast_proto::process::ProcessId;
+use rustix::process::Signal;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::backoff::{self, Restarts};
-use crate::children::{Children, Incarnation, Role};
+use crate::children::{Children, Incarnation, Role, signal};
 use crate::metrics::Metrics;
 use crate::reap;
 use crate::spawn::Spawner;
@@ -22,6 +25,8 @@ pub struct Prober {
     incarnation: Mutex<Option<Arc<Incarnation>>>,
     view: watch::Sender<ProberView>,
     stopping: watch::Sender<bool>,
+    /// Somebody keeps one, or is about to start one.
+    kept: watch::Sender<bool>,
     /// It keeps dying by itself; over when one has lived until then.
     looping_until: Mutex<Option<Instant>>,
 }
@@ -60,6 +65,13 @@ impl Prober {
 
     /// Keeps one prober alive until [`Prober::stop`].
     pub async fn keep(&self, spawner: &Spawner, children: &Children, metrics: &Metrics) {
+        // Before it looks whether it is to stop: who stops it looks the other way round.
+        self.kept.send_replace(true);
+        self.keep_until_stopped(spawner, children, metrics).await;
+        self.kept.send_replace(false);
+    }
+
+    async fn keep_until_stopped(&self, spawner: &Spawner, children: &Children, metrics: &Metrics) {
         let mut restarts = Restarts::default();
         let born = Instant::now();
         let mut stopping = self.stopping.subscribe();
@@ -115,7 +127,7 @@ impl Prober {
         tracing::info!(pid, "prober started");
         let status = match incarnation.process() {
             Some(id) => {
-                let status = reap::ended(id).await;
+                let status = self.ended(id).await;
                 reap::bury(id);
                 metrics.ended(id);
                 status
@@ -133,14 +145,27 @@ impl Prober {
         (served, !killed)
     }
 
-    /// Ends it.
+    /// Waits for its end, which is at hand once it is to stop.
+    async fn ended(&self, id: ProcessId) -> Option<ExitStatus> {
+        let mut stopping = self.stopping.subscribe();
+        // Cancel-safe, both: they only wait.
+        tokio::select! {
+            status = reap::ended(id) => return status,
+            // Without a sender there would be nobody here.
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        signal(id, Signal::TERM);
+        if let Ok(status) = timeout(STOP_PATIENCE, reap::ended(id)).await {
+            return status;
+        }
+        signal(id, Signal::KILL);
+        reap::ended(id).await
+    }
+
+    /// Ends it, also one that is only being born; none is left or will be started when this returns.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
-        let Some(id) = self.current().and_then(|incarnation| incarnation.process()) else { return };
-        crate::children::signal(id, rustix::process::Signal::TERM);
-        if tokio::time::timeout(STOP_PATIENCE, holdfast_proto::process::gone(id)).await.is_err() {
-            crate::children::signal(id, rustix::process::Signal::KILL);
-        }
+        drop(self.kept.subscribe().wait_for(|kept| !*kept).await);
     }
 
     fn current(&self) -> Option<Arc<Incarnation>> {

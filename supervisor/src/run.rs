@@ -219,8 +219,8 @@ async fn start(
     };
     if let Err(error) = configured {
         // Living workers of an earlier supervisor stay: they serve on.
+        supervisor.prober.stop().await;
         if inherited.record().is_none() {
-            supervisor.prober.stop().await;
             remove_sockets(&supervisor);
         }
         return Err(error);
@@ -397,6 +397,7 @@ async fn resume(
     let health = supervisor.health.clone();
     let keys = health_keys(&in_force);
     tokio::spawn(async move { health.first_verdicts(&keys, FIRST_VERDICTS).await });
+    let mut bound = Vec::new();
     for address in compiled.listeners.keys() {
         let found = adopted.remove(address).unwrap_or_default();
         // Where a worker has brought it, this is another descriptor of the same.
@@ -407,7 +408,11 @@ async fn resume(
                 .await
                 .map_err(|why| ChangeError::Bind { address: *address, why })?,
         };
-        supervisor.start_group(*address, socket, found);
+        bound.push((*address, socket, found));
+    }
+    // Once every address is had: a start that fails leaves no worker that it has started.
+    for (address, socket, found) in bound {
+        supervisor.start_group(address, socket, found);
     }
     // Listeners that an earlier supervisor had removed: their workers live on until their tunnels end.
     for (address, found) in adopted {

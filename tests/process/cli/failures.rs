@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use nix::unistd::Uid;
 use serde_json::Value;
@@ -111,13 +111,20 @@ fn who_asks_for_json_gets_json_whatever_goes_wrong() {
 
 /// `holdfast run` on these directories, which is to fail.
 fn start(command: &mut Command, config: &Path, runtime: &Path, state: &Path) -> Output {
+    run_on(command, config, runtime, state).output().unwrap()
+}
+
+fn run_on<'a>(
+    command: &'a mut Command,
+    config: &Path,
+    runtime: &Path,
+    state: &Path,
+) -> &'a mut Command {
     command
         .args(["run".as_ref(), "--config".as_ref(), config.as_os_str()])
         .args(["--runtime-dir".as_ref(), runtime.as_os_str()])
         .args(["--state-dir".as_ref(), state.as_os_str()])
         .args(["--status-listen", &format!("127.0.0.1:{}", free_port())])
-        .output()
-        .unwrap()
 }
 
 #[test]
@@ -143,6 +150,44 @@ fn a_start_that_fails_says_what_runs_and_what_to_do() {
         let output = start(&mut command, &path(config), &runtime, &path("s"));
         fails(&output, 1, &[says, &["No gateway was started"]].concat());
     }
+}
+
+/// Whom a start has begun with may just be being born when it fails.
+#[test]
+fn a_start_that_fails_leaves_nobody_behind() {
+    let home = directory();
+    let path = |name: &str| home.path().join(name);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let document = Document::simple(port, &["127.0.0.2:9".parse().unwrap()]);
+    fs::write(path("gateway.json"), document.text()).unwrap();
+    for _ in 0..30 {
+        let mut command = Command::new(HOLDFAST);
+        run_on(&mut command, &path("gateway.json"), &path("r"), &path("s"));
+        // Not to its end of file: whoever is left would hold that up.
+        let status = command.stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(1));
+        // There is no list where nobody was begun with.
+        let listed = fs::read_to_string(path("r/children")).unwrap_or_default();
+        assert_eq!(listed, "", "is left");
+    }
+}
+
+#[test]
+fn a_next_start_that_lacks_one_address_starts_no_worker_for_the_others() {
+    let (first, second) = (free_port(), free_port());
+    let document = Document::simple(first, &["127.0.0.2:9".parse().unwrap()]);
+    let gateway = Gateway::start(&document.host_site("other", second, "other.example", "chat"));
+    gateway.must(&["stop"]);
+    eventually(Patience::USUAL, "the gateway's end", || gateway.has_ended().then_some(()));
+    let last = first.max(second);
+    let _taken = TcpListener::bind(("127.0.0.1", last)).unwrap();
+    for _ in 0..10 {
+        gateway.start_in_vain();
+        let listed = fs::read_to_string(gateway.path().join("r/children")).unwrap();
+        assert_eq!(listed, "", "is left");
+    }
+    assert!(gateway.log().contains(&format!("cannot listen on 127.0.0.1:{last}")));
 }
 
 #[test]
