@@ -19,7 +19,7 @@ use crate::fault::FaultKind;
 use refusals::Refusals;
 use timing::Timing;
 use traffic::Traffic;
-pub(crate) use traffic::{Over, PairFigures};
+pub(crate) use traffic::{Over, PairFigures, SiteFigures};
 use unsecured::Handshakes;
 pub(crate) use unsecured::Unsecured;
 
@@ -107,9 +107,14 @@ impl Metrics {
         self.traffic.pair(pool, settings)
     }
 
-    /// A request is over; no `site` has taken it, perhaps.
-    pub(crate) fn request_over(&self, site: Option<&Arc<str>>, over: Over<'_>) {
-        self.traffic.over(site, over);
+    /// The figures of a site.
+    pub(crate) fn site(&self, name: &Arc<str>) -> Arc<SiteFigures> {
+        self.traffic.site(name)
+    }
+
+    /// The figures of requests that no site has taken.
+    pub(crate) fn no_site(&self) -> Arc<SiteFigures> {
+        self.traffic.no_site()
     }
 
     /// Every series, for the report.

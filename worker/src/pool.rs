@@ -16,8 +16,8 @@ pub mod sender;
 pub mod tls;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use holdfast_proto::control as wire;
@@ -31,6 +31,7 @@ use self::resolve::Addresses;
 use self::rotation::Cursor;
 use self::tls::{BackendTls, TlsRefusal};
 use crate::load::{self, Load};
+use crate::metrics::{Metrics, PairFigures};
 use crate::route::{MatchedPrefix, without_port};
 
 /// Gives backends and transports names that no other one of this process ever has.
@@ -148,6 +149,7 @@ pub struct Binding {
     pub distribution: Option<Distribution>,
     pub(crate) cursor: Arc<Cursor>,
     pub(crate) transport: Arc<Transport>,
+    figures: OnceLock<Arc<PairFigures>>,
 }
 
 // === impl Backend ===
@@ -269,7 +271,13 @@ impl Binding {
             affinity,
             dedicated: settings.dedicated,
             distribution,
+            figures: OnceLock::new(),
         })
+    }
+
+    /// What is counted of its requests, by whoever serves it.
+    pub(crate) fn figures(&self, metrics: &Metrics) -> &Arc<PairFigures> {
+        self.figures.get_or_init(|| metrics.pair(&self.pool, &self.settings))
     }
 
     /// Whether backends are spoken to over TLS.

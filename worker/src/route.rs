@@ -1,7 +1,7 @@
 //! From host and path to an action.
 //!
 //! Sites are tried in the order of their rules' priority and the first whose host matches wins, as on Azure's v2
-//! gateways; nothing promotes an exact host over a wildcard. Pure: no IO, no health, no clock.
+//! gateways; nothing promotes an exact host over a wildcard. No IO, no health, no clock; a site only has its figures at hand.
 
 mod action;
 mod host;
@@ -9,7 +9,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use holdfast_proto::control as wire;
 use thiserror::Error;
@@ -17,6 +17,7 @@ use thiserror::Error;
 pub use self::action::{Action, Redirect};
 pub use self::host::{HostPattern, without_port};
 pub use self::path::{MatchedPrefix, PathPattern};
+use crate::metrics::{Metrics, SiteFigures};
 
 /// Why routes cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -84,6 +85,7 @@ pub struct Site {
     certificate: Option<usize>,
     paths: Vec<Route>,
     default_action: Action,
+    figures: OnceLock<Arc<SiteFigures>>,
 }
 
 #[derive(Debug)]
@@ -221,7 +223,13 @@ impl Site {
             certificate,
             paths,
             default_action,
+            figures: OnceLock::new(),
         })
+    }
+
+    /// What is counted of its requests, by whoever serves it.
+    pub(crate) fn figures(&self, metrics: &Metrics) -> &Arc<SiteFigures> {
+        self.figures.get_or_init(|| metrics.site(&self.name))
     }
 
     /// The index of its certificate, when it is served over TLS.

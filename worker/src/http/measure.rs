@@ -1,7 +1,10 @@
 //! What a request adds to the metrics: noted as it happens, counted when the request is over, however that comes.
+//!
+//! On every request's way: nothing here takes a lock or looks a name up. What is noted is one task's at a time; that its
+//! fields are atomic is for the compiler, which cannot know.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,8 +12,9 @@ use tokio::time::Instant;
 
 use super::Conversation;
 use super::body::Upload;
-use crate::metrics::{Metrics, Over, PairFigures};
+use crate::metrics::{Metrics, Over, PairFigures, SiteFigures};
 use crate::pool::Binding;
+use crate::route::Site;
 
 /// One request's figures.
 #[derive(Debug)]
@@ -19,20 +23,15 @@ pub(super) struct Measure {
     began: Instant,
     protocol: &'static str,
     received_head: u64,
+    upload: OnceLock<Upload>,
+    site: OnceLock<Arc<SiteFigures>>,
+    pair: OnceLock<Arc<PairFigures>>,
+    /// When the backend at hand was turned to, in nanoseconds since the beginning; 0: none is.
+    asked_ns: AtomicU64,
+    backend_answered: AtomicBool,
+    /// What the client was told; 0: nothing.
+    status: AtomicU16,
     sent: AtomicU64,
-    course: Mutex<Course>,
-}
-
-/// How far it has come.
-#[derive(Debug, Default)]
-struct Course {
-    upload: Option<Upload>,
-    site: Option<Arc<str>>,
-    pair: Option<Arc<PairFigures>>,
-    /// Since when the backend at hand is turned to.
-    asked: Option<Instant>,
-    backend_answered: bool,
-    status: Option<StatusCode>,
 }
 
 // === impl Measure ===
@@ -44,45 +43,49 @@ impl Measure {
             began: Instant::now(),
             protocol: conversation.session_names().map_or("none", |[protocol, _]| protocol),
             received_head,
+            upload: OnceLock::new(),
+            site: OnceLock::new(),
+            pair: OnceLock::new(),
+            asked_ns: AtomicU64::new(0),
+            backend_answered: AtomicBool::new(false),
+            status: AtomicU16::new(0),
             sent: AtomicU64::new(0),
-            course: Mutex::default(),
         }
     }
 
     pub(super) fn uploads(&self, upload: &Upload) {
-        self.course().upload = Some(upload.clone());
+        self.upload.get_or_init(|| upload.clone());
     }
 
-    pub(super) fn routed(&self, site: &Arc<str>) {
-        self.course().site = Some(site.clone());
+    pub(super) fn routed(&self, site: &Site) {
+        self.site.get_or_init(|| site.figures(&self.metrics).clone());
     }
 
     pub(super) fn forwarded(&self, binding: &Binding) {
-        self.course().pair = Some(self.metrics.pair(&binding.pool, &binding.settings));
+        self.pair.get_or_init(|| binding.figures(&self.metrics).clone());
     }
 
     pub(super) fn tried(&self) {
-        self.course().asked = Some(Instant::now());
+        self.asked_ns.store(self.now_ns(), Relaxed);
     }
 
     /// A new connection to the backend took so long.
     pub(super) fn connected(&self, taken: Duration) {
-        if let Some(pair) = &self.course().pair {
+        if let Some(pair) = self.pair.get() {
             pair.connected(taken);
         }
     }
 
     pub(super) fn backend_answered(&self, status: StatusCode) {
-        let mut course = self.course();
-        course.backend_answered = true;
-        if let (Some(pair), Some(asked)) = (&course.pair, course.asked) {
-            pair.answered(status, asked.elapsed());
+        self.backend_answered.store(true, Relaxed);
+        if let (Some(pair), Some(taken)) = (self.pair.get(), self.since(&self.asked_ns)) {
+            pair.answered(status, taken);
         }
     }
 
     /// The head of its answer is with hyper.
     pub(super) fn answered(&self, status: StatusCode, head: u64) {
-        self.course().status = Some(status);
+        self.status.store(status.as_u16(), Relaxed);
         self.sent(head);
     }
 
@@ -92,42 +95,51 @@ impl Measure {
 
     /// hyper has the whole answer.
     pub(super) fn whole(&self) {
-        let mut course = self.course();
-        let asked = course.asked.take().filter(|_| course.backend_answered);
-        if let (Some(pair), Some(asked)) = (&course.pair, asked) {
-            pair.whole(asked.elapsed());
+        if !self.backend_answered.load(Relaxed) {
+            return;
         }
+        if let (Some(pair), Some(taken)) = (self.pair.get(), self.since(&self.asked_ns)) {
+            pair.whole(taken);
+        }
+        self.asked_ns.store(0, Relaxed);
     }
 
     /// It may become a tunnel; until that is open, the client has been answered nothing.
     pub(super) fn unanswered(&self) {
-        self.course().status = None;
+        self.status.store(0, Relaxed);
     }
 
     pub(super) fn opened(&self) {
-        self.course().status = Some(StatusCode::SWITCHING_PROTOCOLS);
+        self.status.store(StatusCode::SWITCHING_PROTOCOLS.as_u16(), Relaxed);
     }
 
-    fn course(&self) -> MutexGuard<'_, Course> {
-        // Every field is valid by itself, whoever died while it held them.
-        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Never 0, which says that there was none.
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn since(&self, noted_ns: &AtomicU64) -> Option<Duration> {
+        let noted_ns = noted_ns.load(Relaxed);
+        (noted_ns != 0).then(|| Duration::from_nanos(self.now_ns().saturating_sub(noted_ns)))
     }
 }
 
 impl Drop for Measure {
     fn drop(&mut self) {
-        let course = self.course();
-        let body = course.upload.as_ref().map_or(0, Upload::received);
-        if let Some(pair) = &course.pair {
-            pair.over(course.status);
+        let status = StatusCode::from_u16(self.status.load(Relaxed)).ok();
+        if let Some(pair) = self.pair.get() {
+            pair.over(status);
         }
         let over = Over {
             protocol: self.protocol,
             taken: self.began.elapsed(),
-            received: self.received_head + body,
+            received: self.received_head + self.upload.get().map_or(0, Upload::received),
             sent: self.sent.load(Relaxed),
-            abandoned: course.status.is_none(),
+            abandoned: status.is_none(),
         };
-        self.metrics.request_over(course.site.as_ref(), over);
+        match self.site.get() {
+            Some(site) => site.over(over),
+            None => self.metrics.no_site().over(over),
+        }
     }
 }

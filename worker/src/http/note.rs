@@ -19,6 +19,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::headers;
 use crate::pool::{Backend, Binding};
 use crate::respond;
+use crate::route::Site;
 use crate::snapshot::Serving;
 use crate::tls::client_auth::Verdict;
 use crate::tls::profile::ClientIdentity;
@@ -149,9 +150,9 @@ impl Note {
         self.with(|facts| facts.upload = Some(upload.clone()));
     }
 
-    pub(super) fn routed(&self, site: &Arc<str>, rule: &str) {
+    pub(super) fn routed(&self, site: &Site, rule: &str) {
         self.measured(|it| it.routed(site));
-        self.with(|facts| (facts.site, facts.rule) = (Some(site.clone()), Some(rule.into())));
+        self.with(|facts| (facts.site, facts.rule) = (Some(site.name.clone()), Some(rule.into())));
     }
 
     /// What came of looking at the client's certificate as the site does.

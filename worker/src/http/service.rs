@@ -168,7 +168,7 @@ async fn act(
     let named = (!host.is_empty()).then_some(host.as_str());
     let router = &serving.table.router;
     let routed = router.route(tls, named, parts.uri.path()).ok_or(Fault::new(FaultKind::NoSite))?;
-    note.routed(&routed.site.name, routed.rule);
+    note.routed(routed.site, routed.rule);
     *taken_by = Some(routed.site.name.clone());
     let verdict = admittance::check(&serving.table, routed.site, conversation, note).await?;
     match routed.action {

@@ -1,5 +1,6 @@
 //! What requests take, carry and come to: by site, and by pool and backend settings. A pair or a site has its series
-//! from its first request on; their number is the configuration's, never a client's.
+//! from its first request on; their number is the configuration's, never a client's. What is compiled of a configuration keeps
+//! hold of its own, so that only the first request under a revision looks names up.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -91,17 +92,12 @@ impl<K: Ord + Clone, V: Default> By<K, V> {
 // === impl Traffic ===
 
 impl Traffic {
-    pub(super) fn over(&self, site: Option<&Arc<str>>, over: Over<'_>) {
-        let site =
-            site.map_or_else(|| self.sites.get(&NO_SITE.into()), |site| self.sites.get(site));
-        site.taken.observe(over.taken);
-        site.received.fetch_add(over.received, Relaxed);
-        site.sent.fetch_add(over.sent, Relaxed);
-        let protocol = PROTOCOLS.iter().position(|it| *it == over.protocol);
-        if let Some(count) = site.protocols.get(protocol.unwrap_or(PROTOCOLS.len() - 1)) {
-            count.fetch_add(1, Relaxed);
-        }
-        site.abandoned.fetch_add(over.abandoned.into(), Relaxed);
+    pub(super) fn site(&self, name: &Arc<str>) -> Arc<SiteFigures> {
+        self.sites.get(name)
+    }
+
+    pub(super) fn no_site(&self) -> Arc<SiteFigures> {
+        self.sites.get(&NO_SITE.into())
     }
 
     pub(super) fn pair(&self, pool: &Arc<str>, settings: &Arc<str>) -> Arc<PairFigures> {
@@ -119,6 +115,17 @@ impl Traffic {
 // === impl SiteFigures ===
 
 impl SiteFigures {
+    pub(crate) fn over(&self, over: Over<'_>) {
+        self.taken.observe(over.taken);
+        self.received.fetch_add(over.received, Relaxed);
+        self.sent.fetch_add(over.sent, Relaxed);
+        let protocol = PROTOCOLS.iter().position(|it| *it == over.protocol);
+        if let Some(count) = self.protocols.get(protocol.unwrap_or(PROTOCOLS.len() - 1)) {
+            count.fetch_add(1, Relaxed);
+        }
+        self.abandoned.fetch_add(over.abandoned.into(), Relaxed);
+    }
+
     fn samples(&self, site: &str) -> Vec<Sample> {
         let labels = [("site", site)];
         let mut samples = vec![
@@ -200,9 +207,10 @@ mod tests {
     #[test]
     fn a_site_counts_what_its_requests_carry_and_speak() {
         let traffic = Traffic::default();
-        traffic.over(Some(&"web".into()), over("TLSv1.3"));
-        traffic.over(Some(&"web".into()), Over { abandoned: true, ..over("TLSv1.3") });
-        traffic.over(None, over("SSLv2"));
+        let site = traffic.site(&"web".into());
+        site.over(over("TLSv1.3"));
+        site.over(Over { abandoned: true, ..over("TLSv1.3") });
+        traffic.no_site().over(over("SSLv2"));
         let by_tls = "holdfast_requests_by_tls_total";
         assert_eq!(value(&traffic, by_tls, "TLSv1.3"), Some(Value::Counter(2)));
         assert_eq!(value(&traffic, by_tls, "other"), Some(Value::Counter(1)));
