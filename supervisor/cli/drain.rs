@@ -3,7 +3,9 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-use holdfast_proto::admin::{DrainRequest, TunnelsRequest};
+use holdfast_proto::admin::{
+    DrainRequest, DrainResponse, SilentWorker, TunnelsRequest, TunnelsResponse,
+};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -16,6 +18,16 @@ use crate::{output, progress};
 /// Between two looks at what is left.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// What a backend still has.
+struct Left {
+    /// As far as workers have told.
+    tunnels: u64,
+    /// Tunnels of which nobody has told whose they are.
+    unlisted: u64,
+    /// Workers that have not told.
+    silent: Vec<SilentWorker>,
+}
+
 /// Takes a backend out of rotation.
 pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<Outcome> {
     let mut client = connect(&args.admin).await?;
@@ -23,25 +35,31 @@ pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<Outcome> {
     let work = async {
         let answer = client.drain(request(&args.target)).await;
         let answer = answer.map_err(|error| failed(&error))?.into_inner();
+        let DrainResponse { changed, tunnels, silent } = answer;
+        let unlisted = silent.iter().map(|it| it.tunnels).sum();
+        let told = Left { tunnels, unlisted, silent };
         if !args.wait {
-            return anyhow::Ok((answer.changed, answer.tunnels));
+            return anyhow::Ok((changed, told));
         }
         let patience = args.timeout.map(|seconds| Duration::from_secs(seconds.into()));
-        let left = wait(&mut client, &args.target, patience).await?;
-        Ok((answer.changed, left))
+        Ok((changed, wait(&mut client, &args.target, patience).await?))
     };
     let then = format!(
         "{name} gets no new connections, and its tunnels live on for the drain time of its settings; `holdfast undrain` takes \
          that back"
     );
     let (changed, left) = progress::unless_interrupted(&then, work).await??;
-    tell(&args.admin, changed, left, || match (changed, left) {
-        (true, 0) => format!("{name} gets no new connections, and has no tunnels\n"),
-        (true, left) => format!("{name} gets no new connections; {}\n", live_on(left)),
-        (false, 0) => format!("{name} was drained already, and has no tunnels\n"),
-        (false, left) => format!("{name} was drained already; {}\n", live_on(left)),
+    let is_empty = left.tunnels == 0 && left.unlisted == 0;
+    tell(&args.admin, changed, left.tunnels, || {
+        let now = if changed { "gets no new connections" } else { "was drained already" };
+        match left.tunnels {
+            0 if is_empty => format!("{name} {now}, and has no tunnels\n"),
+            0 => format!("{name} {now}; whether it has tunnels is not known\n"),
+            left => format!("{name} {now}; {}\n", live_on(left)),
+        }
     })?;
-    Ok(if args.wait && left > 0 { Outcome::Refused } else { Outcome::Done })
+    output::complain(&output::silent_text(&left.silent));
+    Ok(if args.wait && !is_empty { Outcome::Refused } else { Outcome::Done })
 }
 
 /// Puts it back.
@@ -77,28 +95,35 @@ fn tell(
     show(admin, || json!({"changed": changed, "tunnels": tunnels}), text)
 }
 
-/// Until the backend has no tunnels, or patience ends: how many are left.
+/// Until the backend has no tunnels, or patience ends. Those that no worker has listed may be the backend's, too.
 async fn wait(
     client: &mut Client,
     target: &PooledBackend,
     patience: Option<Duration>,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Left> {
     let begun = Instant::now();
     let told = stderr().is_terminal();
     loop {
         let all = client.tunnels(TunnelsRequest {}).await.map_err(|error| failed(&error))?;
-        let on_it = all.into_inner().tunnels.into_iter().filter(|tunnel| {
+        let TunnelsResponse { tunnels, unlisted, silent } = all.into_inner();
+        let on_it = tunnels.into_iter().filter(|tunnel| {
             tunnel.pool.eq_ignore_ascii_case(&target.pool)
                 && is_backend(&target.backend, &tunnel.backend)
         });
         let left = on_it.count() as u64;
-        if left == 0 || patience.is_some_and(|patience| begun.elapsed() >= patience) {
+        let is_over = left == 0 && unlisted == 0;
+        if is_over || patience.is_some_and(|patience| begun.elapsed() >= patience) {
             output::end_progress();
-            return Ok(left);
+            return Ok(Left { tunnels: left, unlisted, silent });
         }
         if told {
             let (pool, backend) = (&target.pool, &target.backend);
-            output::progress(&format!("{pool}/{backend}: {} left", output::tunnels_count(left)));
+            let more = match unlisted {
+                0 => String::new(),
+                unlisted => format!(", and {} not told of", output::tunnels_count(unlisted)),
+            };
+            let left = output::tunnels_count(left);
+            output::progress(&format!("{pool}/{backend}: {left} left{more}"));
         }
         sleep(EVERY).await;
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_proto::admin::{
     ChangeResponse, Diagnostic, HealthResponse, Replacement, RestartResponse, RevisionsResponse,
-    Severity, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
+    Severity, SilentWorker, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
 };
 pub(crate) use holdfast_supervisor::facts::{
     health_json, revisions_json, status_json, tunnels_json,
@@ -175,7 +175,7 @@ pub(crate) fn tunnels_text(tunnels: &TunnelsResponse) -> String {
         cells.extend(pinned.then(|| tunnel.pinned.clone()));
         table.row(cells.iter().map(String::as_str));
     }
-    table.render_or(look(), "no tunnels\n")
+    table.render_or(look(), "no tunnels\n") + &silent_text(&tunnels.silent)
 }
 
 /// Which sides of an open tunnel have ended already, and how.
@@ -183,6 +183,17 @@ fn ended_text(tunnel: &TunnelInfo) -> String {
     let sides = [("client", &tunnel.client_end), ("backend", &tunnel.backend_end)];
     let ended = sides.into_iter().filter(|(_, end)| !end.is_empty() && *end != "open");
     ended.map(|(side, end)| format!("{side} {end}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A note of workers whose tunnels nobody can tell.
+pub(crate) fn silent_text(silent: &[SilentWorker]) -> String {
+    let note = |it: &SilentWorker| {
+        let (pid, listener, tunnels) = (it.pid, printable(&it.listener), tunnels_count(it.tunnels));
+        format!(
+            "note: worker {pid} of {listener} has not answered, it is stopped or very busy: its {tunnels} are not among these\n"
+        )
+    };
+    silent.iter().map(note).collect()
 }
 
 /// A number of tunnels.

@@ -19,19 +19,24 @@ const MOST_TOLD: usize = 20;
 
 /// Lists tunnels.
 pub(crate) async fn tunnels(args: &TunnelsArgs) -> anyhow::Result<()> {
-    let found = Cell::new(0);
+    let (found, silent) = (Cell::new(0), Cell::default());
     watch::ask(
         &args.watch,
         async |client: &mut Client| {
             let mut answer = client.tunnels(TunnelsRequest {}).await?.into_inner();
             answer.tunnels.retain(|tunnel| fits(&args.filter, tunnel));
             found.set(answer.tunnels.len());
+            silent.set(output::silent_text(&answer.silent));
             Ok(answer)
         },
         output::tunnels_json,
         output::tunnels_text,
     )
     .await?;
+    if args.watch.admin.json {
+        // The list has no place for it.
+        output::complain(&silent.take());
+    }
     if found.get() == 0 {
         output::complain(&doubts(args).await);
     }

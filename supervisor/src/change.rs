@@ -366,7 +366,7 @@ impl Supervisor {
         let asking = groups.map(|group| async move {
             let workers = group.workers();
             let lists = join_all(workers.iter().map(|worker| worker.tunnels())).await;
-            (group.address, lists.into_iter().flatten().collect::<Vec<_>>())
+            (group.address, lists.into_iter().flatten().flatten().collect::<Vec<_>>())
         });
         for (address, tunnels) in join_all(asking).await {
             plan.note_left_behind(changes, &address, tunnels.len());

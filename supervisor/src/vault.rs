@@ -6,7 +6,7 @@
 //! blind: it interprets no arena and reads no leg. Its lock is held for as long as the books take to change and never
 //! across a wait. `books` decides, `channel` talks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -146,6 +146,11 @@ impl Vault {
     /// How many tunnels of a listener are held.
     pub fn tunnels_of(&self, listener: SocketAddr) -> usize {
         self.desk.lock().books.tunnels_of(listener)
+    }
+
+    /// Which tunnels of a listener are held.
+    pub fn ids_of(&self, listener: SocketAddr) -> BTreeSet<u64> {
+        self.desk.lock().books.ids_of(listener)
     }
 
     /// How many tunnels nobody else holds: they end with this process.

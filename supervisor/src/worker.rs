@@ -215,13 +215,13 @@ impl Worker {
         }
     }
 
-    /// Its live tunnels; empty when it does not answer in time.
-    pub async fn tunnels(&self) -> Vec<Tunnel> {
+    /// Its live tunnels; nothing when it does not answer in time.
+    pub async fn tunnels(&self) -> Option<Vec<Tunnel>> {
         let request = self.next_query.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         lock(&self.lists).insert(request, (Vec::new(), answer));
         let kind = worker_directive::Kind::ListTunnels(ListTunnels { request });
-        let tunnels = self.ask(kind, answered).await.unwrap_or_default();
+        let tunnels = self.ask(kind, answered).await;
         lock(&self.lists).remove(&request);
         tunnels
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Backend, Document, Gateway, HOLDFAST, Patience, WebSocket, directory, eventually, free_port,
-    get, words,
+    get, pause, resume, words,
 };
 
 /// `holdfast tunnels --json` with filters: the clients' ports.
@@ -102,6 +102,39 @@ fn a_drain_can_be_waited_for() {
     assert_eq!(output.status.code(), Some(0), "{}", words(&output));
     assert!(words(&output).contains("has no tunnels"), "{}", words(&output));
     gateway.must(&["undrain", &target]);
+}
+
+#[test]
+fn tunnels_of_a_stopped_worker_are_not_taken_for_none() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let document = Document::simple(port, &[backend.address]);
+    let settings = "backendHttpSettingsCollection";
+    let gateway = Gateway::start(&document.set(settings, "chat", "requestTimeout", 120));
+    let mut socket = WebSocket::open(port, "/echo");
+    assert!(socket.echoes("hello"));
+    let (worker, target) = (gateway.worker_pid(), format!("chat/{}", backend.address));
+    // The supervisor knows of it from the worker's reports.
+    eventually(Patience::USUAL, "the tunnel to be known", || {
+        let workers = &gateway.status()["listeners"][0]["workers"];
+        (workers[0]["tunnels"] == 1).then_some(())
+    });
+    pause(worker);
+    let note = format!("worker {worker} of 127.0.0.1:{port} has not answered");
+    let output = gateway.cli(&["tunnels"]);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert!(words(&output).contains(&note), "{}", words(&output));
+    let output = gateway.cli(&["drain", &target, "--wait", "--timeout", "0"]);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    assert!(words(&output).contains("whether it has tunnels is not known"), "{}", words(&output));
+    assert!(words(&output).contains(&note), "{}", words(&output));
+    let waiting = gateway.begin_cli(&["drain", &target, "--wait"]);
+    resume(worker);
+    assert!(socket.echoes("still here"));
+    drop(socket);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert!(!words(&output).contains("has not answered"), "{}", words(&output));
 }
 
 #[test]

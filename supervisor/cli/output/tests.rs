@@ -123,6 +123,7 @@ fn tunnels_have_their_contracted_shape() {
             client_end: "open".into(),
             backend_end: String::new(),
         }],
+        ..TunnelsResponse::default()
     };
     let expected = json!([{
         "id": "t1", "listener": "127.0.0.1:80", "site": "a", "pool": "chat", "settings": "plain",

@@ -261,8 +261,7 @@ impl Admin for Operators {
     }
 
     async fn tunnels(&self, _: Request<admin::TunnelsRequest>) -> Answer<admin::TunnelsResponse> {
-        let tunnels = view::tunnels(&self.supervisor).await;
-        Ok(Response::new(admin::TunnelsResponse { tunnels }))
+        Ok(Response::new(view::tunnels(&self.supervisor).await))
     }
 
     async fn explain(

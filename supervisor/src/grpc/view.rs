@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use futures_util::future::join_all;
 use holdfast_proto::admin::{
-    ListenerStatus, ProberStatus, StatusResponse, TunnelInfo, WorkerStatus,
+    ListenerStatus, ProberStatus, SilentWorker, StatusResponse, TunnelInfo, TunnelsResponse,
+    WorkerStatus,
 };
 use holdfast_proto::control::{Tunnel, WorkerState};
 use jiff::Timestamp;
@@ -18,7 +20,7 @@ use crate::worker::{Intent, Worker};
 pub(crate) async fn status_now(supervisor: &Supervisor) -> StatusResponse {
     let groups = supervisor.all_groups();
     let workers: Vec<_> = groups.iter().flat_map(|group| group.workers()).collect();
-    futures_util::future::join_all(workers.iter().map(|worker| worker.report_now())).await;
+    join_all(workers.iter().map(|worker| worker.report_now())).await;
     status(supervisor)
 }
 
@@ -93,26 +95,42 @@ fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus 
     }
 }
 
-/// Every live tunnel of every worker, newest last. All workers are asked at once: one that does not answer keeps nobody
-/// waiting for the others.
-pub(crate) async fn tunnels(supervisor: &Supervisor) -> Vec<TunnelInfo> {
+/// Every live tunnel of every worker, newest last, and whose are missing. All workers are asked at once: one that does not
+/// answer keeps nobody waiting for the others.
+pub(crate) async fn tunnels(supervisor: &Supervisor) -> TunnelsResponse {
     let groups = supervisor.all_groups();
-    let workers = groups.iter().flat_map(|group| {
-        group.workers().into_iter().map(move |worker| (group.address.to_string(), worker))
+    let asking = groups.iter().map(|group| async move {
+        let (held, workers) = (supervisor.vault.ids_of(group.address), group.workers());
+        let lists = join_all(workers.iter().map(|worker| worker.tunnels())).await;
+        (group.address, held, workers, lists)
     });
-    let asked = workers.map(|(listener, worker)| async move { (listener, worker.tunnels().await) });
-    let asked: Vec<_> = asked.collect();
-    let mut all = Vec::new();
-    for (listener, tunnels) in futures_util::future::join_all(asked).await {
-        all.extend(tunnels.into_iter().map(|it| tunnel(&listener, it)));
+    let mut answer = TunnelsResponse::default();
+    for (address, mut held, workers, lists) in join_all(asking).await {
+        let listener = address.to_string();
+        let silent = workers.iter().zip(&lists).filter(|(_, list)| list.is_none());
+        let silent = silent.map(|(worker, _)| SilentWorker {
+            listener: listener.clone(),
+            pid: worker.incarnation.pid(),
+            tunnels: worker.view().tunnels,
+        });
+        let silent: Vec<_> = silent.filter(|it| it.tunnels > 0).collect();
+        // Those that were opened meanwhile are not missing, nor are those that have ended.
+        held = &held & &supervisor.vault.ids_of(address);
+        for tunnel in lists.into_iter().flatten().flatten() {
+            held.remove(&tunnel.id);
+            answer.tunnels.push(info(&listener, tunnel));
+        }
+        // Those that a silent worker has not deposited are known to nobody else.
+        answer.unlisted += silent.iter().map(|it| it.tunnels).sum::<u64>().max(held.len() as u64);
+        answer.silent.extend(silent);
     }
-    all.sort_by(|a, b| (&a.opened, &a.id).cmp(&(&b.opened, &b.id)));
+    answer.tunnels.sort_by(|a, b| (&a.opened, &a.id).cmp(&(&b.opened, &b.id)));
     // One that changes hands just now is listed by both.
-    all.dedup_by(|a, b| (&a.id, &a.listener) == (&b.id, &b.listener));
-    all
+    answer.tunnels.dedup_by(|a, b| (&a.id, &a.listener) == (&b.id, &b.listener));
+    answer
 }
 
-fn tunnel(listener: &str, tunnel: Tunnel) -> TunnelInfo {
+fn info(listener: &str, tunnel: Tunnel) -> TunnelInfo {
     let opened_ms = i64::try_from(tunnel.opened_unix_ms).unwrap_or_default();
     let opened = Timestamp::from_millisecond(opened_ms).unwrap_or_default();
     let age = Timestamp::now().as_millisecond() - opened_ms;

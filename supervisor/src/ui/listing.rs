@@ -95,7 +95,7 @@ impl Listing {
         let supervisor = supervisor.clone();
         // A task of its own: a page that gives up does not take with it what the next one needs.
         let listing = tokio::spawn(async move {
-            let tunnels = view::tunnels(&supervisor).await;
+            let tunnels = view::tunnels(&supervisor).await.tunnels;
             let before = last.as_deref().filter(|it| !it.is_forgotten(begun));
             let at_ms = jiff::Timestamp::now().as_millisecond();
             let listed = Arc::new(Listed::new(tunnels, before, [begun, Instant::now()], at_ms));

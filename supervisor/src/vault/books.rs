@@ -10,7 +10,7 @@
 //! Never: a tunnel to another place's worker, or to one that has it; more than a worker's window; a word about a tunnel
 //! before the tunnel itself; anything held after its release. A party's end changes nothing of what is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 mod copies;
@@ -214,6 +214,12 @@ impl<D> Books<D> {
     pub(super) fn tunnels_of(&self, listener: SocketAddr) -> usize {
         let shelves = self.shelves.iter().filter(|(place, _)| place.listener == listener);
         shelves.map(|(_, shelf)| shelf.tunnels.len()).sum()
+    }
+
+    /// Which tunnels of a listener are held.
+    pub(super) fn ids_of(&self, listener: SocketAddr) -> BTreeSet<u64> {
+        let shelves = self.shelves.iter().filter(|(place, _)| place.listener == listener);
+        shelves.flat_map(|(_, shelf)| shelf.tunnels.keys().copied()).collect()
     }
 
     /// Tunnels that no worker has who is attached: nobody but the vault holds them.

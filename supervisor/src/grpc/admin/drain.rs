@@ -31,14 +31,14 @@ impl Operators {
             }
             was != drained
         };
-        let tunnels = view::tunnels(&self.supervisor).await;
-        let on_it = tunnels.iter().filter(|tunnel| {
+        let all = view::tunnels(&self.supervisor).await;
+        let on_it = all.tunnels.iter().filter(|tunnel| {
             tunnel.pool.eq_ignore_ascii_case(&backend.pool)
                 && (tunnel.backend == backend.backend
                     || tunnel.backend.rsplit_once(':').is_some_and(|(it, _)| it == backend.backend))
         });
         let tunnels = on_it.count() as u64;
-        Ok(Response::new(admin::DrainResponse { changed, tunnels }))
+        Ok(Response::new(admin::DrainResponse { changed, tunnels, silent: all.silent }))
     }
 
     /// The pool and backend that a request names, as configured.
