@@ -199,6 +199,17 @@ pub(super) static ERROR_PAGE: Object = Object {
     passed: &[],
 };
 
+// Where a rule's requests go, and a path rule's.
+const POOL: Property = reference("backendAddressPool", "backendAddressPools", "The pool.");
+const SETTINGS: Property =
+    reference("backendHttpSettings", "backendHttpSettingsCollection", "How it is talked to.");
+const POLICY: Property =
+    reference("loadDistributionPolicy", "loadDistributionPolicies", "Instead of a pool.");
+const REDIRECTION: Property =
+    reference("redirectConfiguration", "redirectConfigurations", "Instead of pool and settings.");
+const REWRITES: Property =
+    reference("rewriteRuleSet", "rewriteRuleSets", "What is changed of requests and answers.");
+
 pub(super) static RULE: Object = Object {
     title: "requestRoutingRule",
     about: "Where a site's requests go.",
@@ -213,15 +224,11 @@ pub(super) static RULE: Object = Object {
         number("priority", [1, 20_000], None, "Smallest first; all rules have one, or none has."),
         reference("httpListener", "httpListeners", "The site."),
         reference("urlPathMap", "urlPathMaps", "Of a rule that routes by path."),
-        reference("backendAddressPool", "backendAddressPools", "The pool."),
-        reference("backendHttpSettings", "backendHttpSettingsCollection", "How it is talked to."),
-        reference("loadDistributionPolicy", "loadDistributionPolicies", "Instead of a pool."),
-        reference(
-            "redirectConfiguration",
-            "redirectConfigurations",
-            "Instead of pool and settings.",
-        ),
-        reference("rewriteRuleSet", "rewriteRuleSets", "What is changed of requests and answers."),
+        POOL,
+        SETTINGS,
+        POLICY,
+        REDIRECTION,
+        REWRITES,
     ],
     own: &[],
     passed: &["firewallPolicy"],
@@ -261,15 +268,11 @@ static PATH_RULE: Object = Object {
     named: true,
     properties: &[
         texts("paths", "Patterns that begin with /; a * may stand at the very end."),
-        reference("backendAddressPool", "backendAddressPools", "The pool."),
-        reference("backendHttpSettings", "backendHttpSettingsCollection", "How it is talked to."),
-        reference("loadDistributionPolicy", "loadDistributionPolicies", "Instead of a pool."),
-        reference(
-            "redirectConfiguration",
-            "redirectConfigurations",
-            "Instead of pool and settings.",
-        ),
-        reference("rewriteRuleSet", "rewriteRuleSets", "What is changed of requests and answers."),
+        POOL,
+        SETTINGS,
+        POLICY,
+        REDIRECTION,
+        REWRITES,
     ],
     own: &[],
     passed: &["firewallPolicy"],
