@@ -1,12 +1,14 @@
 //! Deaths without warning: of a worker, the prober, the supervisor, all of them.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Backend, Document, Gateway, MOMENT, Patience, WebSocket, alive, eventually, free_port, get,
-    kill9, pause, resume, signal, stays,
+    Backend, Document, Gateway, HOLDFAST, MOMENT, Patience, WebSocket, alive, directory,
+    eventually, free_port, get, kill9, pause, resume, signal, stays,
 };
 
 fn one_gateway() -> (Gateway, u16, Backend) {
@@ -115,6 +117,20 @@ fn a_worker_that_keeps_dying_by_itself_is_a_problem_in_the_status() {
     assert_eq!(get(port, "/whoami").unwrap().text(), "one");
     let problems = gateway.status()["problems"].to_string();
     assert!(problems.contains("keep dying"), "{problems}");
+}
+
+/// As some shells and daemons start what they do not wait for.
+#[test]
+fn how_a_worker_has_died_is_known_though_deaths_of_children_are_ignored_where_the_gateway_is_started()
+ {
+    let (home, backend, port) = (directory(), Backend::start("one"), free_port());
+    let script = home.path().join("holdfast");
+    let text = format!("#!/bin/sh\nexec env --ignore-signal=CHLD '{HOLDFAST}' \"$@\"\n");
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let gateway = Gateway::start_in(home, &Document::simple(port, &[backend.address]));
+    signal(gateway.worker_pid(), Signal::SIGABRT);
+    gateway.says(&["WARN", "worker died", "Crashed", "SIGABRT"]);
 }
 
 #[test]
