@@ -2,6 +2,9 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -101,6 +104,51 @@ fn a_removed_listener_frees_its_address_and_its_tunnels_outlive_a_supervisor() {
     eventually(Patience::USUAL, "nothing of the gateway to be left", || {
         (gateway.has_ended() && !workers.iter().any(|pid| alive(*pid))).then_some(())
     });
+}
+
+/// Asks for something over and over on threads of its own, as long as it lives.
+struct Asking(Arc<AtomicBool>);
+
+impl Asking {
+    fn for_metrics(port: u16, threads: usize) -> Self {
+        let over = Arc::<AtomicBool>::default();
+        for _ in 0..threads {
+            let over = over.clone();
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    drop(get(port, "/metrics"));
+                }
+            });
+        }
+        Self(over)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Between two workers a removed listener has none, and whoever looks at it then must not have it forgotten.
+#[test]
+fn a_removed_listeners_worker_is_replaced_whoever_asks_meanwhile() {
+    let backend = Backend::start("one");
+    let (kept, removed) = (free_port(), free_port());
+    let one = Document::simple(kept, &[backend.address]);
+    let gateway = Gateway::start(&one.clone().site("more", removed, "chat"));
+    let mut socket = WebSocket::open(removed, "/echo");
+    gateway.apply(&one);
+    let others = [gateway.worker_pid(), gateway.prober_pid()];
+    let _asking = Asking::for_metrics(gateway.status_port(), 3);
+    for _ in 0..10 {
+        let caretaker = eventually(Patience::USUAL, "somebody who looks after it", || {
+            let children = gateway.children().into_iter();
+            children.filter(|pid| alive(*pid)).find(|pid| !others.contains(pid))
+        });
+        kill9(caretaker);
+        assert!(socket.echoes("still here"));
+    }
 }
 
 #[test]
