@@ -151,6 +151,24 @@ fn a_removed_listeners_worker_is_replaced_whoever_asks_meanwhile() {
     }
 }
 
+/// Workers, so often that the next one is waited for for some seconds.
+fn die_by_themselves(gateway: &Gateway) {
+    for _ in 0..11 {
+        let worker = gateway.worker_pid();
+        signal(worker, Signal::SIGABRT);
+        eventually(Patience::USUAL, "its end", || (!alive(worker)).then_some(()));
+    }
+}
+
+#[test]
+fn tunnels_whose_next_worker_is_waited_for_outlive_their_listener() {
+    let (gateway, port, backend) = one_gateway();
+    let mut socket = WebSocket::open(port, "/echo");
+    die_by_themselves(&gateway);
+    gateway.apply(&Document::simple(free_port(), &[backend.address]));
+    assert!(socket.echoes("still here"));
+}
+
 #[test]
 fn a_worker_that_keeps_dying_by_itself_is_a_problem_in_the_status() {
     let (gateway, port, _backend) = one_gateway();

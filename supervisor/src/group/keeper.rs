@@ -143,7 +143,7 @@ impl Keeper {
         if self.current.is_none() {
             self.replace().await;
         }
-        while self.socket.is_some() || !self.board.workers().is_empty() {
+        while self.is_needed() {
             // Every arm is cancel-safe: two channel receives and two sleeps until a fixed instant.
             tokio::select! {
                 Some(event) = inbox.recv() => self.event(event).await,
@@ -156,6 +156,10 @@ impl Keeper {
             self.surroundings.metrics.closed(&self.address.to_string());
             self.surroundings.counters.save();
         }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.socket.is_some() || self.respawn_at.is_some() || !self.board.workers().is_empty()
     }
 
     /// Takes over workers that an earlier supervisor left; without a socket they are there to drain. Where there are several,
@@ -190,7 +194,10 @@ impl Keeper {
     /// Starts a worker that becomes the current one once it serves.
     async fn replace(&mut self) {
         self.respawn_at = None;
-        if self.socket.is_none() || self.successor.is_some() {
+        if self.socket.is_none() {
+            return self.care().await;
+        }
+        if self.successor.is_some() {
             return;
         }
         match self.spawn().await {
@@ -236,6 +243,8 @@ impl Keeper {
                 if given_back.send(()).is_err() {
                     tracing::debug!(listener = %self.address, "nobody waited for the address");
                 }
+                // All its workers may be dead just now.
+                self.care().await;
             }
             Order::Stop { tunnel_deadline } => {
                 self.stopping = true;
@@ -374,7 +383,8 @@ impl Keeper {
             Err(error) => {
                 let listener = self.address;
                 tracing::error!(%listener, error = &*error, tunnels = left,
-                    "nobody looks after a removed listener's tunnels");
+                    "cannot start a worker that looks after a removed listener's tunnels: they wait for it");
+                self.respawn_at = Some(Instant::now() + self.died(false, true));
             }
         }
     }
