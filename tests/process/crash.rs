@@ -161,6 +161,15 @@ fn die_by_themselves(gateway: &Gateway) {
 }
 
 #[test]
+fn a_worker_that_was_asked_for_is_not_replaced_by_the_one_that_was_waited_for() {
+    let (gateway, _port, _backend) = one_gateway();
+    die_by_themselves(&gateway);
+    gateway.must(&["restart"]);
+    let worker = gateway.worker_pid();
+    stays(2 * MOMENT, "the same worker", || gateway.worker_pids() == [worker]);
+}
+
+#[test]
 fn tunnels_whose_next_worker_is_waited_for_outlive_their_listener() {
     let (gateway, port, backend) = one_gateway();
     let mut socket = WebSocket::open(port, "/echo");

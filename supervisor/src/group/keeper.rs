@@ -277,7 +277,11 @@ impl Keeper {
             return;
         }
         match self.spawn().await {
-            Ok(worker) => self.successor = Some(Successor { worker, callers: vec![caller] }),
+            Ok(worker) => {
+                // It comes in the place of the one that was waited for.
+                self.respawn_at = None;
+                self.successor = Some(Successor { worker, callers: vec![caller] });
+            }
             Err(error) => drop(caller.send(Err(error.to_string()))),
         }
     }
