@@ -421,9 +421,12 @@ async fn resume(
     Ok(())
 }
 
-/// The listening socket of that address, if anybody brought it.
+/// The listening socket of that address, if anybody brought it. Not one that was given back: its worker has not heard of it
+/// yet, and an earlier supervisor has died in between.
 fn take_socket(came: &mut Came, address: SocketAddr) -> Option<TcpListener> {
-    let is_it = |socket: &TcpListener| socket.local_addr().is_ok_and(|it| it == address);
+    let is_it = |socket: &TcpListener| {
+        sockets::listens(socket) && socket.local_addr().is_ok_and(|it| it == address)
+    };
     came.values_mut().find_map(|brought| brought.take_if(|socket| is_it(socket)))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use holdfast_proto::bootstrap::Death;
 use holdfast_proto::control::ListenerSnapshot;
+use holdfast_proto::failpoint;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -259,6 +260,7 @@ impl Keeper {
         if let Some(socket) = self.socket.take() {
             // Workers hold duplicates until they have heard of it, and nobody is to wait in a queue without a future.
             sockets::give_back(&socket);
+            failpoint!("address.given_back");
         }
         self.respawn_at = None;
         if let Some(successor) = self.successor.take() {
