@@ -329,6 +329,8 @@ async fn configure(
                     tracing::warn!("{warning}");
                 }
             }
+            // By chance, it has heard of it first.
+            Err(ChangeError::Stopping) => return Ok(()),
             Err(error) if supervisor.in_force().is_none() => return Err(error.into()),
             Err(error) => {
                 tracing::error!(

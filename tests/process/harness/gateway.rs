@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -210,6 +210,13 @@ impl Gateway {
     /// Whether the supervisor has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.supervisor.borrow_mut().try_wait().unwrap().is_some()
+    }
+
+    /// Waits for the supervisor's end.
+    pub(crate) fn ended(&self) -> ExitStatus {
+        eventually(Patience::USUAL, "the supervisor's end", || {
+            self.supervisor.borrow_mut().try_wait().unwrap()
+        })
     }
 
     /// Live tunnels over all workers.
