@@ -212,9 +212,11 @@ async fn start(
     // From here on `status` tells how far the start has come; changes wait for its end.
     let mut admin = Admin::serve(&supervisor)?;
     failpoint!("upgrade.started", return Err(planned()));
-    // Cancel-safe: a stop during the start leaves what a crash would, and that is what a start puts right.
+    // Cancel-safe: what a stop during the start leaves is taken in at the end, or is what the next start puts right.
     let configured = tokio::select! {
-        configured = configure(&supervisor, restored, left, inherited) => configured,
+        // First, so that there is a keeper to see an earlier prober off, however early the stop comes.
+        biased;
+        configured = configure(&supervisor, restored, left.clone(), inherited) => configured,
         () = supervisor.stopped() => Ok(()),
     };
     if let Err(error) = configured {
@@ -232,7 +234,7 @@ async fn start(
         admin = admin.serve_until_stopped(&supervisor).await?;
     }
     supervisor.upgrades.end();
-    end(&supervisor).await;
+    end(&supervisor, &left).await;
     admin.end().await;
     Ok(())
 }

@@ -88,9 +88,14 @@ impl Gateway {
 
     /// Starts the supervisor again on the same directories and waits until it is ready.
     pub(crate) fn start_again(&self) {
+        self.begin_again();
+        self.wait_ready();
+    }
+
+    /// The same, and does not wait.
+    pub(crate) fn begin_again(&self) {
         drop(self.supervisor.borrow_mut().wait());
         *self.supervisor.borrow_mut() = spawn(self.directory.path(), self.status_port);
-        self.wait_ready();
     }
 
     /// Starts the supervisor again on the same directories, where it must fail.
