@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use holdfast_proto::process::ProcessId;
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -63,11 +64,23 @@ impl Prober {
         lock(&self.looping_until).is_some_and(|over| Instant::now() < over)
     }
 
-    /// Keeps one prober alive until [`Prober::stop`].
-    pub async fn keep(&self, spawner: &Spawner, children: &Children, metrics: &Metrics) {
-        // Before it looks whether it is to stop: who stops it looks the other way round.
+    /// Somebody is about to keep one: who stops it waits for that one from now on.
+    pub fn is_to_be_kept(&self) {
         self.kept.send_replace(true);
-        self.keep_until_stopped(spawner, children, metrics).await;
+    }
+
+    /// Keeps one prober alive until [`Prober::stop`], and sees off those of an earlier supervisor.
+    pub async fn keep(
+        &self,
+        earlier: Vec<ProcessId>,
+        spawner: &Spawner,
+        children: &Children,
+        metrics: &Metrics,
+    ) {
+        // Before it looks whether it is to stop: who stops it looks the other way round.
+        self.is_to_be_kept();
+        let ending = join_all(earlier.into_iter().map(end));
+        tokio::join!(ending, self.keep_until_stopped(spawner, children, metrics));
         self.kept.send_replace(false);
     }
 
@@ -154,12 +167,7 @@ impl Prober {
             // Without a sender there would be nobody here.
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
-        signal(id, Signal::TERM);
-        if let Ok(status) = timeout(STOP_PATIENCE, reap::ended(id)).await {
-            return status;
-        }
-        signal(id, Signal::KILL);
-        reap::ended(id).await
+        end(id).await
     }
 
     /// Ends it, also one that is only being born; none is left or will be started when this returns.
@@ -171,6 +179,16 @@ impl Prober {
     fn current(&self) -> Option<Arc<Incarnation>> {
         lock(&self.incarnation).clone()
     }
+}
+
+/// Asks a prober to end, and kills one that does not: it may stand still.
+async fn end(id: ProcessId) -> Option<ExitStatus> {
+    signal(id, Signal::TERM);
+    if let Ok(status) = timeout(STOP_PATIENCE, reap::ended(id)).await {
+        return status;
+    }
+    signal(id, Signal::KILL);
+    reap::ended(id).await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

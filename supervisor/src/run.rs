@@ -362,17 +362,20 @@ async fn configure(
 }
 
 fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Arc<Incarnation>]) {
+    let mut earlier = Vec::new();
     for prober in left.iter().filter(|child| child.role == Role::Prober) {
         // A fresh one learns every target at once; this one's state is worth nothing.
         supervisor.children.gone(prober);
         if let Some(id) = prober.process() {
             supervisor.metrics.ended(id);
-            crate::children::signal(id, rustix::process::Signal::TERM);
+            earlier.push(id);
         }
     }
+    supervisor.prober.is_to_be_kept();
     let keeping = supervisor.clone();
     tokio::spawn(async move {
-        keeping.prober.keep(&keeping.spawner, &keeping.children, &keeping.metrics).await;
+        let Supervisor { prober, spawner, children, metrics, .. } = &*keeping;
+        prober.keep(earlier, spawner, children, metrics).await;
     });
 }
 

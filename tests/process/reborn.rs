@@ -164,6 +164,16 @@ fn a_stop_during_a_start_ends_those_too_who_have_outlived_the_supervisor_before(
 }
 
 #[test]
+fn a_prober_that_stands_still_does_not_outlive_the_next_supervisors_start() {
+    let (gateway, _port, _backend) = one_gateway();
+    let prober = gateway.prober_pid();
+    pause(prober);
+    kill9(gateway.supervisor_pid());
+    gateway.start_again();
+    eventually(Patience::USUAL, "the old prober's end", || (!alive(prober)).then_some(()));
+}
+
+#[test]
 fn tunnels_are_listed_as_before_after_the_supervisor_is_back() {
     let (gateway, port, _backend) = one_gateway();
     let mut sockets: Vec<_> = (0..5).map(|_| WebSocket::open(port, "/echo")).collect();
