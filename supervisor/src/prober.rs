@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,8 +23,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// The prober as others see it.
 #[derive(Debug, Default)]
 pub struct Prober {
-    incarnation: Mutex<Option<Arc<Incarnation>>>,
-    view: watch::Sender<ProberView>,
+    /// The latest one's number, and what is known of it.
+    latest: Mutex<(u64, ProberView)>,
     stopping: watch::Sender<bool>,
     /// Somebody keeps one, or is about to start one.
     kept: watch::Sender<bool>,
@@ -48,14 +48,18 @@ pub struct ProberView {
 impl Prober {
     /// What is known now.
     pub fn view(&self) -> ProberView {
-        self.view.borrow().clone()
+        lock(&self.latest).1.clone()
     }
 
-    /// Notes what it said.
+    /// Notes what it said, perhaps before its keeper has noted that there is one. What an earlier one says is no news.
     pub fn note(&self, incarnation: &Incarnation, change: impl FnOnce(&mut ProberView)) {
-        let current = self.current();
-        if current.is_some_and(|current| current.number == incarnation.number) {
-            self.view.send_modify(change);
+        let mut latest = lock(&self.latest);
+        if latest.0 < incarnation.number {
+            let view = ProberView { pid: incarnation.pid(), ..ProberView::default() };
+            *latest = (incarnation.number, view);
+        }
+        if latest.0 == incarnation.number {
+            change(&mut latest.1);
         }
     }
 
@@ -135,8 +139,10 @@ impl Prober {
             }
         };
         let pid = incarnation.pid();
-        *lock(&self.incarnation) = Some(incarnation.clone());
-        self.view.send_replace(ProberView { pid, ..ProberView::default() });
+        // It holds this thread up, and nobody else.
+        #[cfg(feature = "failpoints")]
+        tokio::task::block_in_place(|| holdfast_proto::failpoint!("prober.born"));
+        self.note(&incarnation, |_| {});
         tracing::info!(pid, "prober started");
         let status = match incarnation.process() {
             Some(id) => {
@@ -147,9 +153,9 @@ impl Prober {
             }
             None => None,
         };
-        let served = self.view.borrow().targets > 0;
+        let served = self.view().targets > 0;
         children.gone(&incarnation);
-        self.view.send_replace(ProberView::default());
+        self.note(&incarnation, |view| *view = ProberView::default());
         let killed = status.is_some_and(|status| status.signal() == Some(nix::libc::SIGKILL));
         let status = status.map(|status| status.to_string());
         if !*self.stopping.borrow() {
@@ -174,10 +180,6 @@ impl Prober {
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
         drop(self.kept.subscribe().wait_for(|kept| !*kept).await);
-    }
-
-    fn current(&self) -> Option<Arc<Incarnation>> {
-        lock(&self.incarnation).clone()
     }
 }
 
