@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     // leads back to that.
     holdfast_supervisor::upgrade::arrive();
     holdfast_supervisor::service::arrive();
+    holdfast_supervisor::service::withhold();
     hear_signals();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,

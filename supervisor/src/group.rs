@@ -206,6 +206,11 @@ impl Group {
     pub async fn gone(&self) {
         self.orders.closed().await;
     }
+
+    /// Whether no worker is left, and none will be started.
+    pub fn is_gone(&self) -> bool {
+        self.orders.is_closed()
+    }
 }
 
 // === impl Board ===

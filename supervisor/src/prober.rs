@@ -2,9 +2,10 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use holdfast_proto::process::ProcessId;
 use rustix::process::Signal;
 use tokio::sync::watch;
@@ -22,8 +23,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// The prober as others see it.
 #[derive(Debug, Default)]
 pub struct Prober {
-    incarnation: Mutex<Option<Arc<Incarnation>>>,
-    view: watch::Sender<ProberView>,
+    /// The latest one's number, and what is known of it.
+    latest: Mutex<(u64, ProberView)>,
     stopping: watch::Sender<bool>,
     /// Somebody keeps one, or is about to start one.
     kept: watch::Sender<bool>,
@@ -47,14 +48,18 @@ pub struct ProberView {
 impl Prober {
     /// What is known now.
     pub fn view(&self) -> ProberView {
-        self.view.borrow().clone()
+        lock(&self.latest).1.clone()
     }
 
-    /// Notes what it said.
+    /// Notes what it said, perhaps before its keeper has noted that there is one. What an earlier one says is no news.
     pub fn note(&self, incarnation: &Incarnation, change: impl FnOnce(&mut ProberView)) {
-        let current = self.current();
-        if current.is_some_and(|current| current.number == incarnation.number) {
-            self.view.send_modify(change);
+        let mut latest = lock(&self.latest);
+        if latest.0 < incarnation.number {
+            let view = ProberView { pid: incarnation.pid(), ..ProberView::default() };
+            *latest = (incarnation.number, view);
+        }
+        if latest.0 == incarnation.number {
+            change(&mut latest.1);
         }
     }
 
@@ -63,11 +68,23 @@ impl Prober {
         lock(&self.looping_until).is_some_and(|over| Instant::now() < over)
     }
 
-    /// Keeps one prober alive until [`Prober::stop`].
-    pub async fn keep(&self, spawner: &Spawner, children: &Children, metrics: &Metrics) {
-        // Before it looks whether it is to stop: who stops it looks the other way round.
+    /// Somebody is about to keep one: who stops it waits for that one from now on.
+    pub fn is_to_be_kept(&self) {
         self.kept.send_replace(true);
-        self.keep_until_stopped(spawner, children, metrics).await;
+    }
+
+    /// Keeps one prober alive until [`Prober::stop`], and sees off those of an earlier supervisor.
+    pub async fn keep(
+        &self,
+        earlier: Vec<ProcessId>,
+        spawner: &Spawner,
+        children: &Children,
+        metrics: &Metrics,
+    ) {
+        // Before it looks whether it is to stop: who stops it looks the other way round.
+        self.is_to_be_kept();
+        let ending = join_all(earlier.into_iter().map(end));
+        tokio::join!(ending, self.keep_until_stopped(spawner, children, metrics));
         self.kept.send_replace(false);
     }
 
@@ -122,8 +139,10 @@ impl Prober {
             }
         };
         let pid = incarnation.pid();
-        *lock(&self.incarnation) = Some(incarnation.clone());
-        self.view.send_replace(ProberView { pid, ..ProberView::default() });
+        // It holds this thread up, and nobody else.
+        #[cfg(feature = "failpoints")]
+        tokio::task::block_in_place(|| holdfast_proto::failpoint!("prober.born"));
+        self.note(&incarnation, |_| {});
         tracing::info!(pid, "prober started");
         let status = match incarnation.process() {
             Some(id) => {
@@ -134,9 +153,9 @@ impl Prober {
             }
             None => None,
         };
-        let served = self.view.borrow().targets > 0;
+        let served = self.view().targets > 0;
         children.gone(&incarnation);
-        self.view.send_replace(ProberView::default());
+        self.note(&incarnation, |view| *view = ProberView::default());
         let killed = status.is_some_and(|status| status.signal() == Some(nix::libc::SIGKILL));
         let status = status.map(|status| status.to_string());
         if !*self.stopping.borrow() {
@@ -154,12 +173,7 @@ impl Prober {
             // Without a sender there would be nobody here.
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
-        signal(id, Signal::TERM);
-        if let Ok(status) = timeout(STOP_PATIENCE, reap::ended(id)).await {
-            return status;
-        }
-        signal(id, Signal::KILL);
-        reap::ended(id).await
+        end(id).await
     }
 
     /// Ends it, also one that is only being born; none is left or will be started when this returns.
@@ -167,10 +181,16 @@ impl Prober {
         self.stopping.send_replace(true);
         drop(self.kept.subscribe().wait_for(|kept| !*kept).await);
     }
+}
 
-    fn current(&self) -> Option<Arc<Incarnation>> {
-        lock(&self.incarnation).clone()
+/// Asks a prober to end, and kills one that does not: it may stand still.
+async fn end(id: ProcessId) -> Option<ExitStatus> {
+    signal(id, Signal::TERM);
+    if let Ok(status) = timeout(STOP_PATIENCE, reap::ended(id)).await {
+        return status;
     }
+    signal(id, Signal::KILL);
+    reap::ended(id).await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -212,9 +212,11 @@ async fn start(
     // From here on `status` tells how far the start has come; changes wait for its end.
     let mut admin = Admin::serve(&supervisor)?;
     failpoint!("upgrade.started", return Err(planned()));
-    // Cancel-safe: a stop during the start leaves what a crash would, and that is what a start puts right.
+    // Cancel-safe: what a stop during the start leaves is taken in at the end, or is what the next start puts right.
     let configured = tokio::select! {
-        configured = configure(&supervisor, restored, left, inherited) => configured,
+        // First, so that there is a keeper to see an earlier prober off, however early the stop comes.
+        biased;
+        configured = configure(&supervisor, restored, left.clone(), inherited) => configured,
         () = supervisor.stopped() => Ok(()),
     };
     if let Err(error) = configured {
@@ -232,7 +234,7 @@ async fn start(
         admin = admin.serve_until_stopped(&supervisor).await?;
     }
     supervisor.upgrades.end();
-    end(&supervisor).await;
+    end(&supervisor, &left).await;
     admin.end().await;
     Ok(())
 }
@@ -329,6 +331,8 @@ async fn configure(
                     tracing::warn!("{warning}");
                 }
             }
+            // By chance, it has heard of it first.
+            Err(ChangeError::Stopping) => return Ok(()),
             Err(error) if supervisor.in_force().is_none() => return Err(error.into()),
             Err(error) => {
                 tracing::error!(
@@ -358,17 +362,20 @@ async fn configure(
 }
 
 fn keep_prober(supervisor: &Arc<Supervisor>, left: &[Arc<Incarnation>]) {
+    let mut earlier = Vec::new();
     for prober in left.iter().filter(|child| child.role == Role::Prober) {
         // A fresh one learns every target at once; this one's state is worth nothing.
         supervisor.children.gone(prober);
         if let Some(id) = prober.process() {
             supervisor.metrics.ended(id);
-            crate::children::signal(id, rustix::process::Signal::TERM);
+            earlier.push(id);
         }
     }
+    supervisor.prober.is_to_be_kept();
     let keeping = supervisor.clone();
     tokio::spawn(async move {
-        keeping.prober.keep(&keeping.spawner, &keeping.children, &keeping.metrics).await;
+        let Supervisor { prober, spawner, children, metrics, .. } = &*keeping;
+        prober.keep(earlier, spawner, children, metrics).await;
     });
 }
 
@@ -421,9 +428,12 @@ async fn resume(
     Ok(())
 }
 
-/// The listening socket of that address, if anybody brought it.
+/// The listening socket of that address, if anybody brought it. Not one that was given back: its worker has not heard of it
+/// yet, and an earlier supervisor has died in between.
 fn take_socket(came: &mut Came, address: SocketAddr) -> Option<TcpListener> {
-    let is_it = |socket: &TcpListener| socket.local_addr().is_ok_and(|it| it == address);
+    let is_it = |socket: &TcpListener| {
+        sockets::listens(socket) && socket.local_addr().is_ok_and(|it| it == address)
+    };
     came.values_mut().find_map(|brought| brought.take_if(|socket| is_it(socket)))
 }
 

@@ -22,7 +22,7 @@ mod page;
 mod passed;
 mod store;
 
-pub use passed::arrive;
+pub use passed::{arrive, withhold};
 
 use keeping::Keeping;
 use name::Name;

@@ -20,6 +20,8 @@ pub(crate) struct Signals {
     hangup: Signal,
     upgrade: Signal,
     detach: Signal,
+    /// Never read. Who has started this process may have it ignore them, and then nobody is told how a child has ended.
+    _children: Signal,
 }
 
 impl Signals {
@@ -31,6 +33,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
             detach: signal(SignalKind::user_defined1())?,
+            _children: signal(SignalKind::child())?,
         })
     }
 

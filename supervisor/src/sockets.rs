@@ -35,6 +35,11 @@ pub fn give_back(socket: &TcpListener) {
     }
 }
 
+/// Whether it listens still: nobody has given it back.
+pub fn listens(socket: &TcpListener) -> bool {
+    sockopt::socket_acceptconn(socket) == Ok(true)
+}
+
 /// Makes a named socket: bound beside by `bind`, given `mode`, and renamed into place, so that whoever dials the name
 /// reaches either the earlier supervisor or this one, and never nobody.
 pub fn put_in_place<T>(
@@ -71,9 +76,10 @@ mod tests {
         let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let held_by_a_worker = first.try_clone().unwrap();
         let address = first.local_addr().unwrap();
+        assert!(listens(&first) && listens(&held_by_a_worker));
         give_back(&first);
+        assert!(!listens(&first) && !listens(&held_by_a_worker));
         assert!(listen(address).is_ok());
-        drop(held_by_a_worker);
     }
 
     #[test]

@@ -200,7 +200,8 @@ impl Supervisor {
     /// Configured listeners, and removed ones whose tunnels live on.
     pub fn all_groups(&self) -> Vec<Arc<Group>> {
         let mut retired = lock(&self.retired);
-        retired.retain(|group| !group.workers().is_empty());
+        // Not whoever has no worker: the next one may be being born, and would be known to nobody.
+        retired.retain(|group| !group.is_gone());
         self.groups().into_iter().chain(retired.iter().cloned()).collect()
     }
 
@@ -220,8 +221,10 @@ impl Supervisor {
     }
 
     pub(crate) fn retire_group(&self, address: SocketAddr) -> Option<Arc<Group>> {
+        // Never in neither list for those who look at both, in the same order.
+        let mut retired = lock(&self.retired);
         let group = lock(&self.groups).remove(&address)?;
-        lock(&self.retired).push(group.clone());
+        retired.push(group.clone());
         Some(group)
     }
 

@@ -205,6 +205,10 @@ impl Ready<'_> {
         if supervisor.stopping() {
             return Refusal::Stopping;
         }
+        // Somebody may have been born since the check, and nobody is before this is over.
+        if !supervisor.children.is_listed() {
+            return Refusal::Unlisted;
+        }
         // Of one that has died since the check; its successor cannot be born before this is over.
         let orphans = supervisor.vault.orphans();
         if orphans > 0 {

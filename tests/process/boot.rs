@@ -1,7 +1,8 @@
 //! Starting: what a gateway accepts, what it refuses and says, what it leaves on disk.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::harness::{
@@ -37,6 +38,22 @@ fn children_do_without_huge_pages() {
     let gateway = Gateway::start(&Document::simple(free_port(), &[backend.address]));
     for child in [gateway.worker_pid(), gateway.prober_pid()] {
         assert!(!gets_huge_pages(child), "process {child}");
+    }
+}
+
+/// Whoever starts a gateway may hold a lock, or wait for the end of a pipe.
+#[test]
+fn children_hold_nothing_open_that_was_open_where_the_gateway_is_started() {
+    let (home, backend) = (directory(), Backend::start("one"));
+    let (script, held) = (home.path().join("holdfast"), home.path().join("held"));
+    let text = format!("#!/bin/sh\nexec 7>'{}'\nexec '{HOLDFAST}' \"$@\"\n", held.display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let gateway = Gateway::start_in(home, &Document::simple(free_port(), &[backend.address]));
+    for child in [gateway.worker_pid(), gateway.prober_pid()] {
+        let mut open = fs::read_dir(format!("/proc/{child}/fd")).unwrap().flatten();
+        let is_it = |it: fs::DirEntry| fs::read_link(it.path()).is_ok_and(|open| open == held);
+        assert!(!open.any(is_it), "process {child}");
     }
 }
 

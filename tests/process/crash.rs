@@ -1,12 +1,17 @@
 //! Deaths without warning: of a worker, the prober, the supervisor, all of them.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Backend, Document, Gateway, MOMENT, Patience, WebSocket, alive, eventually, free_port, get,
-    kill9, pause, resume, signal, stays,
+    Backend, Document, Gateway, HOLDFAST, MOMENT, Patience, WebSocket, alive, directory,
+    eventually, free_port, get, kill9, pause, resume, signal, stays,
 };
 
 fn one_gateway() -> (Gateway, u16, Backend) {
@@ -101,6 +106,78 @@ fn a_removed_listener_frees_its_address_and_its_tunnels_outlive_a_supervisor() {
     });
 }
 
+/// Asks for something over and over on threads of its own, as long as it lives.
+struct Asking(Arc<AtomicBool>);
+
+impl Asking {
+    fn for_metrics(port: u16, threads: usize) -> Self {
+        let over = Arc::<AtomicBool>::default();
+        for _ in 0..threads {
+            let over = over.clone();
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    drop(get(port, "/metrics"));
+                }
+            });
+        }
+        Self(over)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Between two workers a removed listener has none, and whoever looks at it then must not have it forgotten.
+#[test]
+fn a_removed_listeners_worker_is_replaced_whoever_asks_meanwhile() {
+    let backend = Backend::start("one");
+    let (kept, removed) = (free_port(), free_port());
+    let one = Document::simple(kept, &[backend.address]);
+    let gateway = Gateway::start(&one.clone().site("more", removed, "chat"));
+    let mut socket = WebSocket::open(removed, "/echo");
+    gateway.apply(&one);
+    let others = [gateway.worker_pid(), gateway.prober_pid()];
+    let _asking = Asking::for_metrics(gateway.status_port(), 3);
+    for _ in 0..10 {
+        let caretaker = eventually(Patience::USUAL, "somebody who looks after it", || {
+            let children = gateway.children().into_iter();
+            children.filter(|pid| alive(*pid)).find(|pid| !others.contains(pid))
+        });
+        kill9(caretaker);
+        assert!(socket.echoes("still here"));
+    }
+}
+
+/// Workers, so often that the next one is waited for for some seconds.
+fn die_by_themselves(gateway: &Gateway) {
+    for _ in 0..11 {
+        let worker = gateway.worker_pid();
+        signal(worker, Signal::SIGABRT);
+        eventually(Patience::USUAL, "its end", || (!alive(worker)).then_some(()));
+    }
+}
+
+#[test]
+fn a_worker_that_was_asked_for_is_not_replaced_by_the_one_that_was_waited_for() {
+    let (gateway, _port, _backend) = one_gateway();
+    die_by_themselves(&gateway);
+    gateway.must(&["restart"]);
+    let worker = gateway.worker_pid();
+    stays(2 * MOMENT, "the same worker", || gateway.worker_pids() == [worker]);
+}
+
+#[test]
+fn tunnels_whose_next_worker_is_waited_for_outlive_their_listener() {
+    let (gateway, port, backend) = one_gateway();
+    let mut socket = WebSocket::open(port, "/echo");
+    die_by_themselves(&gateway);
+    gateway.apply(&Document::simple(free_port(), &[backend.address]));
+    assert!(socket.echoes("still here"));
+}
+
 #[test]
 fn a_worker_that_keeps_dying_by_itself_is_a_problem_in_the_status() {
     let (gateway, port, _backend) = one_gateway();
@@ -115,6 +192,20 @@ fn a_worker_that_keeps_dying_by_itself_is_a_problem_in_the_status() {
     assert_eq!(get(port, "/whoami").unwrap().text(), "one");
     let problems = gateway.status()["problems"].to_string();
     assert!(problems.contains("keep dying"), "{problems}");
+}
+
+/// As some shells and daemons start what they do not wait for.
+#[test]
+fn how_a_worker_has_died_is_known_though_deaths_of_children_are_ignored_where_the_gateway_is_started()
+ {
+    let (home, backend, port) = (directory(), Backend::start("one"), free_port());
+    let script = home.path().join("holdfast");
+    let text = format!("#!/bin/sh\nexec env --ignore-signal=CHLD '{HOLDFAST}' \"$@\"\n");
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let gateway = Gateway::start_in(home, &Document::simple(port, &[backend.address]));
+    signal(gateway.worker_pid(), Signal::SIGABRT);
+    gateway.says(&["WARN", "worker died", "Crashed", "SIGABRT"]);
 }
 
 #[test]

@@ -368,3 +368,17 @@ fn a_stop_does_not_wait_for_a_page_that_never_comes() {
     eventually(Patience::USUAL, "the end", || gateway.has_ended().then_some(()));
     assert!(!apply.wait().unwrap().success());
 }
+
+#[test]
+fn a_stop_while_the_first_start_fetches_a_page_is_no_failure() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let page = json!([{ "statusCode": "HttpStatus502", "customErrorPageUrl": url }]);
+    for _ in 0..5 {
+        let gateway = Gateway::begin(&deserted(free_port(), &page));
+        let (_page, _) = silent.accept().unwrap();
+        gateway.signal(Signal::SIGTERM);
+        let status = gateway.ended();
+        assert!(status.success(), "{status}:\n{}", gateway.log());
+    }
+}

@@ -13,6 +13,7 @@ use crate::harness::{
 };
 use crate::survive::{traffic, wired};
 
+mod born;
 mod failpoints;
 mod pinned;
 mod sealed;

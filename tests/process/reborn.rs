@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{
     Backend, Document, Gateway, MOMENT, Patience, WebSocket, alive, eventually, free_port, get,
     kill9, pause, resume, scale, stays, watch_counters,
@@ -142,6 +144,33 @@ fn a_worker_that_stands_still_does_not_keep_the_next_supervisor_from_serving() {
     gateway.start_again();
     assert_eq!(get(port, "/whoami").unwrap().text(), "one");
     assert!(!alive(worker));
+}
+
+#[test]
+fn a_stop_during_a_start_ends_those_too_who_have_outlived_the_supervisor_before() {
+    let (gateway, _port, _backend) = one_gateway();
+    let children = gateway.children();
+    let worker = gateway.worker_pid();
+    // So that the start waits for it.
+    pause(worker);
+    kill9(gateway.supervisor_pid());
+    gateway.begin_again();
+    gateway.says(&["found a living worker"]);
+    gateway.signal(Signal::SIGTERM);
+    gateway.says(&["stopping deadline"]);
+    resume(worker);
+    eventually(Patience::LONG, "the gateway's end", || gateway.has_ended().then_some(()));
+    assert!(!children.iter().any(|pid| alive(*pid)), "is left");
+}
+
+#[test]
+fn a_prober_that_stands_still_does_not_outlive_the_next_supervisors_start() {
+    let (gateway, _port, _backend) = one_gateway();
+    let prober = gateway.prober_pid();
+    pause(prober);
+    kill9(gateway.supervisor_pid());
+    gateway.start_again();
+    eventually(Patience::USUAL, "the old prober's end", || (!alive(prober)).then_some(()));
 }
 
 #[test]

@@ -105,6 +105,25 @@ fn a_worker_that_dies_when_no_other_can_be_started_leaves_its_tunnels_to_a_later
     gateway.has_lost_none();
 }
 
+#[test]
+fn tunnels_of_a_removed_listener_wait_for_a_worker_that_cannot_be_started_yet() {
+    let (wires, kept, removed) = (Wires::start(), free_port(), free_port());
+    let one = Document::wired(kept, &wires);
+    let gateway = Gateway::start(&one.clone().site("more", removed, "chat"));
+    let mut tunnel = wires.open(removed);
+    gateway.protects(1);
+    gateway.apply(&one);
+    let (supervisor, others) =
+        (gateway.supervisor_pid(), [gateway.worker_pid(), gateway.prober_pid()]);
+    let caretaker = gateway.children().into_iter().find(|pid| !others.contains(pid)).unwrap();
+    starve(supervisor);
+    kill9(caretaker);
+    gateway.says(&["ERROR", "looks after a removed listener's tunnels", "Too many open files"]);
+    limit_descriptors(supervisor, PLENTY);
+    tunnel.carries("still here").unwrap();
+    gateway.has_lost_none();
+}
+
 /// A gateway with a directory of its own (`r` or `s`) on a small disk.
 fn on_a_disk(name: &str) -> Option<(Disk, Gateway, u16, Wires)> {
     let (home, wires, port) = (directory(), Wires::start(), free_port());

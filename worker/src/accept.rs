@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::drain::Order;
 use crate::http::{self, Peer, Shared};
 use crate::socket;
 use crate::tunnel::round_trip;
@@ -71,9 +72,11 @@ async fn take_connections(
                     pause(&mut begun).await;
                 }
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
-                    // It listens no more: the supervisor gave the address back, and its word is on the way.
+                    // It listens no more: the supervisor has given the address back. Its word is on the way, unless it died
+                    // before that, and then the next one must not take this worker for one that serves.
                     tracing::debug!("the listening socket was shut down");
-                    begun.await;
+                    let reason = "its address was given back".to_owned();
+                    shared.drain.begin(Order { tunnel_deadline: None, reason });
                     return;
                 }
                 // The connection was gone before it was taken (accept(2), "Error handling"): not our loss.

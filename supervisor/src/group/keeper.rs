@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use holdfast_proto::bootstrap::Death;
 use holdfast_proto::control::ListenerSnapshot;
+use holdfast_proto::failpoint;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -143,7 +144,7 @@ impl Keeper {
         if self.current.is_none() {
             self.replace().await;
         }
-        while self.socket.is_some() || !self.board.workers().is_empty() {
+        while self.is_needed() {
             // Every arm is cancel-safe: two channel receives and two sleeps until a fixed instant.
             tokio::select! {
                 Some(event) = inbox.recv() => self.event(event).await,
@@ -156,6 +157,10 @@ impl Keeper {
             self.surroundings.metrics.closed(&self.address.to_string());
             self.surroundings.counters.save();
         }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.socket.is_some() || self.respawn_at.is_some() || !self.board.workers().is_empty()
     }
 
     /// Takes over workers that an earlier supervisor left; without a socket they are there to drain. Where there are several,
@@ -190,7 +195,10 @@ impl Keeper {
     /// Starts a worker that becomes the current one once it serves.
     async fn replace(&mut self) {
         self.respawn_at = None;
-        if self.socket.is_none() || self.successor.is_some() {
+        if self.socket.is_none() {
+            return self.care().await;
+        }
+        if self.successor.is_some() {
             return;
         }
         match self.spawn().await {
@@ -236,6 +244,8 @@ impl Keeper {
                 if given_back.send(()).is_err() {
                     tracing::debug!(listener = %self.address, "nobody waited for the address");
                 }
+                // All its workers may be dead just now.
+                self.care().await;
             }
             Order::Stop { tunnel_deadline } => {
                 self.stopping = true;
@@ -250,6 +260,7 @@ impl Keeper {
         if let Some(socket) = self.socket.take() {
             // Workers hold duplicates until they have heard of it, and nobody is to wait in a queue without a future.
             sockets::give_back(&socket);
+            failpoint!("address.given_back");
         }
         self.respawn_at = None;
         if let Some(successor) = self.successor.take() {
@@ -268,7 +279,11 @@ impl Keeper {
             return;
         }
         match self.spawn().await {
-            Ok(worker) => self.successor = Some(Successor { worker, callers: vec![caller] }),
+            Ok(worker) => {
+                // It comes in the place of the one that was waited for.
+                self.respawn_at = None;
+                self.successor = Some(Successor { worker, callers: vec![caller] });
+            }
             Err(error) => drop(caller.send(Err(error.to_string()))),
         }
     }
@@ -374,7 +389,8 @@ impl Keeper {
             Err(error) => {
                 let listener = self.address;
                 tracing::error!(%listener, error = &*error, tunnels = left,
-                    "nobody looks after a removed listener's tunnels");
+                    "cannot start a worker that looks after a removed listener's tunnels: they wait for it");
+                self.respawn_at = Some(Instant::now() + self.died(false, true));
             }
         }
     }

@@ -1,13 +1,19 @@
 //! The end: everything drains, or everything but the supervisor lives on.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
+use crate::children::{Incarnation, Role};
+use crate::group::Adopted;
 use crate::service;
 use crate::state::Supervisor;
 
 /// Drains everything; gone when this returns. Where the workers are left to the next supervisor, for them it is as if this
-/// one had been killed.
-pub(super) async fn end(supervisor: &Supervisor) {
+/// one had been killed. `found` are those that the start has found.
+pub(super) async fn end(supervisor: &Supervisor, found: &[Arc<Incarnation>]) {
     let left = supervisor.stop.borrow().map(|at| at.saturating_duration_since(Instant::now()));
     service::stopping(supervisor.service.is_detached(), left.unwrap_or_default());
     if supervisor.service.is_detached() {
@@ -17,6 +23,9 @@ pub(super) async fn end(supervisor: &Supervisor) {
         supervisor.vault.end();
         supervisor.counters.save();
         return;
+    }
+    if !*supervisor.started.borrow() {
+        take_in(supervisor, found);
     }
     let mut stop = supervisor.stop.subscribe();
     loop {
@@ -37,6 +46,23 @@ pub(super) async fn end(supervisor: &Supervisor) {
     supervisor.service.end().await;
     remove_sockets(supervisor);
     tracing::info!("stopped");
+}
+
+/// Keeps workers of an earlier supervisor that a start which was stopped has not come to: they end with everything else.
+fn take_in(supervisor: &Supervisor, found: &[Arc<Incarnation>]) {
+    let groups = supervisor.all_groups();
+    let kept = groups.iter().flat_map(|group| group.workers()).map(|it| it.incarnation.number);
+    let kept: BTreeSet<u64> = kept.collect();
+    let mut rest: BTreeMap<SocketAddr, Vec<Adopted>> = BTreeMap::new();
+    for incarnation in found.iter().filter(|it| !kept.contains(&it.number)) {
+        if let Role::Worker { listener, generation } = incarnation.role {
+            let worker = Adopted { incarnation: incarnation.clone(), generation };
+            rest.entry(listener).or_default().push(worker);
+        }
+    }
+    for (address, workers) in rest {
+        supervisor.resume_retired(address, workers);
+    }
 }
 
 /// Hangs up, and takes the sockets' names away.

@@ -49,6 +49,20 @@ pub fn arrive() {
     *ARRIVED.lock().unwrap_or_else(PoisonError::into_inner) = passed.collect();
 }
 
+/// Whatever else is open is its opener's, who has started this process: those whom this one starts may live longer, and whoever
+/// waits for the end of a pipe, or for a lock, would wait for them.
+pub fn withhold() {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let number = |it: std::fs::DirEntry| it.file_name().to_str()?.parse::<RawFd>().ok();
+    let open: Vec<RawFd> = open.flatten().filter_map(number).collect();
+    for number in open.into_iter().filter(|number| *number >= FIRST) {
+        // SAFETY: nothing but a flag of it is set. It is open, or it was the list's own, and its number is nobody's yet.
+        let set = fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC);
+        // Of the list's own.
+        set.unwrap_or_default();
+    }
+}
+
 /// What [`arrive`] has taken over; once.
 pub(super) fn take() -> Vec<Passed> {
     std::mem::take(&mut *ARRIVED.lock().unwrap_or_else(PoisonError::into_inner))

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -88,9 +88,14 @@ impl Gateway {
 
     /// Starts the supervisor again on the same directories and waits until it is ready.
     pub(crate) fn start_again(&self) {
+        self.begin_again();
+        self.wait_ready();
+    }
+
+    /// The same, and does not wait.
+    pub(crate) fn begin_again(&self) {
         drop(self.supervisor.borrow_mut().wait());
         *self.supervisor.borrow_mut() = spawn(self.directory.path(), self.status_port);
-        self.wait_ready();
     }
 
     /// Starts the supervisor again on the same directories, where it must fail.
@@ -210,6 +215,13 @@ impl Gateway {
     /// Whether the supervisor has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.supervisor.borrow_mut().try_wait().unwrap().is_some()
+    }
+
+    /// Waits for the supervisor's end.
+    pub(crate) fn ended(&self) -> ExitStatus {
+        eventually(Patience::USUAL, "the supervisor's end", || {
+            self.supervisor.borrow_mut().try_wait().unwrap()
+        })
     }
 
     /// Live tunnels over all workers.
