@@ -170,7 +170,7 @@ async fn give_signs(supervisor: Arc<Supervisor>) {
         ticks.tick().await;
         // Whoever holds the vault up holds this up.
         supervisor.vault.orphans();
-        tell("WATCHDOG=1");
+        notify::sign();
     }
 }
 
