@@ -55,8 +55,8 @@ enum Order {
     Restart { reply: oneshot::Sender<Result<Replaced, String>> },
     /// The listener is no longer configured: give the address back, live on until the tunnels end.
     Retire { given_back: oneshot::Sender<()> },
-    /// Everything ends.
-    Stop { tunnel_deadline: Duration },
+    /// Everything ends; others listen on the socket as well, and go on, if it `is_lent`.
+    Stop { tunnel_deadline: Duration, is_lent: bool },
 }
 
 /// A finished restart.
@@ -196,9 +196,9 @@ impl Group {
         }
     }
 
-    /// Drains every worker and waits until they are gone.
-    pub async fn stop(&self, tunnel_deadline: Duration) {
-        drop(self.orders.send(Order::Stop { tunnel_deadline }).await);
+    /// Drains every worker and waits until they are gone. A socket that `is_lent` goes on listening where others have it.
+    pub async fn stop(&self, tunnel_deadline: Duration, is_lent: bool) {
+        drop(self.orders.send(Order::Stop { tunnel_deadline, is_lent }).await);
         self.gone().await;
     }
 

@@ -194,7 +194,7 @@ async fn start(
     // Before anybody can ask for a figure.
     supervisor.counters.recall();
     let status = ui::serve(&supervisor, &options)?;
-    service::begin(&supervisor);
+    service::begin(&supervisor, inherited.record().is_some());
     // Before the first child is born: its birth rewrites the list, and whoever is not in it is lost to a next start.
     let left = supervisor.children.adopt_left_behind();
     supervisor.keep_counts(&left);

@@ -1,9 +1,11 @@
 //! The service manager (systemd): what it has passed to this process, what it is told, and what it keeps for the next one.
 //!
 //! Without a manager all of this does nothing. It decides nothing about tunnels: it copies what the vault holds, and gives
-//! back what was copied. `passed` takes descriptors over at the start of the process, `notify` speaks the manager's protocol,
-//! `store` keeps the copies up to date on a thread of its own, `page` packs tunnels, `name` names what is stored.
+//! back what was copied. `passed` takes descriptors over at the start of the process, `lent` knows which of them the manager
+//! listens on itself, `notify` speaks the manager's protocol, `store` keeps the copies up to date on a thread of its own,
+//! `page` packs tunnels, `name` names what is stored.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::state::Supervisor;
 
 mod keeping;
+mod lent;
 mod name;
 mod notify;
 mod page;
@@ -44,6 +47,8 @@ static RELOADS: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct Service {
     /// Listening sockets that were passed, until somebody takes them.
     sockets: Mutex<Vec<TcpListener>>,
+    /// Addresses of sockets that a unit of the manager's has, too.
+    lent: Mutex<BTreeSet<SocketAddr>>,
     keeping: Mutex<Option<Keeping>>,
     detached: AtomicBool,
 }
@@ -58,8 +63,16 @@ impl Service {
     pub(crate) fn take_socket(&self, address: SocketAddr) -> Option<TcpListener> {
         let mut sockets = lock(&self.sockets);
         let is_it = |socket: &TcpListener| socket.local_addr().is_ok_and(|it| it == address);
-        let place = sockets.iter().position(is_it)?;
-        Some(sockets.swap_remove(place))
+        let passed = std::mem::take(&mut *sockets).into_iter();
+        // A socket unit's comes twice, where it was kept as well.
+        let (found, others): (Vec<_>, Vec<_>) = passed.partition(is_it);
+        *sockets = others;
+        found.into_iter().next()
+    }
+
+    /// Whether the manager listens there itself, and goes on when this service has ended.
+    pub(crate) fn is_lent(&self, address: SocketAddr) -> bool {
+        lock(&self.lent).contains(&address)
     }
 
     /// Whether the end leaves the workers to the next supervisor.
@@ -113,10 +126,13 @@ impl Drop for Reloading {
 // === what a start and an end tell ===
 
 /// Gives the vault back what the manager has kept, and notes what else it has passed; begins to give signs of life. Before
-/// the first worker comes.
-pub(crate) fn begin(supervisor: &Arc<Supervisor>) {
+/// the first worker comes. `took_over`: another executable has run in this process, and was passed what there is.
+pub(crate) fn begin(supervisor: &Arc<Supervisor>, took_over: bool) {
     let restored = Restored::from(passed::take());
     *lock(&supervisor.service.sockets) = restored.sockets;
+    let runtime = &supervisor.directories.runtime;
+    *lock(&supervisor.service.lent) =
+        if took_over { lent::noted(runtime) } else { lent::note(runtime, restored.lent) };
     if let Some(highest) = restored.kept.highest_generation() {
         supervisor.children.note_generation(highest);
         tracing::info!(
@@ -170,7 +186,7 @@ async fn give_signs(supervisor: Arc<Supervisor>) {
         ticks.tick().await;
         // Whoever holds the vault up holds this up.
         supervisor.vault.orphans();
-        tell("WATCHDOG=1");
+        notify::sign();
     }
 }
 
@@ -178,6 +194,7 @@ async fn give_signs(supervisor: Arc<Supervisor>) {
 #[derive(Default)]
 struct Restored {
     sockets: Vec<TcpListener>,
+    lent: BTreeSet<SocketAddr>,
     kept: crate::vault::Kept<OwnedFd>,
     names: Vec<String>,
 }
@@ -206,7 +223,9 @@ impl From<Vec<Passed>> for Restored {
                 Some(Name::Listener(_)) => this.sockets.extend(passed::listening(fd)),
                 None => {
                     // The unit of a socket names them as it likes, and they are that unit's.
-                    this.sockets.extend(passed::listening(fd));
+                    let socket = passed::listening(fd);
+                    this.lent.extend(socket.as_ref().and_then(|it| it.local_addr().ok()));
+                    this.sockets.extend(socket);
                     continue;
                 }
             }

@@ -23,6 +23,8 @@ use crate::harness::{
     free_port, get, kill9, words,
 };
 
+mod sockets;
+
 /// What the manager has heard, and keeps.
 #[derive(Default)]
 struct Books {
@@ -52,9 +54,15 @@ impl Manager {
 
     /// From now on the gateway is started with what is kept.
     fn pass_on(&self, directory: &Path) {
+        self.pass_on_with(directory, &[]);
+    }
+
+    /// The same, after what a socket unit has.
+    fn pass_on_with(&self, directory: &Path, sockets: &[(&str, &OwnedFd)]) {
         let books = self.0.lock().unwrap();
-        let kept: Vec<_> = books.kept.iter().map(|(name, fd)| (name.as_str(), fd)).collect();
-        self.start_with(directory, &kept);
+        let kept = books.kept.iter().map(|(name, fd)| (name.as_str(), fd));
+        let passed: Vec<_> = sockets.iter().copied().chain(kept).collect();
+        self.start_with(directory, &passed);
     }
 
     #[expect(clippy::unused_self, reason = "it is the manager that starts it")]

@@ -1,5 +1,5 @@
-# A real systemd as process 1 of its own namespaces, in a root folder that is this machine's with changes in memory only. For the
-# scripts beside this one, which source it: `$scratch/share` is /run/test in there. Needs root, systemd, overlay file systems.
+# A real systemd as process 1 of its own namespaces, in a root folder in memory that is a bare Debian (tests/systemd/debian). For
+# the scripts beside this one, which source it: `$scratch/share` is /run/test in there. Needs root, debootstrap, namespaces.
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # used by those who source it
 
@@ -17,14 +17,15 @@ skip() {
 }
 
 ((EUID == 0)) || skip "this needs root"
-for program in /lib/systemd/systemd /usr/bin/dpkg-deb /usr/bin/nsenter /usr/bin/unshare; do
-  [[ -x $program ]] || skip "there is no $program"
+for program in debootstrap dpkg-deb nsenter unshare; do
+  PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null || skip "there is no $program: tests/run installs it"
 done
-unshare -m -p -f -C -n true 2>/dev/null || skip "namespaces may not be made here"
+unshare -m -p -f -C -n -u -i true 2>/dev/null || skip "namespaces may not be made here"
 unified=$(findmnt -rn -t cgroup2 -o TARGET | head -n 1)
 group=$unified/hftest-$$
 [[ -n $unified ]] && mkdir "$group" 2>/dev/null || skip "control groups (v2) may not be made here"
 
+tools=${HOLDFAST_TEST_TOOLS:-${CARGO_TARGET_DIR:-$PWD/target}/test-tools}
 scratch=$(mktemp -d /tmp/hftest.XXXXXX)
 manager='' unshare='' backend='' clients=''
 
@@ -51,36 +52,30 @@ trap finish EXIT
 
 mkdir "$scratch/mount" "$scratch/share"
 
-# The root folder is this machine's, changed in memory only; its own units do not start, and no holdfast is there yet.
+# Nothing of this machine is in the root folder but its kernel, its devices, and what the scripts share.
 cat >"$scratch/inner" <<'INNER'
 #!/bin/bash
 set -e
-scratch=$1 repository=$2 tools=$3
+scratch=$1 debian=$2
 mount --make-rprivate /
 python3 - <<'UP' 2>/dev/null || ip link set lo up
 import fcntl, socket, struct
 fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 0x49))
 UP
-mount -t tmpfs tmpfs "$scratch"/mount
-mkdir "$scratch"/mount/{up,work,root}
-root=$scratch/mount/root
-mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/mount/up,workdir=$scratch/mount/work" "$root"
+root=$scratch/mount
+mount -t tmpfs -o mode=755 tmpfs "$root"
+tar -C "$root" -xf "$debian"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t sysfs sysfs "$root/sys" 2>/dev/null || mount --rbind /sys "$root/sys"
 umount -R "$root/sys/fs/cgroup" 2>/dev/null || true
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
-mkdir -p "$root/run/systemd/system" "$root/run/lock" "$root/run/test"
+units=$root/run/systemd/system
+mkdir -p "$units"/holdfast.{service,socket}.d "$root/run/lock" "$root/run/test"
 mount --bind "$scratch/share" "$root/run/test"
-mkdir "$root/run/tools" "$root/run/repository"
-mount --bind "$tools" "$root/run/tools"
-mount --bind "$repository" "$root/run/repository"
-mount -t tmpfs -o mode=755 tmpfs "$root/etc/systemd/system"
-rm -f "$root/usr/sbin/policy-rc.d"
-# Only what the service needs; its log goes to a file, since there is no journal.
-mkdir -p "$root/etc/systemd/system/holdfast.service.d"
-cat >"$root/etc/systemd/system/holdfast.service.d/test.conf" <<'UNIT'
+# A machine that boots nothing else; its log goes to a file, since there is no journal.
+cat >"$units/holdfast.service.d/test.conf" <<'UNIT'
 [Unit]
 DefaultDependencies=no
 Wants=
@@ -90,25 +85,27 @@ StandardOutput=append:/run/test/holdfast.log
 StandardError=append:/run/test/holdfast.log
 WatchdogSec=3
 UNIT
-printf '[Unit]\nDefaultDependencies=no\n' >"$root/etc/systemd/system/test.target"
+printf '[Unit]\nDefaultDependencies=no\n' | tee "$units/test.target" >"$units/holdfast.socket.d/test.conf"
 mkdir "$root/.old"
 cd "$root"
 pivot_root . .old
 exec env -i container=holdfast-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-  /bin/bash -c 'umount -l /.old && exec /lib/systemd/systemd --system --unit=test.target --log-target=console \
+  /bin/bash -c 'umount -l /.old && rmdir /.old && exec /lib/systemd/systemd --system --unit=test.target --log-target=console \
     --show-status=false' </dev/null
 INNER
 chmod +x "$scratch/inner"
-# start_manager TOOLS: TOOLS is /run/tools in there, and this repository /run/repository.
+# start_manager [PACKAGE…]: with these of Debian's besides.
 start_manager() {
-  say "starting systemd in a root folder of its own"
+  local debian
+  debian=$(tests/systemd/debian "$tools" "$@") || skip "there is no root folder for it"
+  say "starting systemd in $(basename "$debian" .tar)"
   (
     echo "$BASHPID" >"$group/cgroup.procs"
-    exec unshare -m -p -f -C -n --kill-child "$scratch/inner" "$scratch" "$PWD" "$1"
+    exec unshare -m -p -f -C -n -u -i --kill-child "$scratch/inner" "$scratch" "$debian"
   ) >"$scratch/manager.log" 2>&1 &
   unshare=$!
   local ready=no
-  for _ in {1..100}; do
+  for _ in {1..150}; do
     manager=$(cat "/proc/$unshare/task/$unshare/children" 2>/dev/null || true)
     manager=${manager%% *}
     if [[ -n $manager && $(cat "/proc/$manager/comm" 2>/dev/null) == systemd ]] &&
@@ -123,6 +120,9 @@ start_manager() {
 
 # within COMMAND…: in the root folder, as root.
 within() {
-  nsenter -t "$manager" -m -p -C -n -r -w -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
+  nsenter -t "$manager" -m -p -C -n -u -i -r -w -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     DEBIAN_FRONTEND=noninteractive "$@"
 }
+
+# beside COMMAND…: this machine's, in the network of the root folder.
+beside() { nsenter -t "$manager" -n -- "$@"; }

@@ -240,24 +240,24 @@ impl Keeper {
         match order {
             Order::Restart { reply } => self.restart(reply).await,
             Order::Retire { given_back } => {
-                self.let_go(None, RETIRED);
+                self.let_go(None, RETIRED, false);
                 if given_back.send(()).is_err() {
                     tracing::debug!(listener = %self.address, "nobody waited for the address");
                 }
                 // All its workers may be dead just now.
                 self.care().await;
             }
-            Order::Stop { tunnel_deadline } => {
+            Order::Stop { tunnel_deadline, is_lent } => {
                 self.stopping = true;
-                self.let_go(Some(tunnel_deadline), "the gateway stops");
+                self.let_go(Some(tunnel_deadline), "the gateway stops", is_lent);
                 self.kill_at = Some(Instant::now() + tunnel_deadline + STOP_PATIENCE);
             }
         }
     }
 
-    fn let_go(&mut self, tunnel_deadline: Option<Duration>, reason: &'static str) {
+    fn let_go(&mut self, tunnel_deadline: Option<Duration>, reason: &'static str, is_lent: bool) {
         self.let_go_for = reason;
-        if let Some(socket) = self.socket.take() {
+        if let Some(socket) = self.socket.take().filter(|_| !is_lent) {
             // Workers hold duplicates until they have heard of it, and nobody is to wait in a queue without a future.
             sockets::give_back(&socket);
             failpoint!("address.given_back");

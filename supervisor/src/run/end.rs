@@ -34,7 +34,10 @@ pub(super) async fn end(supervisor: &Supervisor, found: &[Arc<Incarnation>]) {
         tracing::info!(?deadline, "stopping");
         let all = async {
             let groups = supervisor.all_groups();
-            futures_util::future::join_all(groups.iter().map(|group| group.stop(deadline))).await;
+            let stops = groups
+                .iter()
+                .map(|group| group.stop(deadline, supervisor.service.is_lent(group.address)));
+            futures_util::future::join_all(stops).await;
         };
         // Cancel-safe: a stop that is begun again only takes the shorter deadline.
         tokio::select! {

@@ -1,6 +1,7 @@
 //! The manager's protocol (`sd_notify(3)`): datagrams of assignments, and descriptors with them.
 //!
-//! A manager that is not there, or does not listen, keeps nobody from serving: a datagram waits for a second at most.
+//! A manager that is not there, or does not listen, keeps nobody from serving: a datagram waits for a second at most, and
+//! while it waits, the other tasks of the thread that sends it go on.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -37,8 +38,16 @@ pub(super) fn manager() -> Option<&'static Manager> {
 /// Tells the manager, if there is one.
 pub(super) fn tell(state: &str) {
     let Some(manager) = manager() else { return };
-    if let Err(error) = manager.send(state, &[]) {
+    if let Err(error) = manager.tell(state) {
         tracing::warn!(%error, state, "the service manager was not told");
+    }
+}
+
+/// Gives the manager a sign of life. One that finds no room is one of several, and not waited for.
+pub(super) fn sign() {
+    let Some(manager) = manager() else { return };
+    if let Err(error) = manager.send_at_once("WATCHDOG=1") {
+        tracing::debug!(%error, "the service manager got no sign of life");
     }
 }
 
@@ -65,13 +74,32 @@ impl Manager {
         Ok(Self { socket, address })
     }
 
-    /// One datagram.
+    /// One datagram, from a task that others of its thread must not wait for.
+    fn tell(&self, state: &str) -> io::Result<()> {
+        match self.send_at_once(state) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::task::block_in_place(|| self.send(state, &[]))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// One datagram, or [`io::ErrorKind::WouldBlock`].
+    fn send_at_once(&self, state: &str) -> io::Result<()> {
+        self.send_with(state, &[], MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// One datagram, which may wait.
     pub(super) fn send(&self, state: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(state, fds, MsgFlags::empty())
+    }
+
+    fn send_with(&self, state: &str, fds: &[BorrowedFd<'_>], how: MsgFlags) -> io::Result<()> {
         let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         let parts = [IoSlice::new(state.as_bytes())];
-        let flags = MsgFlags::MSG_NOSIGNAL;
+        let flags = how | MsgFlags::MSG_NOSIGNAL;
         sendmsg(self.socket.as_raw_fd(), &parts, control, flags, Some(&self.address))?;
         Ok(())
     }
@@ -97,5 +125,34 @@ mod tests {
         // Nobody listens there: the name is understood all the same.
         let error = Manager::at(&abstract_name).unwrap().send("READY=1", &[]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// One that only reads when another task of the same thread has had its turn.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_manager_that_does_not_read_holds_up_only_who_tells_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let ear = UnixDatagram::bind(&path).unwrap();
+        let manager = Manager::at(path.to_str().unwrap()).unwrap();
+        manager.socket.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+        let full = loop {
+            if let Err(error) = manager.send_at_once("WATCHDOG=1") {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let telling = tokio::spawn(async move {
+            let reading = tokio::spawn(async move {
+                let mut heard = [0; 64];
+                loop {
+                    let length = ear.recv(&mut heard).unwrap();
+                    if heard[..length] == *b"READY=1" {
+                        return;
+                    }
+                }
+            });
+            manager.tell("READY=1").map(|()| reading)
+        });
+        telling.await.unwrap().unwrap().await.unwrap();
     }
 }

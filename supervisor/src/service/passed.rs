@@ -77,11 +77,13 @@ fn own(number: RawFd) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// The listening TCP socket that it is, if it is one.
+/// The listening TCP socket that it is, if it is one. A manager may have had it block, for this process and for the workers
+/// that live on: a thread of theirs would wait in it for the next connection.
 pub(super) fn listening(fd: OwnedFd) -> Option<TcpListener> {
     let listens = sockopt::socket_acceptconn(&fd) == Ok(true);
     let listener = TcpListener::from(fd);
-    (listens && listener.local_addr().is_ok()).then_some(listener)
+    let works = listens && listener.local_addr().is_ok() && listener.set_nonblocking(true).is_ok();
+    works.then_some(listener)
 }
 
 #[cfg(test)]
@@ -97,5 +99,14 @@ mod tests {
         assert!(listening(stream.into()).is_none());
         assert!(listening(pipe.into()).is_none());
         assert_eq!(listening(listener.into()).unwrap().local_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn a_listening_socket_does_not_block_whatever_the_manager_has_made_of_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let held_by_a_worker = listener.try_clone().unwrap();
+        let _passed = listening(listener.into()).unwrap();
+        let error = held_by_a_worker.accept().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     }
 }
