@@ -39,6 +39,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Bounds how long a returning supervisor waits for its prober.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
+/// How long a prober without a supervisor lives on, as a worker without tunnels does: a next supervisor starts its own.
+const ORPHAN_LIFE: Duration = Duration::from_secs(60 * 60);
+
 /// Why the prober ends by itself other than in peace.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
@@ -63,7 +66,7 @@ enum SessionError {
     TaskDied(#[source] JoinError),
 }
 
-/// Serves one supervisor after another until the runtime directory is gone.
+/// Serves one supervisor after another until the runtime directory is gone, or none has come for an hour.
 pub(crate) async fn serve(
     bootstrap: &Bootstrap,
     me: ProcessId,
@@ -71,12 +74,12 @@ pub(crate) async fn serve(
     board: &Arc<Board>,
 ) -> Result<(), ServeError> {
     let socket = bootstrap.control_socket();
-    let mut delay = FIRST_DELAY;
+    let (mut delay, mut needed) = (FIRST_DELAY, Instant::now());
     while is_there(&bootstrap.runtime_dir).await {
         let mut session = Session { schedule: &mut *schedule, board, ack: None, caught_up: false };
         let ended = session.run(&socket, bootstrap.hello(me)).await;
         if session.caught_up {
-            delay = FIRST_DELAY;
+            (delay, needed) = (FIRST_DELAY, Instant::now());
         }
         match ended {
             SessionError::TaskDied(error) => return Err(ServeError::TaskDied(error)),
@@ -92,6 +95,10 @@ pub(crate) async fn serve(
                     "lost the supervisor; checks go on"
                 );
             }
+        }
+        if needed.elapsed() > ORPHAN_LIFE {
+            info!("no supervisor for an hour");
+            return Ok(());
         }
         sleep(delay).await;
         delay = (delay * 2).min(LONGEST_DELAY);

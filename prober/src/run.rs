@@ -1,6 +1,6 @@
-//! The process: runtime, signals, and the two ways in which it ends in peace.
+//! The process: runtime, signals, and the ways in which it ends in peace.
 //!
-//! SIGTERM ends it; so does the end of the runtime directory. SIGINT and SIGHUP are for the supervisor: a terminal
+//! SIGTERM ends it; so does the end of the runtime directory, or an hour without a supervisor. SIGINT and SIGHUP are for the supervisor: a terminal
 //! sends them to everybody, and a prober must not die of them.
 
 use std::io;
@@ -44,7 +44,7 @@ pub enum RunError {
 /// Runs the prober in this process until SIGTERM, or until the runtime directory is gone.
 ///
 /// # Errors
-/// See [`RunError`]. The supervisor being away is none: it is dialled until it is back.
+/// See [`RunError`]. The supervisor being away is none: it is dialled until it is back, or an hour is over.
 pub fn run(bootstrap: Bootstrap) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread()
         .enable_all()

@@ -83,9 +83,9 @@ impl Prober {
     ) {
         // Before it looks whether it is to stop: who stops it looks the other way round.
         self.is_to_be_kept();
+        let _kept = Kept(&self.kept);
         let ending = join_all(earlier.into_iter().map(end));
         tokio::join!(ending, self.keep_until_stopped(spawner, children, metrics));
-        self.kept.send_replace(false);
     }
 
     async fn keep_until_stopped(&self, spawner: &Spawner, children: &Children, metrics: &Metrics) {
@@ -180,6 +180,15 @@ impl Prober {
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
         drop(self.kept.subscribe().wait_for(|kept| !*kept).await);
+    }
+}
+
+/// As long as this lives, whoever stops the prober waits for its keeper; not for one that has panicked.
+struct Kept<'a>(&'a watch::Sender<bool>);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
     }
 }
 

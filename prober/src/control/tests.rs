@@ -134,6 +134,15 @@ async fn refused_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_a_supervisor_it_ends_in_an_hour() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    start(bootstrap(dir.path())).await.unwrap().unwrap();
+    assert!(begun.elapsed() > ORPHAN_LIFE);
+    assert!(begun.elapsed() < 2 * ORPHAN_LIFE);
+}
+
 #[tokio::test]
 async fn a_new_supervisor_hears_every_verdict_again() {
     let dir = tempfile::tempdir().unwrap();
