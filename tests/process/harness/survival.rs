@@ -25,6 +25,10 @@ impl Document {
         };
         let settings = "backendHttpSettingsCollection";
         let document = document.set(settings, "chat", "requestTimeout", 3600);
+        // Where packets are lost, quick checks and a quick dial may well fail, and who comes then is rightly refused.
+        let document = document.set("probes", "chat", "timeout", 30);
+        let document = document.set("probes", "chat", "unhealthyThreshold", 20);
+        let document = document.holdfast("connectTimeoutInSec", 120);
         if wires.is_sealed() { document.with_https_backends("chat") } else { document }
     }
 }
