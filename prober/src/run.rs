@@ -1,7 +1,7 @@
 //! The process: runtime, signals, and the ways in which it ends in peace.
 //!
-//! SIGTERM ends it; so does the end of the runtime directory, or an hour without a supervisor. SIGINT and SIGHUP are for the supervisor: a terminal
-//! sends them to everybody, and a prober must not die of them.
+//! SIGTERM ends it; so does the end of the runtime directory, or an hour without a supervisor. SIGINT and SIGHUP are for the
+//! supervisor: a terminal sends them to everybody, and a prober must not die of them.
 
 use std::io;
 use std::sync::Arc;

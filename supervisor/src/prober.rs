@@ -68,12 +68,14 @@ impl Prober {
         lock(&self.looping_until).is_some_and(|over| Instant::now() < over)
     }
 
-    /// Somebody is about to keep one: who stops it waits for that one from now on.
+    /// Somebody is about to keep one: who stops it waits for that one from now on. Said before the keeper looks whether it is to
+    /// stop, since who stops it looks the other way round.
     pub fn is_to_be_kept(&self) {
         self.kept.send_replace(true);
     }
 
-    /// Keeps one prober alive until [`Prober::stop`], and sees off those of an earlier supervisor.
+    /// Keeps one prober alive until [`Prober::stop`], and sees off those of an earlier supervisor. After
+    /// [`Prober::is_to_be_kept`].
     pub async fn keep(
         &self,
         earlier: Vec<ProcessId>,
@@ -81,8 +83,6 @@ impl Prober {
         children: &Children,
         metrics: &Metrics,
     ) {
-        // Before it looks whether it is to stop: who stops it looks the other way round.
-        self.is_to_be_kept();
         let _kept = Kept(&self.kept);
         let ending = join_all(earlier.into_iter().map(end));
         tokio::join!(ending, self.keep_until_stopped(spawner, children, metrics));

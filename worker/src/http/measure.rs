@@ -78,7 +78,7 @@ impl Measure {
 
     pub(super) fn backend_answered(&self, status: StatusCode) {
         self.backend_answered.store(true, Relaxed);
-        if let (Some(pair), Some(taken)) = (self.pair.get(), self.since(&self.asked_ns)) {
+        if let (Some(pair), Some(taken)) = (self.pair.get(), self.since_asked()) {
             pair.answered(status, taken);
         }
     }
@@ -98,7 +98,7 @@ impl Measure {
         if !self.backend_answered.load(Relaxed) {
             return;
         }
-        if let (Some(pair), Some(taken)) = (self.pair.get(), self.since(&self.asked_ns)) {
+        if let (Some(pair), Some(taken)) = (self.pair.get(), self.since_asked()) {
             pair.whole(taken);
         }
         self.asked_ns.store(0, Relaxed);
@@ -118,9 +118,10 @@ impl Measure {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn since(&self, noted_ns: &AtomicU64) -> Option<Duration> {
-        let noted_ns = noted_ns.load(Relaxed);
-        (noted_ns != 0).then(|| Duration::from_nanos(self.now_ns().saturating_sub(noted_ns)))
+    /// For how long the backend at hand has been turned to.
+    fn since_asked(&self) -> Option<Duration> {
+        let asked_ns = self.asked_ns.load(Relaxed);
+        (asked_ns != 0).then(|| Duration::from_nanos(self.now_ns().saturating_sub(asked_ns)))
     }
 }
 
