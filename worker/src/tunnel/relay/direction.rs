@@ -2,8 +2,8 @@
 //!
 //! They are received into the thread's intake and sent on; a death in between leaves them where a successor finds them. What
 //! the target has no room for goes into the carry slot: from then on, until the target has caught up, bytes are peeked
-//! at and leave the source's queue only when the target has them. So it is behind the first bytes of a stream that fills
-//! the intake, and always for a tunnel that cannot move, in which rustls may stand behind a leg.
+//! at and leave the source's queue only when the target has them. So it is always for a tunnel that cannot move, in which
+//! rustls may stand behind a leg.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub(super) struct Direction {
     pub(super) prelude: Option<Box<Prelude>>,
     pub(super) source_end: Option<End>,
     pub(super) done: bool,
-    /// The target was full, or soon may be: until it has caught up, bytes stay in the source's queue.
+    /// The target was full: until it has caught up, bytes stay in the source's queue.
     wary: bool,
     /// Bytes that were taken of the source since the tunnel began.
     pub(super) taken: u64,
@@ -127,7 +127,6 @@ impl Direction {
     ) -> Result<Moved, Fault> {
         let from = self.taken;
         let room = intake.begin(record.id, self.towards.into(), from);
-        let most = room.len();
         failpoint!("intake.noted");
         let bytes = match source.receive(room).map_err(at_source)? {
             Look::Data(bytes) => bytes,
@@ -136,8 +135,6 @@ impl Direction {
         };
         failpoint!("intake.received");
         self.taken += bytes.len() as u64;
-        // More than an intake at once is a stream of bytes: behind it, what the target has no room for stays where it is.
-        self.wary = bytes.len() == most;
         let sent = target.put(bytes).map_err(at_target)?;
         if planted!("send-twice") {
             target.put(bytes).map_err(at_target)?;
