@@ -9,7 +9,7 @@ use crate::harness::{Manner, Sealed, upgrade_request};
 use crate::survive::wired_with;
 
 /// Peers that change their keys, and whose records come in pieces.
-const RESTLESS: Manner = Manner { old: false, shreds: true, rekeys: true, rude: false };
+const RESTLESS: Manner = Manner { old: false, shreds: true, rekeys: 1, rude: false };
 const LEGS: [Sealed; 3] = [Sealed::Client, Sealed::Backend, Sealed::Both];
 
 fn kill_at_each_sealed(sealed: Sealed, manner: Manner, steps: &[&str], skips: &[u32]) {
