@@ -77,9 +77,9 @@ impl Steps {
 
     /// Whether our key update has to go ahead of the next data: the cipher has come to its limit, or the peer wants it.
     ///
-    /// It does not go before there is data. Its peer may ask as often as it likes while nothing goes its way, and one answer
-    /// meets all those wishes (RFC 8446 section 4.6.3); who answers each is cut off by it, for rustls and BoringSSL take no
-    /// more than 32 key updates in a row. Where no data comes any more, `close_notify` needs none ahead of it.
+    /// It does not go before there is data. Its peer may ask as often as it likes while nothing goes its way, and one
+    /// answer meets all those wishes (RFC 8446 section 4.6.3); who answers each is cut off by it, for rustls and `BoringSSL`
+    /// take no more than 32 key updates in a row. Where no data comes any more, `close_notify` needs none ahead of it.
     fn owes_update(&self, io: &Io<'_>) -> bool {
         let worn = |protocol| self.at.tx_seq >= record::record_limit(protocol);
         self.target.is_some_and(|protocol| worn(protocol) || self.at.answered != io.asked)
