@@ -39,6 +39,7 @@ mod harness;
 mod health;
 mod http2;
 mod import;
+mod keys;
 #[cfg(feature = "failpoints")]
 mod kill_points;
 mod limits;

@@ -1,14 +1,9 @@
 //! Tunnels with TLS on either side outlive the processes that serve them, as plain ones do.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::io::Write;
 
 use crate::harness::{
-    Gateway, Manner, Patience, Sealed, Wire, alive, eventually, finish, kill9, pause, rest, resume,
-    tools, upgrade_request,
+    Gateway, Manner, Patience, Sealed, Wire, alive, eventually, finish, rest, resume,
 };
 use crate::survive::{
     a_stop_ends_moved_tunnels, all_carry, ends_are_passed_on, half_closed_tunnels_go_on,
@@ -19,9 +14,9 @@ use crate::upgrade::{executable, upgrade_to};
 /// Kills, or restarts, that each set of streams has to bear.
 const TIMES: u32 = 4;
 const LEGS: [Sealed; 3] = [Sealed::Client, Sealed::Backend, Sealed::Both];
-const USUAL: Manner = Manner { old: false, shreds: false, rekeys: false, rude: false };
+const USUAL: Manner = Manner { old: false, shreds: false, rekeys: 0, rude: false };
 const OLD: Manner = Manner { old: true, ..USUAL };
-const RESTLESS: Manner = Manner { rekeys: true, shreds: true, ..USUAL };
+const RESTLESS: Manner = Manner { rekeys: 1, shreds: true, ..USUAL };
 
 #[test]
 fn a_killed_worker_drops_no_wss_tunnel() {
@@ -220,120 +215,5 @@ fn sealed_tunnels_leave_a_predecessor_that_is_free_to_go() {
     assert!(!alive(old));
     all_carry(&mut tunnels, "still here");
     gateway.holds_exactly(tunnels.len());
-    gateway.has_lost_none();
-}
-
-/// OpenSSL's `s_client`, and all that it has said.
-struct OpenSsl {
-    child: Child,
-    said: Arc<Mutex<String>>,
-}
-
-impl OpenSsl {
-    fn connect(port: u16) -> Self {
-        let mut child = Command::new("openssl")
-            .args(["s_client", "-servername", "localhost", "-connect"])
-            .arg(format!("127.0.0.1:{port}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        let pipes: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        for mut pipe in pipes {
-            let said = Arc::clone(&said);
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                    said.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
-                }
-            });
-        }
-        Self { child, said }
-    }
-
-    /// Gives it a line, which is a command if it begins like one, and waits until it has said `answer` since.
-    fn says(&mut self, line: &str, answer: &str) {
-        let before = self.said.lock().unwrap().len();
-        self.gives(line);
-        eventually(Patience::USUAL, &format!("{answer:?} after {line:?}"), || {
-            self.said.lock().unwrap()[before..].contains(answer).then_some(())
-        });
-    }
-
-    /// Gives it a line. Nothing may follow before it has said something of it: two lines that it reads at once are one.
-    fn gives(&mut self, line: &str) {
-        self.child.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
-    }
-
-    /// Waits for words that it says once.
-    fn hears(&self, words: &str) {
-        eventually(Patience::USUAL, &format!("{words:?}"), || {
-            self.said.lock().unwrap().contains(words).then_some(())
-        });
-    }
-}
-
-impl Drop for OpenSsl {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-        if thread::panicking() {
-            println!("--- openssl s_client ---\n{}", self.said.lock().unwrap());
-        }
-    }
-}
-
-fn echo(stream: &TcpStream) {
-    let [mut from, mut to] = [(); 2].map(|()| stream.try_clone().unwrap());
-    thread::spawn(move || std::io::copy(&mut from, &mut to));
-}
-
-#[test]
-fn openssl_changes_its_keys_while_workers_are_killed() {
-    if tools("openssl s_client").is_none() {
-        return;
-    }
-    let (gateway, port, wires) = wired_with(Sealed::Client, USUAL);
-    let mut client = OpenSsl::connect(port);
-    client.says("", "Verify return code");
-    client.says(&upgrade_request("/wire/openssl", "localhost"), "101 Switching Protocols");
-    echo(&wires.backend_of("/wire/openssl"));
-    for round in 0..3 {
-        client.says(&format!("line {round}\n"), &format!("line {round}\n"));
-        // For both directions; for its own.
-        client.says("K\n", "KEYUPDATE");
-        gateway.replace_by_force();
-        client.says(&format!("more {round}\n"), &format!("more {round}\n"));
-        client.says("k\n", "KEYUPDATE");
-        client.says(&format!("last {round}\n"), &format!("last {round}\n"));
-        gateway.replace_in_order();
-    }
-    // Updates that are on their way to nobody: the worker that was to answer is stopped, and killed before it looks; or
-    // there is none at all. What follows comes under the new keys.
-    for (first, second) in [("K", "k"), ("k", "K")] {
-        let worker = gateway.worker_pid();
-        pause(worker);
-        client.says(&format!("{first}\n"), "KEYUPDATE");
-        client.gives(&format!("held up {first}\n"));
-        kill9(worker);
-        client.hears(&format!("held up {first}\n"));
-        let worker = gateway.worker_pid();
-        pause(gateway.supervisor_pid());
-        kill9(worker);
-        eventually(Patience::USUAL, "the worker to be gone", || (!alive(worker)).then_some(()));
-        for command in [first, second, first] {
-            client.says(&format!("{command}\n"), "KEYUPDATE");
-        }
-        client.gives(&format!("orphaned {first}\n"));
-        resume(gateway.supervisor_pid());
-        client.hears(&format!("orphaned {first}\n"));
-    }
-    // What it ends with is a close_notify, and so it is told.
-    client.child.stdin.as_mut().unwrap().write_all(b"Q\n").unwrap();
-    gateway.holds_exactly(0);
-    gateway.says(&["tunnel ended", "cause=\"client\"", "bytes_in=105 bytes_out=105"]);
     gateway.has_lost_none();
 }

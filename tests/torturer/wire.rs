@@ -15,9 +15,6 @@ use super::stream::Rng;
 
 /// Length of what stands before every record: its kind, a version, and the length of the rest.
 const HEAD: usize = 5;
-/// Key updates of ours without a byte from the other side. It answers each with one of its own, and rustls takes no more
-/// than 32 of these in a row.
-const UNANSWERED: u32 = 8;
 /// The longest piece of one that sends records in pieces: more than a record, as some should be whole.
 const PIECE: u64 = 20_000;
 
@@ -36,7 +33,6 @@ pub(crate) struct Sealed {
     opened: usize,
     close_notified: bool,
     key_updates: u64,
-    unanswered: u32,
     /// Lengths of pieces, where records go out in such.
     pieces: Option<Rng>,
     hesitates: bool,
@@ -75,7 +71,6 @@ impl Wire {
             opened: 0,
             close_notified: false,
             key_updates: 0,
-            unanswered: 0,
             pieces: None,
             hesitates: false,
         }))
@@ -145,11 +140,9 @@ impl Wire {
     /// Changes its key from the next record on, and has the other side change its own; TLS 1.2 has no such thing.
     pub(crate) fn change_keys(&mut self) -> io::Result<()> {
         let Self::Sealed(sealed) = self else { return Ok(()) };
-        let can = sealed.session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        if can && sealed.unanswered < UNANSWERED {
+        if sealed.session.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
             sealed.session.refresh_traffic_keys().map_err(io::Error::other)?;
             sealed.key_updates += 1;
-            sealed.unanswered += 1;
         }
         Ok(())
     }
@@ -168,10 +161,7 @@ impl Sealed {
         loop {
             match self.session.reader().read(into) {
                 Ok(0) => return self.read_end(),
-                Ok(count) => {
-                    self.unanswered = 0;
-                    return Ok(count);
-                }
+                Ok(count) => return Ok(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.open_next(into)?,
                 Err(error) => return Err(error),
             }

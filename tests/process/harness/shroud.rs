@@ -28,14 +28,13 @@ const KERNEL_BUFFER: usize = 64 * 1024;
 
 /// What is peculiar about a TLS peer.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each goes with each other")]
 pub(crate) struct Manner {
     /// It speaks nothing newer than TLS 1.2.
     pub(crate) old: bool,
     /// Its records arrive in pieces.
     pub(crate) shreds: bool,
-    /// It changes its keys all the time, and has the other side change its own.
-    pub(crate) rekeys: bool,
+    /// So often in a row, and that all the time, it changes its keys and has the other side change its own.
+    pub(crate) rekeys: u32,
     /// It ends without `close_notify`.
     pub(crate) rude: bool,
 }

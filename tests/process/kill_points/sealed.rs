@@ -9,7 +9,7 @@ use crate::harness::{Manner, Sealed, upgrade_request};
 use crate::survive::wired_with;
 
 /// Peers that change their keys, and whose records come in pieces.
-const RESTLESS: Manner = Manner { old: false, shreds: true, rekeys: true, rude: false };
+const RESTLESS: Manner = Manner { old: false, shreds: true, rekeys: 1, rude: false };
 const LEGS: [Sealed; 3] = [Sealed::Client, Sealed::Backend, Sealed::Both];
 
 fn kill_at_each_sealed(sealed: Sealed, manner: Manner, steps: &[&str], skips: &[u32]) {
@@ -133,6 +133,17 @@ impl ByHand {
         }
         self.socket.write_all(last).unwrap();
     }
+
+    /// Waits for so many bytes.
+    fn hears(&mut self, count: usize) -> Vec<u8> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            self.session.complete_io(&mut self.socket).unwrap();
+            // Nothing yet is an error.
+            self.session.reader().read_to_end(&mut heard).ok();
+        }
+        heard
+    }
 }
 
 #[test]
@@ -163,4 +174,27 @@ fn a_worker_killed_with_each_part_of_a_record_in_hand() {
             tunnel.gateway.has_lost_none();
         }
     }
+}
+
+/// The answer is a step of its own, and the first one that the backend's next word leads to.
+#[test]
+fn a_worker_killed_with_an_owed_key_update_in_hand() {
+    let mut tunnel = ByHand::open(Manner::default());
+    let steps = ["step.peeked", "step.tx_secret", "step.before", "step.begun", "step.sent"];
+    for step in steps {
+        for _ in 0..40 {
+            tunnel.session.refresh_traffic_keys().unwrap();
+        }
+        tunnel.session.writer().write_all(b"asked").unwrap();
+        tunnel.send_in(1, step);
+        let mut heard = [0; 5];
+        tunnel.backend.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"asked");
+        tunnel.gateway.arm(step, "kill");
+        tunnel.backend.write_all(step.as_bytes()).unwrap();
+        eventually(Patience::USUAL, step, || tunnel.gateway.has_fired(step).then_some(()));
+        assert_eq!(tunnel.hears(step.len()), step.as_bytes());
+        tunnel.gateway.holds_exactly(1);
+    }
+    tunnel.gateway.has_lost_none();
 }

@@ -123,15 +123,12 @@ impl Tunnel {
     /// Moves what can be moved, within a turn's bound. Comes after [`Tunnel::catch_up`].
     pub(super) fn turn(&mut self, buffers: &mut Buffers) -> Turn {
         self.note_resets();
-        let asked = [self.to_client.asked(), self.to_backend.asked()];
         let Self { client, backend, record, to_backend, to_client, .. } = self;
-        let inward = to_backend.pump(client, backend, record, buffers, asked[0]);
+        let inward = to_backend.pump(client, backend, record, buffers, to_client.asked());
         // A call that reports a reset consumes it, and a further look would take it for an end: so none is made.
         let mut outward = Flow::default();
         if inward.broken.is_none() {
             outward = to_client.pump(backend, client, record, buffers, to_backend.asked());
-            // The other direction answers it.
-            outward.more |= to_client.asked() != asked[0];
         }
         let moved = [inward.moved, outward.moved];
 

@@ -54,7 +54,8 @@ pub(super) struct Steps {
     pub(super) done: bool,
     /// The last step went out at once.
     has_room: bool,
-    fruitless: u8,
+    /// What the source's peer has done since its last byte of data.
+    fruitless: u16,
     /// The alert that the source's peer deserves.
     complaint: Option<u8>,
 }
@@ -76,7 +77,8 @@ pub(super) struct Io<'a> {
     /// What the step at hand gives.
     pub(super) out: &'a mut Vec<u8>,
     pub(super) ciphers: &'a mut Ciphers,
-    /// How often the target's peer has asked for a key update.
+    /// How often the target's peer has asked for a key update. What it is owed shows in the difference to what was
+    /// [answered](Position::answered), which a successor finds as well.
     pub(super) asked: u32,
 }
 

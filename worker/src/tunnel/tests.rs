@@ -17,6 +17,7 @@ use super::*;
 
 mod cells;
 mod ends;
+mod keys;
 mod moves;
 mod pins;
 

@@ -14,10 +14,8 @@ use crate::harness::reset;
 
 /// Lengths of what is sent at once by one that shreds its records; no boundary stays where a record has its own.
 const SHREDS: [usize; 6] = [3, 9001, 1, 701, 14_983, 37];
-/// A key update comes after so many writes.
-const WRITES_PER_KEY: usize = 4;
-/// The answers are key updates too, and rustls takes no more than 32 without a byte of data between them.
-const KEYS_WITHOUT_ANSWER: usize = 8;
+/// Key updates come after so many writes.
+const WRITES_PER_KEYS: usize = 4;
 
 /// One connection on its way through.
 pub(super) struct Relay {
@@ -34,8 +32,6 @@ struct State {
     /// Opened, and not taken by the plain side yet.
     opened: Vec<u8>,
     writes: usize,
-    /// Key updates since the other side has said something.
-    unanswered: usize,
     plain_ended: bool,
     plain_shut: bool,
     sealed_ended: bool,
@@ -130,9 +126,8 @@ impl Relay {
             Some(count) => {
                 self.session.writer().write_all(&buffer[..count])?;
                 self.state.writes += 1;
-                let due = self.state.writes.is_multiple_of(WRITES_PER_KEY);
-                if self.manner.rekeys && due && self.state.unanswered < KEYS_WITHOUT_ANSWER {
-                    self.state.unanswered += 1;
+                let due = self.state.writes.is_multiple_of(WRITES_PER_KEYS);
+                for _ in 0..self.manner.rekeys * u32::from(due) {
                     self.session.refresh_traffic_keys().map_err(io::Error::other)?;
                 }
             }
@@ -176,11 +171,7 @@ impl Relay {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             // An end without close_notify is one of the errors.
             other => other.map(drop),
-        }?;
-        if !self.state.opened.is_empty() {
-            self.state.unanswered = 0;
         }
-        Ok(())
     }
 
     fn tell_plain(&mut self) -> io::Result<()> {

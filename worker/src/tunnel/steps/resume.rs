@@ -164,9 +164,10 @@ impl Steps {
                     return Ok(None);
                 }
                 match self.source {
-                    Some(protocol) => match self.open(protocol, io, length)? {
+                    // Whether a key update goes ahead of it was decided before it was written down.
+                    Some(protocol) => match self.open(protocol, io, length, false)? {
                         Found::Step(step) => Ok(Some(step)),
-                        Found::Closed | Found::Part => Ok(None),
+                        Found::Closed | Found::Part | Found::Due => Ok(None),
                     },
                     None => self.pass(io, length).map(Some),
                 }

@@ -16,8 +16,14 @@ use crate::tunnel::flow::Part;
 use crate::tunnel::leg::{Broken, Look, Side};
 use crate::tunnel::record::Record;
 
-/// Records in a row that bring nothing. As many as rustls takes of one kind.
-const FRUITLESS: u8 = 32;
+/// What a peer may do without a byte of data in between; a tunnel whose peer goes on for longer is ended.
+const PATIENCE: u16 = 1024;
+/// What a record costs of that which brings nothing: 32 in a row are borne, as rustls bears them of one kind.
+const NOISE: u16 = 32;
+/// What a key update costs: 1,024 in a row are borne. It does bring something, and who changes keys by the clock on a
+/// tunnel where nobody speaks would else end it by that. What one costs us is bounded by turns, as are all steps; no
+/// bound on those in a row would do that, since a byte of data in between is all that it takes.
+const KEY_UPDATE: u16 = 1;
 /// TLS alert (RFC 8446 section 6.2).
 const UNEXPECTED_MESSAGE: u8 = 10;
 
@@ -28,6 +34,8 @@ pub(super) enum Found {
     Closed,
     /// A record of which more has to come.
     Part,
+    /// Data, ahead of which our key update is due.
+    Due,
 }
 
 /// A record that was opened.
@@ -55,10 +63,10 @@ impl Steps {
         if self.source_end.is_some() && self.prelude.is_empty() {
             return self.close(io).map(Next::Step);
         }
-        if let Some(step) = self.update_key(io)? {
-            return Ok(Next::Step(step));
-        }
         if !self.prelude.is_empty() {
+            if self.owes_update(io) {
+                return self.update_key(io).map(Next::Step);
+            }
             return self.take_prelude(io, self.chunk()).map(Next::Step);
         }
         match self.source {
@@ -67,14 +75,19 @@ impl Steps {
         }
     }
 
-    /// Our key update, before the cipher's limit or because the peer wants it.
-    fn update_key(&self, io: &mut Io<'_>) -> Result<Option<Step>, Fault> {
-        let Some(protocol) = self.target else { return Ok(None) };
-        let worn = self.at.tx_seq >= record::record_limit(protocol);
-        let wanted = self.at.answered != io.asked;
-        if !worn && !wanted {
-            return Ok(None);
-        }
+    /// Whether our key update has to go ahead of the next data: the cipher has come to its limit, or the peer wants it.
+    ///
+    /// It does not go before there is data. Its peer may ask as often as it likes while nothing goes its way, and one
+    /// answer meets all those wishes (RFC 8446 section 4.6.3); who answers each is cut off by it, for rustls and `BoringSSL`
+    /// take no more than 32 key updates in a row. Where no data comes any more, `close_notify` needs none ahead of it.
+    fn owes_update(&self, io: &Io<'_>) -> bool {
+        let worn = |protocol| self.at.tx_seq >= record::record_limit(protocol);
+        self.target.is_some_and(|protocol| worn(protocol) || self.at.answered != io.asked)
+    }
+
+    /// Our key update.
+    fn update_key(&self, io: &mut Io<'_>) -> Result<Step, Fault> {
+        let protocol = self.target.ok_or((Part::Target, Broken::Protocol))?;
         if protocol.version == Version::Tls12 {
             // It has no key update: this is all that one session can carry.
             tracing::warn!(tunnel = io.record.id, "a TLS 1.2 session is worn out");
@@ -84,7 +97,7 @@ impl Steps {
         self.say(io, record::Kind::Handshake, &record::key_update(false))?;
         self.write_next(io.record, (self.towards, Half::Tx), self.at.tx_generation, protocol)?;
         failpoint!("step.tx_secret");
-        Ok(Some(Step { kind, out_records: 1, ..self.giving(io) }))
+        Ok(Step { kind, out_records: 1, ..self.giving(io) })
     }
 
     pub(super) fn close(&self, io: &mut Io<'_>) -> Result<Step, Fault> {
@@ -117,6 +130,9 @@ impl Steps {
             Look::Data(bytes) => bytes.len(),
         };
         failpoint!("step.peeked");
+        if self.owes_update(io) {
+            return self.update_key(io).map(Next::Step);
+        }
         self.pass(io, count).map(Next::Step)
     }
 
@@ -153,8 +169,10 @@ impl Steps {
             Look::Data(bytes) => bytes.len(),
         };
         failpoint!("step.peeked");
-        match self.open(protocol, io, carried + peeked)? {
+        let owes_update = self.owes_update(io);
+        match self.open(protocol, io, carried + peeked, owes_update)? {
             Found::Step(step) => Ok(Next::Step(step)),
+            Found::Due => self.update_key(io).map(Next::Step),
             Found::Closed => {
                 self.note_end(io.record, false);
                 Ok(Next::Other)
@@ -166,12 +184,14 @@ impl Steps {
         }
     }
 
-    /// Opens whole records at the front of `scratch`: as many with data as a step takes, or one that is something else.
+    /// Opens whole records at the front of `scratch`: as many with data as a step takes, or one that is something else. Of
+    /// data none is taken while our key update has to go ahead of it.
     pub(super) fn open(
         &mut self,
         protocol: Protocol,
         io: &mut Io<'_>,
         total: usize,
+        owes_update: bool,
     ) -> Result<Found, Fault> {
         let Io { record, scratch, out, ciphers, .. } = io;
         let of = self.opener(record);
@@ -203,7 +223,17 @@ impl Steps {
                 let taken = Step { in_len: narrow(len), in_records: 1, skip, ..step };
                 return self.heed(protocol, record, message, taken);
             }
-            self.note_fruit(record, !bytes.is_empty())?;
+            if bytes.is_empty() {
+                self.note_fruitless(record, NOISE)?;
+            } else if owes_update {
+                if step.in_records > 0 {
+                    // Empty ones are ahead of it.
+                    break;
+                }
+                return Ok(Found::Due);
+            } else {
+                self.fruitless = 0;
+            }
             let seq = number(self.at.tx_seq, step.out_records, Part::Target)?;
             step.out_records += give(sealer, seq, bytes, out)?;
             step.in_records += 1;
@@ -226,34 +256,31 @@ impl Steps {
         message: Message,
         step: Step,
     ) -> Result<Found, Fault> {
-        let kind = match message {
+        let (kind, costs) = match message {
             Message::Closed => return Ok(Found::Closed),
             Message::PeerAlert(description) => {
                 tracing::debug!(tunnel = record.id, description, "a TLS leg's peer gave up");
                 return Err((Part::Source, Broken::Alert));
             }
-            Message::Data | Message::Nothing => Kind::Skip,
+            Message::Data | Message::Nothing => (Kind::Skip, NOISE),
             Message::KeyUpdate { requested } => {
                 let key = (self.towards.other(), Half::Rx);
                 self.write_next(record, key, self.at.rx_generation, protocol)?;
                 failpoint!("step.rx_secret");
-                Kind::Updated { asks: requested }
+                (Kind::Updated { asks: requested }, KEY_UPDATE)
             }
         };
-        self.note_fruit(record, false)?;
+        self.note_fruitless(record, costs)?;
         Ok(Found::Step(Step { kind, ..step }))
     }
 
-    /// Notes whether a record has brought anything.
-    fn note_fruit(&mut self, record: &Record, some: bool) -> Result<(), Fault> {
-        if some {
-            self.fruitless = 0;
-        } else if self.fruitless == FRUITLESS {
+    /// Notes a record that has brought no data.
+    fn note_fruitless(&mut self, record: &Record, costs: u16) -> Result<(), Fault> {
+        self.fruitless = self.fruitless.saturating_add(costs);
+        if self.fruitless > PATIENCE {
             tracing::debug!(tunnel = record.id, "a TLS leg's peer sends nothing but noise");
             self.complaint = Some(UNEXPECTED_MESSAGE);
             return Err((Part::Source, Broken::Protocol));
-        } else {
-            self.fruitless += 1;
         }
         Ok(())
     }

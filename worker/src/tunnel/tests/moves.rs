@@ -9,13 +9,13 @@ use crate::tunnel::arena::Arena;
 use crate::tunnel::tests::ends::{abort, read_error};
 
 /// Two generations of a listener, and the vault between them.
-struct Pair {
-    old: Arc<Tunnels>,
-    new: Arc<Tunnels>,
+pub(super) struct Pair {
+    pub(super) old: Arc<Tunnels>,
+    pub(super) new: Arc<Tunnels>,
 }
 
 impl Pair {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let shared = Shared::take_up(None, None).unwrap();
         let [arena, tally] = shared.fds().map(|fd| fd.try_clone_to_owned().unwrap());
         let old = shared.start(2, 1).unwrap();
@@ -29,8 +29,17 @@ impl Pair {
     async fn open(&self, preludes: Preludes) -> (TcpStream, TcpStream, TunnelId) {
         let (client, client_leg) = tcp_pair().await;
         let (backend_leg, backend) = tcp_pair().await;
-        let opening =
-            self.old.open(plain(client_leg), plain(backend_leg), preludes, facts(Duration::ZERO));
+        let id = self.open_between([plain(client_leg), plain(backend_leg)], preludes).await;
+        (client, backend, id)
+    }
+
+    /// The same of the client's leg and the backend's.
+    pub(super) async fn open_between(
+        &self,
+        [client, backend]: [Leg; 2],
+        preludes: Preludes,
+    ) -> TunnelId {
+        let opening = self.old.open(client, backend, preludes, facts(Duration::ZERO));
         let storing = async {
             self.old.rung().await;
             let mut handed = Vec::new();
@@ -43,11 +52,11 @@ impl Pair {
             assert_eq!(self.new.hand_in(handed).owners, [1]);
         };
         let (id, ()) = patient(async { tokio::join!(opening, storing) }).await;
-        (client, backend, id.unwrap())
+        id.unwrap()
     }
 
     /// The old one lets go, the new one takes.
-    async fn hand_over(&self) {
+    pub(super) async fn hand_over(&self) {
         let frozen = self.old.freeze(100).await;
         let taken = self.new.take_frozen(&frozen);
         assert_eq!(frozen, taken);
