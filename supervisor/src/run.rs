@@ -231,7 +231,7 @@ async fn start(
     if !supervisor.stopping() {
         begin_service(&supervisor, options.on_ready.take(), status);
         tokio::spawn(upgrade::finish(supervisor.clone(), inherited.clone()));
-        admin = admin.serve_until_stopped(&supervisor).await?;
+        admin = admin.serve_until_stopped(&supervisor).await;
     }
     supervisor.upgrades.end();
     end(&supervisor, &left).await;
