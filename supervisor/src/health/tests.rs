@@ -51,6 +51,70 @@ fn what_a_worker_was_told_stands_only_where_nothing_is_known() {
     assert_eq!(after.report()[0].backends[0].last, "200");
 }
 
+/// Who has turned, and whether they are well now.
+fn turns(table: &mut HealthTable) -> Vec<(String, bool, String)> {
+    let told = |turn: Turn| (turn.key.address, turn.is_healthy, turn.reason);
+    table.take_turns().into_iter().map(told).collect()
+}
+
+#[test]
+fn each_turn_is_told_once_with_its_reason() {
+    use HealthState::{Healthy, Unhealthy};
+    let turned = |address: &str, is_healthy, reason: &str| {
+        vec![(address.to_owned(), is_healthy, reason.to_owned())]
+    };
+    let mut table = table(&["a", "b"], 0);
+    for (address, state, last, expected) in [
+        ("a", Healthy, "200", vec![]),
+        ("b", Unhealthy, "refused", turned("b", false, "refused")),
+        ("b", Unhealthy, "refused", vec![]),
+        ("b", Unhealthy, "503", vec![]),
+        ("b", Healthy, "200", turned("b", true, "200")),
+        ("b", Healthy, "204", vec![]),
+        ("a", Unhealthy, "503", turned("a", false, "503")),
+        ("gone", Unhealthy, "503", vec![]),
+    ] {
+        table.verdict(verdict("Pool", address, state, last));
+        assert_eq!(turns(&mut table), expected, "{address} {last}");
+    }
+    // Neither another revision nor an operator's drain is a turn.
+    table.set_targets(vec![target("Pool", "a")], Vec::new());
+    table.set_drained(&[drained("pool", "a")]);
+    assert_eq!(turns(&mut table), []);
+}
+
+#[test]
+fn what_an_earlier_supervisor_knew_is_no_turn_whoever_is_heard_first() {
+    use HealthState::{Healthy, Unhealthy};
+    let all = ["still ill", "fell ill", "got well", "new and ill", "new and well"];
+    let mut before = table(&all[..3], 0);
+    for (address, state) in all.iter().zip([Unhealthy, Healthy, Unhealthy]) {
+        before.verdict(verdict("Pool", address, state, "x"));
+    }
+    let told = before.snapshot();
+    let now = || all.iter().zip([Unhealthy, Unhealthy, Healthy, Unhealthy, Healthy]);
+    for prober_first in [true, false] {
+        let mut after = table(&all, 0);
+        after.begin_recalling();
+        if !prober_first {
+            after.recall(&told);
+        }
+        for (address, state) in now() {
+            after.verdict(verdict("Pool", address, state, "now"));
+        }
+        after.recall(&told);
+        after.end_recalling();
+        let mut turned = turns(&mut after);
+        turned.sort_unstable();
+        let turn = |address: &str, is_healthy| (address.to_owned(), is_healthy, "now".to_owned());
+        let expected =
+            [turn("fell ill", false), turn("got well", true), turn("new and ill", false)];
+        assert_eq!(turned, expected, "the prober first: {prober_first}");
+        after.verdict(verdict("Pool", "new and ill", Healthy, "200"));
+        assert_eq!(turns(&mut after).len(), 1);
+    }
+}
+
 #[test]
 fn rotation_is_healthy_or_kept_and_not_drained() {
     use HealthState::{Healthy, Unhealthy, Unknown};
