@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use holdfast_proto::admin::{BackendHealth, PoolHealth};
 use holdfast_proto::control::{
-    HealthSnapshot, HealthState, Target, TargetHealth, TargetKey, Verdict,
+    self, Drained, HealthSnapshot, HealthState, Target, TargetHealth, TargetKey, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ pub struct HealthTable {
     entries: Vec<Entry>,
     /// (pool, settings, how many of its first backends count as healthy whatever the probes say)
     min_servers: Vec<(String, String, u32)>,
-    drained: Vec<DrainedBackend>,
+    drained: Vec<control::DrainedBackend>,
     snapshot: HealthSnapshot,
     /// Not taken yet, oldest first.
     turns: Vec<Turn>,
@@ -65,21 +65,10 @@ struct Entry {
 // === impl DrainedBackend ===
 
 impl DrainedBackend {
-    /// Does this name the backend that `key` is about?
-    pub fn names(&self, key: &TargetKey) -> bool {
-        self.pool.eq_ignore_ascii_case(&key.pool) && self.names_address(&key.address, key.port)
-    }
-
-    /// Does this name the backend of that address and port, in its pool? Brackets, as IPv6 addresses have, do no harm.
-    pub fn names_address(&self, address: &str, port: u32) -> bool {
-        [
-            address,
-            &format!("[{address}]"),
-            &format!("{address}:{port}"),
-            &format!("[{address}]:{port}"),
-        ]
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(&self.backend))
+    /// As workers and this table understand it.
+    pub fn wire(&self) -> control::DrainedBackend {
+        let Self { pool, backend } = self.clone();
+        control::DrainedBackend { pool, backend }
     }
 }
 
@@ -99,7 +88,8 @@ impl HealthTable {
 
     fn with_clock(now_unix_ms: fn() -> u64) -> Self {
         // Versions begin at the time, so that a worker that outlived a supervisor never sees one go back.
-        let snapshot = HealthSnapshot { version: now_unix_ms(), targets: Vec::new() };
+        let version = now_unix_ms();
+        let snapshot = HealthSnapshot { version, ..HealthSnapshot::default() };
         Self {
             entries: Vec::new(),
             min_servers: Vec::new(),
@@ -212,7 +202,7 @@ impl HealthTable {
 
     /// The backends that are out of rotation by an operator's wish; those that match nothing wait for their target.
     pub fn set_drained(&mut self, drained: &[DrainedBackend]) {
-        self.drained = drained.to_vec();
+        self.drained = drained.iter().map(DrainedBackend::wire).collect();
         self.mark_drained((self.now_unix_ms)());
         self.publish();
     }
@@ -269,7 +259,8 @@ impl HealthTable {
 
     fn mark_drained(&mut self, now: u64) {
         for entry in &mut self.entries {
-            let drained = self.drained.iter().any(|drained| drained.names(&entry.key));
+            let TargetKey { pool, address, port, .. } = &entry.key;
+            let drained = self.drained.iter().any(|drained| drained.names(pool, address, *port));
             entry.drained_since_unix_ms =
                 drained.then(|| entry.drained_since_unix_ms.unwrap_or(now));
         }
@@ -295,8 +286,11 @@ impl HealthTable {
                 drained,
             });
         }
-        if targets != self.snapshot.targets {
+        // All of them: tunnels may be left where nobody is routed any more.
+        let drained = Some(Drained { backends: self.drained.clone() });
+        if targets != self.snapshot.targets || drained != self.snapshot.drained {
             self.snapshot.targets = targets;
+            self.snapshot.drained = drained;
             self.snapshot.version = self.snapshot.version.saturating_add(1);
         }
     }

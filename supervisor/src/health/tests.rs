@@ -158,12 +158,15 @@ fn the_version_rises_with_a_change_and_only_then() {
         !table.verdict(Verdict { state: 77, ..verdict("Pool", "a", HealthState::Healthy, "") })
     );
     assert_eq!(table.snapshot().version, first + 1);
+    // Of one that nobody is routed to workers are told, too.
     table.set_drained(&[drained("other", "a")]);
-    assert_eq!(table.snapshot().version, first + 1);
-    table.set_drained(&[drained("pool", "a")]);
     assert_eq!(table.snapshot().version, first + 2);
-    table.set_drained(&[]);
+    table.set_drained(&[drained("pool", "a")]);
     assert_eq!(table.snapshot().version, first + 3);
+    table.set_drained(&[drained("pool", "a")]);
+    assert_eq!(table.snapshot().version, first + 3);
+    table.set_drained(&[]);
+    assert_eq!(table.snapshot().version, first + 4);
 }
 
 #[test]
@@ -228,25 +231,4 @@ fn a_new_prober_does_not_reset_the_beginning_of_a_state() {
         Verdict { since_unix_ms: u64::MAX, ..verdict("Pool", "a", HealthState::Unhealthy, "no") };
     assert!(table.verdict(broken));
     assert_eq!(table.report()[0].backends[0].since, "1970-01-01T00:00:00Z");
-}
-
-#[test]
-fn a_drained_backend_is_named_by_address_with_or_without_port_and_brackets() {
-    let names = |backend: &str, address: &str| {
-        let drained = DrainedBackend { pool: "Chat".to_owned(), backend: backend.to_owned() };
-        let key = TargetKey {
-            pool: "chat".into(),
-            address: address.into(),
-            port: 80,
-            ..TargetKey::default()
-        };
-        drained.names(&key)
-    };
-    for name in ["::1", "[::1]", "[::1]:80", "::1:80"] {
-        assert!(names(name, "::1"), "{name}");
-    }
-    assert!(names("App.test:80", "app.test") && names("app.test", "app.test"));
-    for name in ["app.test:81", "app.tes", ""] {
-        assert!(!names(name, "app.test"), "{name}");
-    }
 }
