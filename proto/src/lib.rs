@@ -6,6 +6,7 @@
 //! process uses does not belong here.
 
 pub mod bootstrap;
+mod drained;
 pub mod error_page;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod failpoint;

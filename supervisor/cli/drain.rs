@@ -35,27 +35,29 @@ pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<Outcome> {
     let work = async {
         let answer = client.drain(request(&args.target)).await;
         let answer = answer.map_err(|error| failed(&error))?.into_inner();
-        let DrainResponse { changed, tunnels, silent } = answer;
+        let DrainResponse { changed, tunnels, silent, unrouted } = answer;
         let unlisted = silent.iter().map(|it| it.tunnels).sum();
         let told = Left { tunnels, unlisted, silent };
         if !args.wait {
-            return anyhow::Ok((changed, told));
+            return anyhow::Ok((changed, unrouted, told));
         }
         let patience = args.timeout.map(|seconds| Duration::from_secs(seconds.into()));
-        Ok((changed, wait(&mut client, &args.target, patience).await?))
+        Ok((changed, unrouted, wait(&mut client, &args.target, patience).await?))
     };
     let then = format!(
         "{name} gets no new connections, and its tunnels live on for the drain time of its settings; `holdfast undrain` takes \
          that back"
     );
-    let (changed, left) = progress::unless_interrupted(&then, work).await??;
+    let (changed, unrouted, left) = progress::unless_interrupted(&then, work).await??;
     let is_empty = left.tunnels == 0 && left.unlisted == 0;
-    tell(&args.admin, changed, left.tunnels, || {
+    tell(&args.admin, (changed, !unrouted), left.tunnels, || {
         let now = if changed { "gets no new connections" } else { "was drained already" };
+        // It got none before: somebody may have meant another one.
+        let routed = if unrouted { "; no rule routes to its pool" } else { "" };
         match left.tunnels {
-            0 if is_empty => format!("{name} {now}, and has no tunnels\n"),
-            0 => format!("{name} {now}; whether it has tunnels is not known\n"),
-            left => format!("{name} {now}; {}\n", live_on(left)),
+            0 if is_empty => format!("{name} {now}, and has no tunnels{routed}\n"),
+            0 => format!("{name} {now}; whether it has tunnels is not known{routed}\n"),
+            left => format!("{name} {now}; {}{routed}\n", live_on(left)),
         }
     })?;
     output::complain(&output::silent_text(&left.silent));
@@ -67,11 +69,11 @@ pub(crate) async fn undrain(args: UndrainArgs) -> anyhow::Result<Outcome> {
     let answer = connect(&args.admin).await?.undrain(request(&args.target)).await;
     let answer = answer.map_err(|error| failed(&error))?.into_inner();
     let name = format!("{}/{}", args.target.pool, args.target.backend);
-    tell(&args.admin, answer.changed, answer.tunnels, || {
-        if answer.changed {
-            format!("{name} is back in rotation\n")
-        } else {
-            format!("{name} was not drained\n")
+    tell(&args.admin, (answer.changed, !answer.unrouted), answer.tunnels, || {
+        match (answer.changed, answer.unrouted) {
+            (true, false) => format!("{name} is back in rotation\n"),
+            (true, true) => format!("{name} is no longer drained; no rule routes to its pool\n"),
+            (false, _) => format!("{name} was not drained\n"),
         }
     })?;
     Ok(Outcome::Done)
@@ -88,11 +90,11 @@ fn request(target: &PooledBackend) -> DrainRequest {
 
 fn tell(
     admin: &Admin,
-    changed: bool,
+    (changed, routed): (bool, bool),
     tunnels: u64,
     text: impl FnOnce() -> String,
 ) -> std::io::Result<()> {
-    show(admin, || json!({"changed": changed, "tunnels": tunnels}), text)
+    show(admin, || json!({"changed": changed, "tunnels": tunnels, "routed": routed}), text)
 }
 
 /// Until the backend has no tunnels, or patience ends. Those that no worker has listed may be the backend's, too.

@@ -14,6 +14,7 @@ use holdfast_proto::admin::{
     ChangeResponse, Diagnostic, HealthResponse, Replacement, RestartResponse, RevisionsResponse,
     Severity, SilentWorker, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
 };
+use holdfast_supervisor::facts::silent_words;
 pub(crate) use holdfast_supervisor::facts::{
     health_json, revisions_json, status_json, tunnels_json,
 };
@@ -187,12 +188,7 @@ fn ended_text(tunnel: &TunnelInfo) -> String {
 
 /// A note of workers whose tunnels nobody can tell.
 pub(crate) fn silent_text(silent: &[SilentWorker]) -> String {
-    let note = |it: &SilentWorker| {
-        let (pid, listener, tunnels) = (it.pid, printable(&it.listener), tunnels_count(it.tunnels));
-        format!(
-            "note: worker {pid} of {listener} has not answered, it is stopped or very busy: its {tunnels} are not among these\n"
-        )
-    };
+    let note = |it: &SilentWorker| format!("note: {}\n", printable(&silent_words(it)));
     silent.iter().map(note).collect()
 }
 
@@ -234,6 +230,11 @@ pub(crate) fn change_json(change: &ChangeResponse) -> Value {
             json!({"listener": refusal.listener, "pid": refusal.pid, "reason": refusal.reason})
         })
         .collect();
+    let silent: Vec<_> = change
+        .silent
+        .iter()
+        .map(|it| json!({"listener": it.listener, "pid": it.pid, "tunnels": it.tunnels}))
+        .collect();
     json!({
         "accepted": change.accepted,
         "revision": change.revision,
@@ -242,6 +243,7 @@ pub(crate) fn change_json(change: &ChangeResponse) -> Value {
         "diagnostics": diagnostics_json(&change.diagnostics),
         "changes": changes,
         "refusals": refusals,
+        "silent": silent,
     })
 }
 
@@ -269,6 +271,7 @@ pub(crate) fn change_text(change: &ChangeResponse, dry_run: bool) -> String {
         }
         text.push(table.render(look()));
     }
+    text.push(silent_text(&change.silent));
     text.concat()
 }
 

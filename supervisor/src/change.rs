@@ -146,7 +146,7 @@ impl Supervisor {
             && admin_before == admin;
         let mut changes = plan.changes();
         changes.extend(network::difference(admin_before, admin));
-        self.count_tunnels(&mut changes, &plan, &passed.compiled).await;
+        let silent = self.count_tunnels(&mut changes, &plan, &passed.compiled).await;
         if same || proposal.dry_run {
             let message = if same {
                 "nothing to change: the document in force is the same"
@@ -155,7 +155,7 @@ impl Supervisor {
             };
             let (warnings, message) = (passed.warnings, message.to_owned());
             let of_now = Outcome { before: now, revision: now, ..Outcome::default() };
-            return Ok(Outcome { warnings, changes, message, ..of_now });
+            return Ok(Outcome { warnings, changes, silent, message, ..of_now });
         }
         if self.stopping() {
             return Err(ChangeError::Stopping);
@@ -183,6 +183,7 @@ impl Supervisor {
             places,
             warnings: passed.warnings,
             changes,
+            silent,
             refusals,
             message,
         })
@@ -352,28 +353,27 @@ impl Supervisor {
         refusals
     }
 
-    /// Adds to each change how many live tunnels it touches. Only workers whose tunnels can be touched are asked: a
+    /// Adds to each change how many live tunnels it touches, and answers whose nobody could count. Only workers whose tunnels can be touched are asked: a
     /// list may be long. Listeners that were removed earlier keep their tunnels whatever changes.
     async fn count_tunnels(
         &self,
         changes: &mut Vec<admin::Change>,
         plan: &Plan,
         wanted: &Compiled,
-    ) {
-        let Some(in_force) = self.in_force() else { return };
+    ) -> Vec<admin::SilentWorker> {
+        let Some(in_force) = self.in_force() else { return Vec::new() };
         let groups = self.groups().into_iter().filter(|it| plan.touches_tunnels_of(&it.address));
         // All at once: those that do not answer are waited for once.
-        let asking = groups.map(|group| async move {
-            let workers = group.workers();
-            let lists = join_all(workers.iter().map(|worker| worker.tunnels())).await;
-            (group.address, lists.into_iter().flatten().flatten().collect::<Vec<_>>())
-        });
-        for (address, tunnels) in join_all(asking).await {
+        let asking = groups.map(|group| async move { (group.address, group.tunnels().await) });
+        let mut all_silent = Vec::new();
+        for (address, (tunnels, silent)) in join_all(asking).await {
+            all_silent.extend(silent);
             plan.note_left_behind(changes, &address, tunnels.len());
             for tunnel in &tunnels {
                 plan.note_tunnel(changes, (&in_force.compiled, wanted), &address, tunnel);
             }
         }
+        all_silent
     }
 
     /// Back to an older document, with the pages that it had.

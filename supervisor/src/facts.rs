@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_proto::admin::{
-    HealthResponse, ListenerStatus, RevisionsResponse, StatusResponse, TunnelInfo, TunnelsResponse,
-    WorkerStatus,
+    HealthResponse, ListenerStatus, RevisionsResponse, SilentWorker, StatusResponse, TunnelInfo,
+    TunnelsResponse, WorkerStatus,
 };
 use serde_json::{Value, json};
 
@@ -98,6 +98,18 @@ pub fn tunnel_json(tunnel: &TunnelInfo) -> Value {
         "client_end": told(&tunnel.client_end),
         "backend_end": told(&tunnel.backend_end),
     })
+}
+
+/// What is said of a worker whose tunnels nobody can tell, wherever they are listed or counted.
+pub fn silent_words(silent: &SilentWorker) -> String {
+    let SilentWorker { listener, pid, tunnels } = silent;
+    let missing = match tunnels {
+        1 => "1 tunnel is".to_owned(),
+        more => format!("{more} tunnels are"),
+    };
+    format!(
+        "worker {pid} of {listener} has not answered, it is stopped or very busy: its {missing} not among these"
+    )
 }
 
 /// A word, where there is one.

@@ -13,8 +13,9 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use holdfast_proto::admin::Replacement;
-use holdfast_proto::control::ListenerSnapshot;
+use futures_util::future::join_all;
+use holdfast_proto::admin::{Replacement, SilentWorker};
+use holdfast_proto::control::{ListenerSnapshot, Tunnel};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::metrics::DeathCause;
@@ -150,6 +151,21 @@ impl Group {
     /// The workers, oldest first.
     pub fn workers(&self) -> Vec<Arc<Worker>> {
         self.board.workers()
+    }
+
+    /// The live tunnels of all its workers, and who has some and has not told which. All are asked at once: one that does
+    /// not answer keeps nobody waiting for the others.
+    pub async fn tunnels(&self) -> (Vec<Tunnel>, Vec<SilentWorker>) {
+        let workers = self.workers();
+        let lists = join_all(workers.iter().map(|worker| worker.tunnels())).await;
+        let silent = workers.iter().zip(&lists).filter(|(_, list)| list.is_none());
+        let silent = silent.map(|(worker, _)| SilentWorker {
+            listener: self.address.to_string(),
+            pid: worker.incarnation.pid(),
+            tunnels: worker.view().tunnels,
+        });
+        let silent = silent.filter(|it| it.tunnels > 0).collect();
+        (lists.into_iter().flatten().flatten().collect(), silent)
     }
 
     /// Whether its workers keep dying by themselves.

@@ -40,7 +40,7 @@ const LARGEST_DOCUMENT: usize = 32 * 1024 * 1024;
 /// Serves operators until `stop`. Whoever may open the socket may do everything.
 pub async fn serve_operators(
     supervisor: Arc<Supervisor>,
-    socket: UnixListener,
+    socket: Arc<UnixListener>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let dialled = incoming::incoming(socket, "operators");
@@ -86,13 +86,14 @@ pub async fn serve_children(
     socket: UnixListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let dialled = incoming::incoming(Arc::new(socket), "workers and prober");
     // What a worker says of its pools and tunnels grows with them. It is trusted with less than what it is sent.
     let workers = WorkerControlServer::new(worker::Workers::new(supervisor.clone()))
         .max_decoding_message_size(LONGEST_REPORT);
     Server::builder()
         .add_service(workers)
         .add_service(ProberControlServer::new(probe::Probers::new(supervisor)))
-        .serve_with_incoming_shutdown(incoming::incoming(socket, "workers and prober"), stop)
+        .serve_with_incoming_shutdown(dialled, stop)
         .await
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use holdfast_proto::admin::{BackendHealth, PoolHealth};
 use holdfast_proto::control::{
-    HealthSnapshot, HealthState, Target, TargetHealth, TargetKey, Verdict,
+    self, Drained, HealthSnapshot, HealthState, Target, TargetHealth, TargetKey, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,9 +30,24 @@ pub struct HealthTable {
     entries: Vec<Entry>,
     /// (pool, settings, how many of its first backends count as healthy whatever the probes say)
     min_servers: Vec<(String, String, u32)>,
-    drained: Vec<DrainedBackend>,
+    drained: Vec<control::DrainedBackend>,
     snapshot: HealthSnapshot,
+    /// Not taken yet, oldest first.
+    turns: Vec<Turn>,
+    /// Workers of an earlier supervisor are still to say what they were told: what is judged meanwhile may be no turn.
+    is_recalling: bool,
     now_unix_ms: fn() -> u64,
+}
+
+/// A backend has become unhealthy, or healthy after that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Which, under which settings.
+    pub key: TargetKey,
+    /// To what.
+    pub is_healthy: bool,
+    /// The probe's words.
+    pub reason: String,
 }
 
 #[derive(Debug)]
@@ -40,6 +55,8 @@ struct Entry {
     key: TargetKey,
     target: Target,
     state: HealthState,
+    /// Judged for the first time while an earlier supervisor's verdict may still be recalled.
+    is_unsaid: bool,
     since_unix_ms: u64,
     last: String,
     drained_since_unix_ms: Option<u64>,
@@ -48,21 +65,10 @@ struct Entry {
 // === impl DrainedBackend ===
 
 impl DrainedBackend {
-    /// Does this name the backend that `key` is about?
-    pub fn names(&self, key: &TargetKey) -> bool {
-        self.pool.eq_ignore_ascii_case(&key.pool) && self.names_address(&key.address, key.port)
-    }
-
-    /// Does this name the backend of that address and port, in its pool? Brackets, as IPv6 addresses have, do no harm.
-    pub fn names_address(&self, address: &str, port: u32) -> bool {
-        [
-            address,
-            &format!("[{address}]"),
-            &format!("{address}:{port}"),
-            &format!("[{address}]:{port}"),
-        ]
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(&self.backend))
+    /// As workers and this table understand it.
+    pub fn wire(&self) -> control::DrainedBackend {
+        let Self { pool, backend } = self.clone();
+        control::DrainedBackend { pool, backend }
     }
 }
 
@@ -82,12 +88,15 @@ impl HealthTable {
 
     fn with_clock(now_unix_ms: fn() -> u64) -> Self {
         // Versions begin at the time, so that a worker that outlived a supervisor never sees one go back.
-        let snapshot = HealthSnapshot { version: now_unix_ms(), targets: Vec::new() };
+        let version = now_unix_ms();
+        let snapshot = HealthSnapshot { version, ..HealthSnapshot::default() };
         Self {
             entries: Vec::new(),
             min_servers: Vec::new(),
             drained: Vec::new(),
             snapshot,
+            turns: Vec::new(),
+            is_recalling: false,
             now_unix_ms,
         }
     }
@@ -108,6 +117,7 @@ impl HealthTable {
                 None => Entry {
                     key,
                     state: target.known(),
+                    is_unsaid: false,
                     target,
                     since_unix_ms: now,
                     last: String::new(),
@@ -135,24 +145,49 @@ impl HealthTable {
         if entry.state != state {
             // A new prober does not know since when: the state's beginning is the first that we heard.
             entry.since_unix_ms = verdict.since_unix_ms;
-            entry.state = state;
         }
         entry.last = verdict.last;
+        let before = std::mem::replace(&mut entry.state, state);
+        entry.is_unsaid |= before == HealthState::Unknown && self.is_recalling;
+        if !entry.is_unsaid {
+            self.turns.extend(entry.turn_from(before));
+        }
         self.publish();
         true
+    }
+
+    /// There are workers that an earlier supervisor has told about health: what they were told is no news, however early
+    /// the prober's verdict comes.
+    pub fn begin_recalling(&mut self) {
+        self.is_recalling = true;
+    }
+
+    /// They have said it, as far as they will.
+    pub fn end_recalling(&mut self) {
+        self.is_recalling = false;
+        for entry in self.entries.iter_mut().filter(|it| it.is_unsaid) {
+            entry.is_unsaid = false;
+            self.turns.extend(entry.turn_from(HealthState::Unknown));
+        }
     }
 
     /// Takes what a worker was told by an earlier supervisor, where nothing is known yet: did anything change?
     pub fn recall(&mut self, told: &HealthSnapshot) -> bool {
         let mut changed = false;
-        for entry in self.entries.iter_mut().filter(|it| it.state == HealthState::Unknown) {
+        let open = |it: &&mut Entry| it.state == HealthState::Unknown || it.is_unsaid;
+        for entry in self.entries.iter_mut().filter(open) {
             let same = |it: &&TargetHealth| it.key.as_ref() == Some(&entry.key);
             let Some(told) = told.targets.iter().find(same) else { continue };
-            if told.state() != HealthState::Unknown {
-                entry.state = told.state();
-                RECALLED.clone_into(&mut entry.last);
-                changed = true;
+            if told.state() == HealthState::Unknown {
+                continue;
             }
+            if std::mem::take(&mut entry.is_unsaid) {
+                self.turns.extend(entry.turn_from(told.state()));
+                continue;
+            }
+            entry.state = told.state();
+            RECALLED.clone_into(&mut entry.last);
+            changed = true;
         }
         if changed {
             self.publish();
@@ -160,9 +195,14 @@ impl HealthTable {
         changed
     }
 
+    /// Who has turned since this was last asked.
+    pub fn take_turns(&mut self) -> Vec<Turn> {
+        std::mem::take(&mut self.turns)
+    }
+
     /// The backends that are out of rotation by an operator's wish; those that match nothing wait for their target.
     pub fn set_drained(&mut self, drained: &[DrainedBackend]) {
-        self.drained = drained.to_vec();
+        self.drained = drained.iter().map(DrainedBackend::wire).collect();
         self.mark_drained((self.now_unix_ms)());
         self.publish();
     }
@@ -219,7 +259,8 @@ impl HealthTable {
 
     fn mark_drained(&mut self, now: u64) {
         for entry in &mut self.entries {
-            let drained = self.drained.iter().any(|drained| drained.names(&entry.key));
+            let TargetKey { pool, address, port, .. } = &entry.key;
+            let drained = self.drained.iter().any(|drained| drained.names(pool, address, *port));
             entry.drained_since_unix_ms =
                 drained.then(|| entry.drained_since_unix_ms.unwrap_or(now));
         }
@@ -245,8 +286,11 @@ impl HealthTable {
                 drained,
             });
         }
-        if targets != self.snapshot.targets {
+        // All of them: tunnels may be left where nobody is routed any more.
+        let drained = Some(Drained { backends: self.drained.clone() });
+        if targets != self.snapshot.targets || drained != self.snapshot.drained {
             self.snapshot.targets = targets;
+            self.snapshot.drained = drained;
             self.snapshot.version = self.snapshot.version.saturating_add(1);
         }
     }
@@ -255,6 +299,16 @@ impl HealthTable {
 // === impl Entry ===
 
 impl Entry {
+    /// The turn that its state is after another one. That somebody new is well is none.
+    fn turn_from(&self, before: HealthState) -> Option<Turn> {
+        let is_healthy = match (before, self.state) {
+            (HealthState::Unhealthy, HealthState::Healthy) => true,
+            (HealthState::Unknown | HealthState::Healthy, HealthState::Unhealthy) => false,
+            _ => return None,
+        };
+        Some(Turn { key: self.key.clone(), is_healthy, reason: self.last.clone() })
+    }
+
     fn report(&self) -> BackendHealth {
         let (state, since) = match (self.drained_since_unix_ms, self.state) {
             (Some(since), _) => ("Draining", since),

@@ -1,7 +1,7 @@
 //! Verdicts in, health snapshots out: the table of [`crate::health`] between the prober's stream and the workers'.
 //!
 //! Health reaches workers only once it is complete, or once the bounded wait for the first verdicts is over; a prober
-//! that dies changes nothing here.
+//! that dies changes nothing here. A backend that turns healthy or unhealthy is logged here, once, and nowhere else.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,7 @@ use holdfast_proto::admin::PoolHealth;
 use holdfast_proto::control::{HealthSnapshot, Target, TargetKey, TargetSet, Verdict};
 use tokio::sync::watch;
 
-use crate::health::DrainedBackend;
-use crate::health::HealthTable;
+use crate::health::{DrainedBackend, HealthTable, Turn};
 
 /// Targets, verdicts and what follows from them.
 #[derive(Debug)]
@@ -58,6 +57,19 @@ impl HealthBoard {
     /// What a worker was told by an earlier supervisor: it stands where nothing is known yet.
     pub fn recall(&self, told: &HealthSnapshot) {
         self.update(|table| table.recall(told));
+    }
+
+    /// Workers will say that; until all have, what they may have been told already is not logged as a turn.
+    pub fn begin_recalling(&self) {
+        self.table().begin_recalling();
+    }
+
+    /// All have, or will not.
+    pub fn end_recalling(&self) {
+        self.update(|table| {
+            table.end_recalling();
+            false
+        });
     }
 
     /// Which backends operators took out of rotation.
@@ -134,7 +146,14 @@ impl HealthBoard {
     }
 
     fn update(&self, change: impl FnOnce(&mut HealthTable) -> bool) {
-        if !change(&mut self.table()) {
+        let changed = {
+            let mut table = self.table();
+            let changed = change(&mut table);
+            // Under the lock, so that lines come in the order of the verdicts.
+            table.take_turns().iter().for_each(log);
+            changed
+        };
+        if !changed {
             return;
         }
         if self.is_published() {
@@ -151,6 +170,18 @@ impl HealthBoard {
 
     fn table(&self) -> std::sync::MutexGuard<'_, HealthTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log(turn: &Turn) {
+    let TargetKey { pool, settings, address, port } = &turn.key;
+    let is_ipv6 = address.contains(':');
+    let backend = if is_ipv6 { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
+    let reason = turn.reason.as_str();
+    if turn.is_healthy {
+        tracing::info!(pool, settings, backend, reason, "a backend is healthy again");
+    } else {
+        tracing::warn!(pool, settings, backend, reason, "a backend is unhealthy");
     }
 }
 

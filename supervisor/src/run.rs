@@ -231,7 +231,7 @@ async fn start(
     if !supervisor.stopping() {
         begin_service(&supervisor, options.on_ready.take(), status);
         tokio::spawn(upgrade::finish(supervisor.clone(), inherited.clone()));
-        admin = admin.serve_until_stopped(&supervisor).await?;
+        admin = admin.serve_until_stopped(&supervisor).await;
     }
     supervisor.upgrades.end();
     end(&supervisor, &left).await;
@@ -358,6 +358,8 @@ async fn configure(
     if tokio::time::timeout(FIRST_SERVING, serving).await.is_err() {
         tracing::error!("not every listener is served yet");
     }
+    // A worker says what it was told of health before it says that it serves.
+    supervisor.health.end_recalling();
     Ok(())
 }
 
@@ -387,6 +389,9 @@ async fn resume(
 ) -> Result<(), RunError> {
     let Some(in_force) = supervisor.in_force() else { return Ok(()) };
     let compiled = &in_force.compiled;
+    if left.iter().any(|child| child.role != Role::Prober) {
+        supervisor.health.begin_recalling();
+    }
     supervisor.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
     let mut adopted: BTreeMap<SocketAddr, Vec<Adopted>> = BTreeMap::new();
     let mut workers = Vec::new();

@@ -114,6 +114,18 @@ try {
   await eventually("nothing to be found", async () => assert.equal(await page.textContent("#open-tunnels"), "no tunnel matches"));
   await page.fill("#search", "");
   await eventually("all tunnels again", () => showsTunnels(page));
+  const { pid } = says("status").listeners[0].workers[0];
+  process.kill(pid, "SIGSTOP");
+  await eventually("it to be told whose tunnels are missing", async () => {
+    const told = await page.locator("#missing").innerText();
+    assert.match(told, new RegExp(`^worker ${pid} of .*: its 5 tunnels are not among these$`));
+    assert.equal(await page.textContent("#open-tunnels"), "none was told of");
+  });
+  process.kill(pid, "SIGCONT");
+  await eventually("all tunnels once more", async () => {
+    await showsTunnels(page);
+    assert.equal(await page.locator("#missing").isVisible(), false);
+  });
 
   // With the keyboard alone.
   await page.getByRole("button", { name: "What revision 2 changed" }).focus();

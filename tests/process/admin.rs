@@ -5,7 +5,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::harness::{
-    Backend, Document, Gateway, HOLDFAST, Patience, WebSocket, eventually, free_port, get, words,
+    Backend, Document, Gateway, HOLDFAST, Patience, WebSocket, eventually, free_port, get, pause,
+    resume, words,
 };
 
 fn two_revisions() -> (Gateway, u16, [Backend; 2]) {
@@ -130,6 +131,39 @@ fn a_dry_run_tells_what_changes_for_a_listener_and_whom_it_costs() {
     let gone = Document::new().pool("chat", &[two]).pool("spare", &[two]);
     let told = dry_run(&gateway, &gone.site("web", port, "spare").site("more", other, "spare"));
     assert_eq!(told, [row("pool chat", &format!("-{one}"), 3)]);
+}
+
+#[test]
+fn a_dry_run_says_whose_tunnels_it_could_not_count() {
+    let backends = Backend::group(&["one", "two"]);
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let port = free_port();
+    let document = Document::simple(port, &addresses);
+    let gateway = Gateway::start(&document);
+    let _sockets = [(); 2].map(|()| WebSocket::open(port, "/echo"));
+    gateway.protects(2);
+    let worker = gateway.worker_pid();
+    pause(worker);
+    let smaller = gateway.write("smaller.json", &Document::simple(port, &addresses[..1]).text());
+    let ask = ["apply", smaller.to_str().unwrap(), "--dry-run"];
+    let said = gateway.must(&ask);
+    let note = format!(
+        "worker {worker} of 127.0.0.1:{port} has not answered, it is stopped or very busy: its 2 tunnels are not among these"
+    );
+    assert!(said.contains(&note), "{said}");
+    let said = gateway.must(&[&ask[..], &["--json"]].concat());
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let silent =
+        serde_json::json!([{"listener": format!("127.0.0.1:{port}"), "pid": worker, "tunnels": 2}]);
+    assert_eq!(said["silent"], silent, "{said}");
+    // What ends no tunnel asks nobody.
+    let bigger = document.host_site("named", port, "named.test", "chat");
+    let bigger = gateway.write("bigger.json", &bigger.text());
+    let said = gateway.must(&["apply", bigger.to_str().unwrap(), "--dry-run"]);
+    assert!(!said.contains("has not answered"), "{said}");
+    resume(worker);
+    let said = gateway.must(&ask);
+    assert!(!said.contains("has not answered"), "{said}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::harness::{
     Backend, Connection, Document, Gateway, Patience, WebSocket, alive, eventually, free_port, get,
-    scale, stays,
+    scale, stays, words,
 };
 
 #[test]
@@ -114,6 +114,49 @@ fn tunnels_of_a_removed_backend_live_for_the_drain_time() {
         (gateway.metric(ended) >= 2.0).then_some(())
     });
     assert_eq!(gateway.tunnels().len(), 2);
+}
+
+#[test]
+fn a_backend_that_no_rule_leads_to_can_be_drained_with_what_is_left_there() {
+    let backends = Backend::group(&["one", "two", "three"]);
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let port = free_port();
+    let draining = json!({"enabled": true, "drainTimeoutInSec": 2});
+    let routed_to = |pool: &str| {
+        let pools = Document::new().pool("chat", &addresses[..2]).pool("spare", &addresses[2..]);
+        pools
+            .set("backendHttpSettingsCollection", "chat", "connectionDraining", draining.clone())
+            .site("web", port, pool)
+    };
+    let gateway = Gateway::start(&routed_to("chat"));
+    let said = gateway.must(&["drain", "spare/127.0.0.4"]);
+    assert!(said.contains("has no tunnels; no rule routes to its pool"), "{said}");
+    let _sockets: Vec<_> = (0..4).map(|_| WebSocket::open(port, "/echo")).collect();
+    gateway.apply(&routed_to("spare"));
+    assert_eq!(gateway.health_of("127.0.0.4"), "Draining", "a later rule finds it drained");
+    gateway.must(&["undrain", "spare/127.0.0.4"]);
+
+    let said = gateway.must(&["drain", "chat/127.0.0.2"]);
+    assert!(said.contains("2 tunnels live on; no rule routes to its pool"), "{said}");
+    // Another worker knows it as well.
+    gateway.must(&["restart"]);
+    let ended = r#"holdfast_tunnels_closed_total{cause="backend_removed"}"#;
+    eventually(Patience::LONG, "the drained backend's tunnels to end", || {
+        (gateway.metric(ended) >= 2.0).then_some(())
+    });
+    gateway.must(&["drain", "chat/127.0.0.3"]);
+    let said = gateway.must(&["undrain", "chat/127.0.0.3"]);
+    assert!(said.contains("is no longer drained"), "{said}");
+    stays(Duration::from_secs(3), "the others", || gateway.tunnels().len() == 2);
+
+    for (target, reason) in [
+        ("caht/127.0.0.2", "there is no pool \"caht\" (did you mean \"chat\"?)"),
+        ("chat/127.0.0.9", "pool \"chat\" has no backend \"127.0.0.9\""),
+    ] {
+        let output = gateway.cli(&["drain", target]);
+        assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+        assert!(words(&output).contains(reason), "{}", words(&output));
+    }
 }
 
 #[test]

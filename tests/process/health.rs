@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::harness::{
-    Backend, Document, Gateway, Patience, WebSocket, eventually, free_port, get, kill9, stays,
+    Backend, Document, Gateway, HOLDFAST, Patience, WebSocket, eventually, free_port, get, kill9,
+    stays,
 };
 
 fn addresses(backends: &[Backend]) -> Vec<std::net::SocketAddr> {
@@ -41,6 +42,53 @@ fn a_stopped_backend_leaves_rotation_and_returns() {
     eventually(Patience::USUAL, "the returned backend to answer", || {
         (get(port, "/whoami").unwrap().text() == "two").then_some(())
     });
+}
+
+#[test]
+fn each_turn_of_a_backend_is_one_line_in_the_log_and_a_restart_is_none() {
+    let mut backends = Backend::group(&["one", "two"]);
+    let gateway = Gateway::start(&Document::simple(free_port(), &addresses(&backends)));
+    let turns = || [gateway.has_said("a backend is unhealthy"), gateway.has_said("healthy again")];
+    assert_eq!(turns(), [0, 0]);
+    let two = backends.pop().unwrap();
+    let backend = format!("backend=\"{}\"", two.address);
+    let stopped = two.stop();
+    gateway.says(&["WARN", "a backend is unhealthy", "pool=\"chat\"", &backend, "reason=\""]);
+    let two = stopped.start();
+    gateway.says(&["INFO", "a backend is healthy again", "pool=\"chat\"", &backend, "reason=\""]);
+    assert_eq!(turns(), [1, 1]);
+    let stopped = two.stop();
+    wait_state(&gateway, "127.0.0.3", "Unhealthy");
+    assert_eq!(turns(), [2, 1]);
+    // Whoever is asked now has been judged by the present supervisor's own prober.
+    let is_judged = || gateway.must(&["health"]).matches("as it was before").count() == 0;
+    for _ in 0..3 {
+        kill9(gateway.supervisor_pid());
+        gateway.start_again();
+        eventually(Patience::USUAL, "new verdicts", || is_judged().then_some(()));
+        assert_eq!(gateway.health_of("127.0.0.3"), "Unhealthy");
+    }
+    gateway.must(&["upgrade", "--binary", HOLDFAST]);
+    eventually(Patience::USUAL, "new verdicts", || is_judged().then_some(()));
+    kill9(gateway.prober_pid());
+    gateway.says(&["prober died"]);
+    assert_eq!(turns(), [2, 1]);
+    // What has changed while nobody looked is a turn.
+    kill9(gateway.supervisor_pid());
+    let _two = stopped.start();
+    gateway.start_again();
+    wait_state(&gateway, "127.0.0.3", "Healthy");
+    assert_eq!(turns(), [2, 2]);
+}
+
+#[test]
+fn a_backend_that_is_ill_from_the_first_is_told_of_once() {
+    let mut backends = Backend::group(&["one", "two"]);
+    let addresses = addresses(&backends);
+    drop(backends.pop().unwrap().stop());
+    let gateway = Gateway::start(&Document::simple(free_port(), &addresses));
+    gateway.says(&["WARN", "a backend is unhealthy", &addresses[1].to_string()]);
+    assert_eq!(gateway.has_said("a backend is"), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Backend, Connection, Document, Gateway, HOLDFAST, Patience, Response, WebSocket, eventually,
-    free_port, get_host, script, tools, words,
+    free_port, get_host, pause, resume, script, tools, words,
 };
 
 const TOKEN: &str = "c0ffee00c0ffee00c0ffee00c0ffee00";
@@ -130,6 +130,28 @@ fn plots_go_on_from_the_last_point_that_a_page_has() {
         points.into_iter().find(|point| point["moved"] == 1 && point["pause"].is_number())
     });
     assert!(socket.echoes("moved"), "{restarted}");
+}
+
+#[test]
+fn the_list_of_tunnels_says_as_the_command_does_whose_are_missing() {
+    let backend = Backend::start("one");
+    let port = free_port();
+    let gateway = Gateway::start(&Document::simple(port, &[backend.address]));
+    let _sockets = [(); 3].map(|()| WebSocket::open(port, "/echo"));
+    gateway.protects(3);
+    let worker = gateway.worker_pid();
+    pause(worker);
+    let told = document(&gateway, "/ui/tunnels.json");
+    let missing = told["missing"][0].as_str().unwrap();
+    assert!(missing.starts_with(&format!("worker {worker} of")), "{told}");
+    assert!(missing.ends_with("its 3 tunnels are not among these"), "{told}");
+    let said = gateway.must(&["tunnels"]);
+    assert!(said.contains(missing), "{said}");
+    resume(worker);
+    eventually(Patience::USUAL, "all to be listed again", || {
+        let told = document(&gateway, "/ui/tunnels.json");
+        (told["total"] == 3 && told["missing"] == json!([])).then_some(())
+    });
 }
 
 #[test]

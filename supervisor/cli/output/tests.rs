@@ -181,11 +181,15 @@ fn a_change_tells_steps_and_refusals() {
             tunnels: 3,
         }],
         refusals: vec![Refusal { listener: "0.0.0.0:81".into(), pid: 9, reason: "old".into() }],
+        silent: vec![SilentWorker { listener: "0.0.0.0:80".into(), pid: 8, tunnels: 2 }],
         ..ChangeResponse::default()
     };
     let value = change_json(&change);
     assert_eq!(value["changes"][0]["tunnels"], 3);
     assert_eq!(value["refusals"][0]["pid"], 9);
+    assert_eq!(value["silent"][0]["tunnels"], 2);
+    let note = "note: worker 8 of 0.0.0.0:80 has not answered, it is stopped or very busy: its 2 tunnels are not among these\n";
+    assert!(change_text(&change, true).ends_with(note));
     assert_eq!(
         refusals_text(&change),
         "error: worker 9 of 0.0.0.0:81 does not serve revision 5, and serves on with the one before: old. `holdfast restart \

@@ -25,6 +25,8 @@ pub struct Outcome {
     pub warnings: Vec<Diagnostic>,
     /// The plan, for people.
     pub changes: Vec<admin::Change>,
+    /// Workers whose tunnels are not counted in that: they have not answered.
+    pub silent: Vec<admin::SilentWorker>,
     /// Workers that do not serve the revision.
     pub refusals: Vec<admin::Refusal>,
     /// A sentence.

@@ -171,6 +171,7 @@ fn answer(
         diagnostics: outcome.warnings.iter().map(to_wire).collect(),
         changes: outcome.changes,
         refusals: outcome.refusals,
+        silent: outcome.silent,
         message: outcome.message,
     }))
 }

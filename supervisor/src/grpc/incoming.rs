@@ -2,6 +2,7 @@
 //! It must never end the service, and never be asked for without a pause: the kernel says no at once.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -13,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whoever dials `listener`, for ever; `who` waits is for the log.
 pub(super) fn incoming(
-    listener: UnixListener,
+    listener: Arc<UnixListener>,
     who: &'static str,
 ) -> impl Stream<Item = io::Result<UnixStream>> {
     unfold((listener, false), move |(listener, mut short)| async move {

@@ -9,7 +9,7 @@ const MOST: usize = 20;
 /// Names that are looked through for the one that was meant.
 const SUGGESTIONS: usize = 1000;
 
-/// Refuses a name. `what` says what it was to be: "no pool "x" is routed to". A name of several parts may be meant by the
+/// Refuses a name. `what` says what it was to be: "there is no pool "x"". A name of several parts may be meant by the
 /// first of them: an address without its port.
 pub(super) fn unknown(what: &str, asked: &str, mut known: Vec<String>) -> Status {
     known.sort_unstable();

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use futures_util::future::join_all;
 use holdfast_proto::admin::{
-    ListenerStatus, ProberStatus, SilentWorker, StatusResponse, TunnelInfo, TunnelsResponse,
-    WorkerStatus,
+    ListenerStatus, ProberStatus, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
 };
 use holdfast_proto::control::{Tunnel, WorkerState};
 use jiff::Timestamp;
@@ -95,28 +94,19 @@ fn worker(worker: &Worker, listener: SocketAddr, vault: &Vault) -> WorkerStatus 
     }
 }
 
-/// Every live tunnel of every worker, newest last, and whose are missing. All workers are asked at once: one that does not
-/// answer keeps nobody waiting for the others.
+/// Every live tunnel of every worker, newest last, and whose are missing.
 pub(crate) async fn tunnels(supervisor: &Supervisor) -> TunnelsResponse {
     let groups = supervisor.all_groups();
     let asking = groups.iter().map(|group| async move {
-        let (held, workers) = (supervisor.vault.ids_of(group.address), group.workers());
-        let lists = join_all(workers.iter().map(|worker| worker.tunnels())).await;
-        (group.address, held, workers, lists)
+        let held = supervisor.vault.ids_of(group.address);
+        (group.address, held, group.tunnels().await)
     });
     let mut answer = TunnelsResponse::default();
-    for (address, mut held, workers, lists) in join_all(asking).await {
+    for (address, mut held, (tunnels, silent)) in join_all(asking).await {
         let listener = address.to_string();
-        let silent = workers.iter().zip(&lists).filter(|(_, list)| list.is_none());
-        let silent = silent.map(|(worker, _)| SilentWorker {
-            listener: listener.clone(),
-            pid: worker.incarnation.pid(),
-            tunnels: worker.view().tunnels,
-        });
-        let silent: Vec<_> = silent.filter(|it| it.tunnels > 0).collect();
         // Those that were opened meanwhile are not missing, nor are those that have ended.
         held = &held & &supervisor.vault.ids_of(address);
-        for tunnel in lists.into_iter().flatten().flatten() {
+        for tunnel in tunnels {
             held.remove(&tunnel.id);
             answer.tunnels.push(info(&listener, tunnel));
         }

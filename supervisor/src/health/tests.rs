@@ -51,6 +51,70 @@ fn what_a_worker_was_told_stands_only_where_nothing_is_known() {
     assert_eq!(after.report()[0].backends[0].last, "200");
 }
 
+/// Who has turned, and whether they are well now.
+fn turns(table: &mut HealthTable) -> Vec<(String, bool, String)> {
+    let told = |turn: Turn| (turn.key.address, turn.is_healthy, turn.reason);
+    table.take_turns().into_iter().map(told).collect()
+}
+
+#[test]
+fn each_turn_is_told_once_with_its_reason() {
+    use HealthState::{Healthy, Unhealthy};
+    let turned = |address: &str, is_healthy, reason: &str| {
+        vec![(address.to_owned(), is_healthy, reason.to_owned())]
+    };
+    let mut table = table(&["a", "b"], 0);
+    for (address, state, last, expected) in [
+        ("a", Healthy, "200", vec![]),
+        ("b", Unhealthy, "refused", turned("b", false, "refused")),
+        ("b", Unhealthy, "refused", vec![]),
+        ("b", Unhealthy, "503", vec![]),
+        ("b", Healthy, "200", turned("b", true, "200")),
+        ("b", Healthy, "204", vec![]),
+        ("a", Unhealthy, "503", turned("a", false, "503")),
+        ("gone", Unhealthy, "503", vec![]),
+    ] {
+        table.verdict(verdict("Pool", address, state, last));
+        assert_eq!(turns(&mut table), expected, "{address} {last}");
+    }
+    // Neither another revision nor an operator's drain is a turn.
+    table.set_targets(vec![target("Pool", "a")], Vec::new());
+    table.set_drained(&[drained("pool", "a")]);
+    assert_eq!(turns(&mut table), []);
+}
+
+#[test]
+fn what_an_earlier_supervisor_knew_is_no_turn_whoever_is_heard_first() {
+    use HealthState::{Healthy, Unhealthy};
+    let all = ["still ill", "fell ill", "got well", "new and ill", "new and well"];
+    let mut before = table(&all[..3], 0);
+    for (address, state) in all.iter().zip([Unhealthy, Healthy, Unhealthy]) {
+        before.verdict(verdict("Pool", address, state, "x"));
+    }
+    let told = before.snapshot();
+    let now = || all.iter().zip([Unhealthy, Unhealthy, Healthy, Unhealthy, Healthy]);
+    for prober_first in [true, false] {
+        let mut after = table(&all, 0);
+        after.begin_recalling();
+        if !prober_first {
+            after.recall(&told);
+        }
+        for (address, state) in now() {
+            after.verdict(verdict("Pool", address, state, "now"));
+        }
+        after.recall(&told);
+        after.end_recalling();
+        let mut turned = turns(&mut after);
+        turned.sort_unstable();
+        let turn = |address: &str, is_healthy| (address.to_owned(), is_healthy, "now".to_owned());
+        let expected =
+            [turn("fell ill", false), turn("got well", true), turn("new and ill", false)];
+        assert_eq!(turned, expected, "the prober first: {prober_first}");
+        after.verdict(verdict("Pool", "new and ill", Healthy, "200"));
+        assert_eq!(turns(&mut after).len(), 1);
+    }
+}
+
 #[test]
 fn rotation_is_healthy_or_kept_and_not_drained() {
     use HealthState::{Healthy, Unhealthy, Unknown};
@@ -94,12 +158,15 @@ fn the_version_rises_with_a_change_and_only_then() {
         !table.verdict(Verdict { state: 77, ..verdict("Pool", "a", HealthState::Healthy, "") })
     );
     assert_eq!(table.snapshot().version, first + 1);
+    // Of one that nobody is routed to workers are told, too.
     table.set_drained(&[drained("other", "a")]);
-    assert_eq!(table.snapshot().version, first + 1);
-    table.set_drained(&[drained("pool", "a")]);
     assert_eq!(table.snapshot().version, first + 2);
-    table.set_drained(&[]);
+    table.set_drained(&[drained("pool", "a")]);
     assert_eq!(table.snapshot().version, first + 3);
+    table.set_drained(&[drained("pool", "a")]);
+    assert_eq!(table.snapshot().version, first + 3);
+    table.set_drained(&[]);
+    assert_eq!(table.snapshot().version, first + 4);
 }
 
 #[test]
@@ -164,25 +231,4 @@ fn a_new_prober_does_not_reset_the_beginning_of_a_state() {
         Verdict { since_unix_ms: u64::MAX, ..verdict("Pool", "a", HealthState::Unhealthy, "no") };
     assert!(table.verdict(broken));
     assert_eq!(table.report()[0].backends[0].since, "1970-01-01T00:00:00Z");
-}
-
-#[test]
-fn a_drained_backend_is_named_by_address_with_or_without_port_and_brackets() {
-    let names = |backend: &str, address: &str| {
-        let drained = DrainedBackend { pool: "Chat".to_owned(), backend: backend.to_owned() };
-        let key = TargetKey {
-            pool: "chat".into(),
-            address: address.into(),
-            port: 80,
-            ..TargetKey::default()
-        };
-        drained.names(&key)
-    };
-    for name in ["::1", "[::1]", "[::1]:80", "::1:80"] {
-        assert!(names(name, "::1"), "{name}");
-    }
-    assert!(names("App.test:80", "app.test") && names("app.test", "app.test"));
-    for name in ["app.test:81", "app.tes", ""] {
-        assert!(!names(name, "app.test"), "{name}");
-    }
 }

@@ -1,6 +1,9 @@
 //! Series as Prometheus text. Counters and gauges go through the exporter; histograms, which arrive already bucketed
 //! and which the exporter can only observe value by value, and counters of time, which are no whole numbers, are written
 //! here by the same format.
+//!
+//! Two label values that differ are two series: the exporter takes a backslash that is followed by another one, by a quote
+//! or by a line's end for escaped already, so that it never gets a single one of a value's own ([`plain`]).
 
 use std::fmt::Write;
 
@@ -28,19 +31,17 @@ pub(super) fn write_figures(text: &mut String, figures: &Figures) {
             "Descriptors that may still be deposited; a tunnel takes two."
         );
         describe_gauge!("holdfast_build_info", "Version of the supervisor; the value is 1.");
-        gauge!("holdfast_build_info", "version" => holdfast_proto::VERSION).set(1.0);
+        let version = label("version", holdfast_proto::VERSION);
+        gauge!("holdfast_build_info", vec![version]).set(1.0);
         gauge!("holdfast_revision").set(precise(figures.revision));
         for (listener, tunnels) in &figures.vault.tunnels {
-            let listener = Label::new("listener", listener.to_string());
+            let listener = label("listener", &listener.to_string());
             gauge!("holdfast_vault_tunnels", vec![listener]).set(precise(*tunnels as u64));
         }
         let left = figures.vault.descriptors_left as u64;
         gauge!("holdfast_vault_descriptors_left").set(precise(left));
         for pool in &figures.pools {
-            let labels = vec![
-                Label::new("pool", pool.pool.clone()),
-                Label::new("settings", pool.settings.clone()),
-            ];
+            let labels = vec![label("pool", &pool.pool), label("settings", &pool.settings)];
             gauge!("holdfast_healthy_hosts", labels.clone()).set(precise(pool.healthy));
             gauge!("holdfast_unhealthy_hosts", labels).set(precise(pool.unhealthy));
         }
@@ -60,9 +61,9 @@ fn set_processes(figures: &Figures) {
         "When a certificate that clients are shown is no longer valid, as Unix time."
     );
     for group in &figures.workers {
-        let listener = Label::new("listener", group.listener.clone());
+        let listener = label("listener", &group.listener);
         for (state, count) in WorkerGroup::STATES.into_iter().zip(group.by_state) {
-            let labels = vec![listener.clone(), Label::new("state", state)];
+            let labels = vec![listener.clone(), label("state", state)];
             gauge!("holdfast_workers", labels).set(precise(count));
         }
         gauge!("holdfast_worker_generation", vec![listener]).set(precise(group.generation));
@@ -70,7 +71,7 @@ fn set_processes(figures: &Figures) {
     gauge!("holdfast_prober_up").set(precise(figures.prober_up.into()));
     gauge!("holdfast_problems").set(precise(figures.problems));
     for (certificate, expires) in &figures.certificates {
-        let labels = vec![Label::new("certificate", certificate.clone())];
+        let labels = vec![label("certificate", certificate)];
         #[allow(clippy::cast_precision_loss, reason = "no calendar comes near 2^52 seconds")]
         gauge!("holdfast_certificate_expiry_timestamp_seconds", labels).set(*expires as f64);
     }
@@ -110,7 +111,17 @@ pub(super) fn write_series(text: &mut String, series: &AllSeries) {
 fn labels_of(series: &Series) -> Vec<Label> {
     let definition = table::all().find(|definition| definition.name == series.name);
     let keys = definition.map(|definition| definition.labels).unwrap_or_default();
-    keys.iter().zip(&series.values).map(|(key, value)| Label::new(*key, value.clone())).collect()
+    keys.iter().zip(&series.values).map(|(key, value)| label(key, value)).collect()
+}
+
+/// A label for the exporter, which escapes its value.
+fn label(key: &'static str, value: &str) -> Label {
+    Label::new(key, plain(value))
+}
+
+/// A value that the exporter takes as it is: each of its backslashes comes out as one that is escaped.
+fn plain(value: &str) -> String {
+    value.replace('\\', r"\\")
 }
 
 fn is_time(series: &Series) -> bool {
@@ -119,7 +130,9 @@ fn is_time(series: &Series) -> bool {
 
 fn label_texts(definition: &Definition, series: &Series) -> Vec<String> {
     let labels = definition.labels.iter().zip(&series.values);
-    labels.map(|(key, value)| format!("{key}=\"{}\"", sanitize_label_value(value))).collect()
+    labels
+        .map(|(key, value)| format!("{key}=\"{}\"", sanitize_label_value(&plain(value))))
+        .collect()
 }
 
 fn write_times(text: &mut String, definition: &Definition, all: &AllSeries) {

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use holdfast_proto::control::{Histogram, Label as WireLabel, PageReport, Sample, sample::Value};
 
+mod labels;
+
 fn sample(name: &str, labels: &[(&str, &str)], value: Value) -> Sample {
     let label = |(key, value): &(&str, &str)| WireLabel {
         key: (*key).to_owned(),

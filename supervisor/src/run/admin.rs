@@ -17,6 +17,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The operators' socket. It answers until everything has ended, so that a drain can be watched and hurried.
 pub(super) struct Admin {
+    /// Held from here on: an upgrade that failed for want of descriptors could not have it a second time.
+    socket: Arc<UnixListener>,
     task: tokio::task::JoinHandle<()>,
     network: tokio::task::JoinHandle<()>,
     ended: tokio::sync::watch::Sender<bool>,
@@ -30,7 +32,12 @@ impl Admin {
             None => named(supervisor, "admin.sock", 0o660)?,
         };
         supervisor.upgrades.keep(upgrade::ADMIN, &socket).map_err(system)?;
-        let serving = supervisor.clone();
+        Ok(Self::serve_on(Arc::new(socket), supervisor))
+    }
+
+    /// Whatever it needs, it has: nothing here can fail.
+    fn serve_on(socket: Arc<UnixListener>, supervisor: &Arc<Supervisor>) -> Self {
+        let (serving, dialled) = (supervisor.clone(), socket.clone());
         let ended = tokio::sync::watch::Sender::new(false);
         let end = || {
             let mut ended = ended.subscribe();
@@ -39,13 +46,13 @@ impl Admin {
         };
         let socket_ended = end();
         let task = tokio::spawn(async move {
-            if let Err(error) = grpc::serve_operators(serving, socket, socket_ended).await {
+            if let Err(error) = grpc::serve_operators(serving, dialled, socket_ended).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "admin socket");
             }
         });
         supervisor.restore_network();
         let network = tokio::spawn(network::serve(supervisor.clone(), end()));
-        Ok(Self { task, network, ended })
+        Self { socket, task, network, ended }
     }
 
     /// Lets calls in progress have their answers; a watch without an end is cut.
@@ -56,22 +63,20 @@ impl Admin {
     }
 
     /// Until a stop; an upgrade in between ends this executable, or changes nothing.
-    pub(super) async fn serve_until_stopped(
-        mut self,
-        supervisor: &Arc<Supervisor>,
-    ) -> Result<Self, RunError> {
+    pub(super) async fn serve_until_stopped(mut self, supervisor: &Arc<Supervisor>) -> Self {
         loop {
             // Cancel-safe, both: they only wait.
             let asked = tokio::select! {
                 asked = supervisor.upgrades.asked() => asked,
-                () = supervisor.stopped() => return Ok(self),
+                () = supervisor.stopped() => return self,
             };
             if let Some(ready) = upgrade::prepare(supervisor, asked).await {
                 ready.announce();
                 // Calls have their answers, or are told to dial again: the socket's queue outlives this executable.
+                let socket = self.socket.clone();
                 self.end().await;
                 ready.take_over().await;
-                self = Self::serve(supervisor)?;
+                self = Self::serve_on(socket, supervisor);
             }
         }
     }

@@ -9,12 +9,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast_proto::admin::TunnelInfo;
+use holdfast_proto::admin::{SilentWorker, TunnelInfo, TunnelsResponse};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::query::Query;
-use crate::facts::tunnel_json;
+use crate::facts::{silent_words, tunnel_json};
 use crate::grpc::view;
 use crate::state::Supervisor;
 
@@ -22,6 +22,8 @@ use crate::state::Supervisor;
 pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(700);
 /// A listing is good for so many times as long as it took: workers spend a twentieth of their time on it at most.
 const PAUSES_A_LISTING: u32 = 20;
+/// The same where a worker has not answered: most of that time nobody has worked, and who wakes up is to be seen.
+const PAUSES_A_SILENCE: u32 = 1;
 /// Memory for a list that nobody looks at any more is given back after this.
 const FORGOTTEN: Duration = Duration::from_secs(30);
 /// Rows of an answer, unless the page asks for fewer.
@@ -55,6 +57,8 @@ struct Listed {
     ended: Instant,
     at_ms: i64,
     rows: Vec<Row>,
+    /// Whose tunnels are not among these.
+    silent: Vec<SilentWorker>,
 }
 
 #[derive(Debug)]
@@ -95,15 +99,16 @@ impl Listing {
         let supervisor = supervisor.clone();
         // A task of its own: a page that gives up does not take with it what the next one needs.
         let listing = tokio::spawn(async move {
-            let tunnels = view::tunnels(&supervisor).await.tunnels;
+            let told = view::tunnels(&supervisor).await;
             let before = last.as_deref().filter(|it| !it.is_forgotten(begun));
             let at_ms = jiff::Timestamp::now().as_millisecond();
-            let listed = Arc::new(Listed::new(tunnels, before, [begun, Instant::now()], at_ms));
+            let listed = Arc::new(Listed::new(told, before, [begun, Instant::now()], at_ms));
             *last = Some(listed.clone());
             listed
         });
         // It only fails where the process ends.
-        listing.await.unwrap_or_else(|_| Arc::new(Listed::new(Vec::new(), None, [begun; 2], 0)))
+        let nothing = TunnelsResponse::default;
+        listing.await.unwrap_or_else(|_| Arc::new(Listed::new(nothing(), None, [begun; 2], 0)))
     }
 
     /// Gives the memory back if nobody has asked for a while.
@@ -143,7 +148,7 @@ impl Answers {
 
 impl Listed {
     fn new(
-        tunnels: Vec<TunnelInfo>,
+        told: TunnelsResponse,
         before: Option<&Self>,
         [begun, ended]: [Instant; 2],
         at_ms: i64,
@@ -162,13 +167,14 @@ impl Listed {
             }
         };
         let row = |tunnel: TunnelInfo| Row { rate: rate(&tunnel), tunnel };
-        let rows = tunnels.into_iter().map(row).collect();
-        Self { begun, ended, at_ms, rows }
+        let rows = told.tunnels.into_iter().map(row).collect();
+        Self { begun, ended, at_ms, rows, silent: told.silent }
     }
 
     fn is_recent(&self, now: Instant) -> bool {
         let took = self.ended.saturating_duration_since(self.begun);
-        let good_for = SHORTEST_PAUSE.max(took.saturating_mul(PAUSES_A_LISTING));
+        let pauses = if self.silent.is_empty() { PAUSES_A_LISTING } else { PAUSES_A_SILENCE };
+        let good_for = SHORTEST_PAUSE.max(took.saturating_mul(pauses));
         now.saturating_duration_since(self.ended) < good_for
     }
 
@@ -185,6 +191,7 @@ impl Listed {
             "at_ms": self.at_ms,
             "total": self.rows.len(),
             "matching": matching,
+            "missing": self.silent.iter().map(silent_words).collect::<Vec<_>>(),
             "tunnels": found.iter().map(|row| row.json()).collect::<Vec<_>>(),
         })
     }

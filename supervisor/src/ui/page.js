@@ -129,7 +129,7 @@ function notes({ pinned, client_end: client, backend_end: backend }) {
   return words.length ? words.join(", ") : undefined;
 }
 
-function showTunnels({ total, matching, tunnels }) {
+function showTunnels({ total, matching, tunnels, missing }) {
   const rows = tunnels.map((it) => ({
     key: JSON.stringify([it.listener, it.id]),
     cells: [cell(it.client), cell(it.site, { title: `listener ${it.listener}` }), cell(it.pool, { title: `settings ${it.settings}` }),
@@ -138,7 +138,9 @@ function showTunnels({ total, matching, tunnels }) {
       cell(rate(it.rate_in), { classes: "n" }), cell(rate(it.rate_out), { classes: "n" }),
       cell(it.id, { title: it.trace_id ? `trace ${it.trace_id}` : "", note: notes(it) })],
   }));
-  fill(at("open-tunnels"), rows, total ? "no tunnel matches" : "no tunnels");
+  fill(at("open-tunnels"), rows, total ? "no tunnel matches" : missing.length ? "none was told of" : "no tunnels");
+  at("missing").hidden = missing.length === 0;
+  set(at("missing"), missing.join("; "));
   const shown = tunnels.length < matching ? `, ${number.format(tunnels.length)} shown` : "";
   set(at("found"), matching === total ? `${number.format(total)} open${shown}` : `${number.format(matching)} of ${number.format(total)} match${shown}`);
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use holdfast_proto::control::{HealthSnapshot, TargetHealth, TargetKey};
+use holdfast_proto::control::{Drained, HealthSnapshot, TargetHealth, TargetKey};
 
 use crate::snapshot::Table;
 use crate::tunnel::TunnelFacts;
@@ -19,6 +19,8 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Removal {
     drained: HashSet<Name>,
+    /// The same as operators have said it, wherever anybody is routed; `None`: an older supervisor does not tell.
+    told: Option<Drained>,
     /// Which backends are drained is known.
     has_health: bool,
     has_table: bool,
@@ -46,7 +48,8 @@ impl Removal {
             targets.filter_map(|target| target.key.clone()).map(name).collect()
         };
         let known = keys(&mut health.targets.iter());
-        // A pool that nobody is routed to has no health; what was drained there stays so.
+        self.told.clone_from(&health.drained);
+        // A pool that nobody is routed to has no health; what was drained there stays so, for all that an older one tells.
         self.drained.retain(|name| !known.contains(name));
         self.drained.extend(keys(&mut health.targets.iter().filter(|target| target.drained)));
     }
@@ -70,11 +73,13 @@ impl Removal {
                 .binding(pool, settings)
                 .is_some_and(|binding| binding.backend(backend, *backend_port).is_some()),
         };
-        let is_drained = || {
-            let name = (pool.to_string(), backend.to_string(), u32::from(*backend_port));
-            self.drained.contains(&name)
+        let port = u32::from(*backend_port);
+        let is_drained = match &self.told {
+            Some(told) => told.backends.iter().any(|it| it.names(pool, backend, port)),
+            None if self.drained.is_empty() => false,
+            None => self.drained.contains(&(pool.to_string(), backend.to_string(), port)),
         };
-        if stands && (self.drained.is_empty() || !is_drained()) {
+        if stands && !is_drained {
             return None;
         }
         Some(self.patience.get(&**settings).copied().unwrap_or(DEFAULT_DRAIN))
@@ -86,8 +91,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use holdfast_proto::control::{
-        Backend, BackendSettings, HostChoice, Limits, ListenerSnapshot, PoolBinding, Scheme,
-        Standing, StandingPool, StandingSettings,
+        Backend, BackendSettings, DrainedBackend, HostChoice, Limits, ListenerSnapshot,
+        PoolBinding, Scheme, Standing, StandingPool, StandingSettings,
     };
     use std::time::SystemTime;
 
@@ -144,7 +149,8 @@ mod tests {
             drained,
             ..TargetHealth::default()
         };
-        HealthSnapshot { version: 1, targets: targets.iter().map(target).collect() }
+        let targets = targets.iter().map(target).collect();
+        HealthSnapshot { version: 1, targets, drained: None }
     }
 
     fn facts(port: u16) -> TunnelFacts {
@@ -202,6 +208,27 @@ mod tests {
         assert_eq!(removal.time_left(&unrouted, &facts(80)), default);
         removal.note_health(&health(&[("other", 80, false)]));
         assert_eq!(removal.time_left(&unrouted, &facts(80)), None);
+    }
+
+    #[test]
+    fn what_is_drained_where_nobody_is_routed_is_drained_for_as_long_as_it_is_said() {
+        let (mut removal, unrouted) = (Removal::default(), unrouted(&["10.0.0.1"], &[80]));
+        removal.note_table(&unrouted);
+        let told = |backends: &[&str]| {
+            let drained =
+                |&backend: &&str| DrainedBackend { pool: "Chat".into(), backend: backend.into() };
+            let drained = Drained { backends: backends.iter().map(drained).collect() };
+            HealthSnapshot { drained: Some(drained), ..health(&[]) }
+        };
+        for (backends, left) in [
+            (&["10.0.0.2", "10.0.0.1"] as &[&str], Some(DEFAULT_DRAIN)),
+            (&[], None),
+            (&["10.0.0.1:80"], Some(DEFAULT_DRAIN)),
+            (&["10.0.0.1:81"], None),
+        ] {
+            removal.note_health(&told(backends));
+            assert_eq!(removal.time_left(&unrouted, &facts(80)), left, "{backends:?}");
+        }
     }
 
     #[test]

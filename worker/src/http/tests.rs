@@ -64,7 +64,7 @@ fn healthy(backend: SocketAddr) -> wire::HealthSnapshot {
     };
     let target =
         wire::TargetHealth { key: Some(key), in_rotation: true, ..wire::TargetHealth::default() };
-    wire::HealthSnapshot { version: 1, targets: vec![target] }
+    wire::HealthSnapshot { version: 1, targets: vec![target], drained: None }
 }
 
 /// Serves one client connection in front of `backend`.

@@ -50,7 +50,7 @@ fn health(version: u64, in_rotation: &[&str]) -> wire::HealthSnapshot {
             ..Default::default()
         })
         .collect();
-    wire::HealthSnapshot { version, targets }
+    wire::HealthSnapshot { version, targets, drained: None }
 }
 
 fn order(current: &Current) -> Vec<String> {

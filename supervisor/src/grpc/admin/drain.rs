@@ -1,4 +1,7 @@
 //! Backends taken out of rotation and back, for operators. Writes the ledger and tells the health board; touches no tunnel.
+//!
+//! Whatever stands in the document can be drained. Where no rule routes to its pool, tunnels may be left of a time when one did,
+//! and the next rule that does finds it drained.
 
 use holdfast_proto::admin;
 use tonic::{Response, Status};
@@ -8,13 +11,20 @@ use super::{Answer, Operators};
 use crate::health::DrainedBackend;
 use crate::mend;
 
+/// What a request names.
+struct Found {
+    backend: DrainedBackend,
+    /// Some rule leads to its pool.
+    is_routed: bool,
+}
+
 impl Operators {
     pub(super) async fn set_drained(
         &self,
         request: &admin::DrainRequest,
         drained: bool,
     ) -> Answer<admin::DrainResponse> {
-        let backend = self.find(request)?;
+        let Found { backend, is_routed } = self.find(request)?;
         let changed = {
             let mut ledger = self.supervisor.ledger();
             let mut all: Vec<DrainedBackend> = ledger.drained().to_vec();
@@ -32,40 +42,53 @@ impl Operators {
             was != drained
         };
         let all = view::tunnels(&self.supervisor).await;
+        let wire = backend.wire();
         let on_it = all.tunnels.iter().filter(|tunnel| {
-            tunnel.pool.eq_ignore_ascii_case(&backend.pool)
-                && (tunnel.backend == backend.backend
-                    || tunnel.backend.rsplit_once(':').is_some_and(|(it, _)| it == backend.backend))
+            let parts = tunnel.backend.rsplit_once(':');
+            let parts = parts.and_then(|(address, port)| Some((address, port.parse().ok()?)));
+            parts.is_some_and(|(address, port)| wire.names(&tunnel.pool, address, port))
         });
         let tunnels = on_it.count() as u64;
-        Ok(Response::new(admin::DrainResponse { changed, tunnels, silent: all.silent }))
+        let (unrouted, silent) = (!is_routed, all.silent);
+        Ok(Response::new(admin::DrainResponse { changed, tunnels, silent, unrouted }))
     }
 
     /// The pool and backend that a request names, as configured.
-    fn find(&self, request: &admin::DrainRequest) -> Result<DrainedBackend, Status> {
+    fn find(&self, request: &admin::DrainRequest) -> Result<Found, Status> {
         let report = self.supervisor.health.report();
-        let pools: Vec<_> =
-            report.iter().filter(|it| it.pool.eq_ignore_ascii_case(&request.pool)).collect();
-        let Some(pool) = pools.first() else {
-            let what = format!("no pool {:?} is routed to", request.pool);
-            let pools = report.iter().map(|it| it.pool.clone()).collect();
+        let is_it = |name: &str| name.eq_ignore_ascii_case(&request.pool);
+        let routed = report.iter().filter(|it| is_it(&it.pool));
+        let mut backends: Vec<(String, u32)> = routed
+            .flat_map(|it| &it.backends)
+            .map(|backend| (backend.address.clone(), backend.port))
+            .collect();
+        let is_routed = report.iter().any(|it| is_it(&it.pool));
+        let in_force = self.supervisor.in_force();
+        let standing = in_force.as_ref().map(|it| &it.compiled.standing);
+        let pools: Vec<_> = standing.iter().flat_map(|it| &it.pools).collect();
+        let Some(pool) = pools.iter().find(|it| is_it(&it.name)) else {
+            let what = format!("there is no pool {:?}", request.pool);
+            let pools = pools.iter().map(|it| it.name.clone()).collect();
             return Err(names::unknown(&what, &request.pool, pools));
         };
-        let backends = || pools.iter().flat_map(|pool| &pool.backends);
-        let wanted = DrainedBackend { pool: pool.pool.clone(), backend: request.backend.clone() };
-        if backends().any(|it| wanted.names_address(&it.address, it.port)) {
-            return Ok(wanted);
+        if !is_routed {
+            // Under whichever settings a rule will join it with, or has.
+            let settings = standing.iter().flat_map(|it| &it.settings);
+            backends = settings
+                .flat_map(|it| pool.addresses.iter().map(move |address| (address.clone(), it.port)))
+                .collect();
         }
-        let name = |it: &admin::BackendHealth| {
-            let six = it.address.contains(':');
-            if six {
-                format!("[{}]:{}", it.address, it.port)
-            } else {
-                format!("{}:{}", it.address, it.port)
-            }
+        let backend = DrainedBackend { pool: pool.name.clone(), backend: request.backend.clone() };
+        let wire = backend.wire();
+        if backends.iter().any(|(address, port)| wire.names(&pool.name, address, *port)) {
+            return Ok(Found { backend, is_routed });
+        }
+        let name = |(address, port): (String, u32)| {
+            let is_bare = address.contains(':') && !address.starts_with('[');
+            if is_bare { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
         };
-        let what = format!("pool {:?} has no backend {:?}", pool.pool, request.backend);
-        Err(names::unknown(&what, &request.backend, backends().map(name).collect()))
+        let what = format!("pool {:?} has no backend {:?}", pool.name, request.backend);
+        Err(names::unknown(&what, &request.backend, backends.into_iter().map(name).collect()))
     }
 }
 

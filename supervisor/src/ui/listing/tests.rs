@@ -20,7 +20,11 @@ fn tunnel(id: u64, client: &str, bytes_in: u64) -> TunnelInfo {
 
 fn listed(tunnels: Vec<TunnelInfo>, before: Option<&Listed>, after: Duration) -> Listed {
     let begun = before.map_or_else(Instant::now, |it| it.ended) + after;
-    Listed::new(tunnels, before, [begun, begun], 0)
+    Listed::new(told(tunnels), before, [begun, begun], 0)
+}
+
+fn told(tunnels: Vec<TunnelInfo>) -> TunnelsResponse {
+    TunnelsResponse { tunnels, ..TunnelsResponse::default() }
 }
 
 fn ask(listed: &Listed, query: &str) -> (Value, Vec<String>) {
@@ -102,13 +106,30 @@ fn a_row_says_what_the_command_says_and_its_rate() {
 #[test]
 fn a_listing_that_took_long_is_good_for_longer() {
     let begun = Instant::now();
-    let quick = Listed::new(Vec::new(), None, [begun, begun], 0);
+    let quick = Listed::new(told(Vec::new()), None, [begun, begun], 0);
     assert!(quick.is_recent(begun) && !quick.is_recent(begun + SHORTEST_PAUSE));
     assert!(quick.is_forgotten(begun + FORGOTTEN + SHORTEST_PAUSE));
     let ended = begun + Duration::from_secs(1);
-    let slow = Listed::new(Vec::new(), None, [begun, ended], 0);
+    let slow = Listed::new(told(Vec::new()), None, [begun, ended], 0);
     assert!(slow.is_recent(ended + Duration::from_secs(19)));
     assert!(!slow.is_recent(ended + Duration::from_secs(20)));
+}
+
+#[test]
+fn a_worker_that_does_not_answer_is_told_of_and_soon_asked_again() {
+    let silent = |tunnels| SilentWorker { listener: "127.0.0.1:80".into(), pid: 7, tunnels };
+    let begun = Instant::now();
+    let ended = begun + Duration::from_secs(5);
+    let told =
+        TunnelsResponse { silent: vec![silent(1), silent(12)], ..told(vec![tunnel(1, "c", 1)]) };
+    let all = Listed::new(told, None, [begun, ended], 0);
+    let missing = ["its 1 tunnel is", "its 12 tunnels are"].map(|missing| {
+        format!(
+            "worker 7 of 127.0.0.1:80 has not answered, it is stopped or very busy: {missing} not among these"
+        )
+    });
+    assert_eq!(ask(&all, "search=nobody").0["missing"], json!(missing));
+    assert!(!all.is_recent(ended + Duration::from_secs(5)));
 }
 
 #[test]

@@ -221,6 +221,7 @@ fn health_says_who_is_in_rotation_and_no_turn_is_used_up() {
                 ..Default::default()
             })
             .into(),
+        drained: None,
     };
     current.install_health(health(1, true));
     let turn = || {
