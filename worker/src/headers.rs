@@ -3,8 +3,6 @@
 //! Pure, on `http` types. `Connection` and `Upgrade` belong to the gateway: no field of theirs ever passes through,
 //! except a 426's `Upgrade` and those of a WebSocket's opening handshake, which are written anew.
 
-use std::net::{IpAddr, SocketAddr};
-
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, IF_MODIFIED_SINCE,
     IF_RANGE, IF_UNMODIFIED_SINCE, SERVER, TE, TRANSFER_ENCODING, UPGRADE,
@@ -14,15 +12,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
 use crate::fault::{Fault, FaultKind};
 use crate::respond::SERVER_NAME;
 
+mod forwarded;
+
+pub use forwarded::{Forwarded, Hop, TraceId};
+
 /// Fields that live on one hop (RFC 9110, 7.6.1), besides those that `Connection` names. As nginx does,
 /// `Proxy-Authenticate` and `Proxy-Authorization` pass: they are between the client and whoever asks.
-const HOP_BY_HOP: [HeaderName; 5] = [
+static HOP_BY_HOP: [HeaderName; 5] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// Fields of a request that are answered here. hyper answers `Expect: 100-continue` itself as soon as the body is asked for;
+/// `HTTP2-Settings` means something only with an upgrade to h2c (RFC 7540, 3.2.1), which is never forwarded.
+static NOT_FORWARDED: [HeaderName; 3] = [TE, EXPECT, HeaderName::from_static("http2-settings")];
 
 /// Fields that `Connection` cannot name away (RFC 9110, 7.6.1 forbids a sender to list fields for all recipients);
 /// otherwise a client could strip what a proxy in front of this one vouches for.
@@ -41,7 +47,7 @@ const END_TO_END: [&str; 11] = [
 ];
 
 /// A request has at most one of each. Those of nginx, less the ones that RFC 9110 allows to stand on several lines.
-const AT_MOST_ONE: [(HeaderName, &str); 8] = [
+static AT_MOST_ONE: [(HeaderName, &str); 8] = [
     (HOST, "more than one Host"),
     (CONTENT_LENGTH, "more than one Content-Length"),
     (AUTHORIZATION, "more than one Authorization"),
@@ -52,42 +58,18 @@ const AT_MOST_ONE: [(HeaderName, &str); 8] = [
     (IF_UNMODIFIED_SINCE, "more than one If-Unmodified-Since"),
 ];
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-original-host");
-const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
-const X_APPGW_TRACE_ID: HeaderName = HeaderName::from_static("x-appgw-trace-id");
-const X_AZURE_JA4_FINGERPRINT: HeaderName = HeaderName::from_static("x-azure-ja4-fingerprint");
-
-/// What a backend is told about the client's side of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Forwarded<'a> {
-    /// The client's address.
-    pub client: SocketAddr,
-    /// Whether the client came over TLS.
-    pub tls: bool,
-    /// The port that the request was received on.
-    pub port: u16,
-    /// Host as received.
-    pub host: &'a str,
-    /// Path and query as received.
-    pub url: &'a str,
-    /// See [`trace_id`].
-    pub trace_id: &'a str,
-    /// The client's JA4 fingerprint, where backends are told.
-    pub fingerprint: Option<&'a HeaderValue>,
-}
-
 /// Refuses what no backend should have to interpret, and returns the request's host as sent (empty if it has none,
 /// which only HTTP/1.0 may).
-pub fn check_request(parts: &request::Parts) -> Result<&str, Fault> {
+pub fn check_request(parts: &request::Parts) -> Result<HeaderValue, Fault> {
     if matches!(parts.method, Method::TRACE | Method::CONNECT) {
         return Err(Fault::new(FaultKind::MethodNotAllowed));
     }
-    for (name, reason) in &AT_MOST_ONE {
-        if parts.headers.get_all(name).iter().nth(1).is_some() {
-            return Err(Fault::bad_request(reason));
+    // Where no field stands twice, which is nearly everywhere, none is looked up.
+    if parts.headers.keys_len() != parts.headers.len() {
+        for (name, reason) in &AT_MOST_ONE {
+            if parts.headers.get_all(name).iter().nth(1).is_some() {
+                return Err(Fault::bad_request(reason));
+            }
         }
     }
     if let Some(length) = parts.headers.get(CONTENT_LENGTH) {
@@ -163,14 +145,14 @@ fn is_without_length(parts: &request::Parts) -> bool {
 }
 
 /// The host of a request: an absolute target's goes before the Host field (RFC 9112, 3.2.2).
-fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<&'a str, Fault> {
-    let field = match headers.get(HOST) {
-        Some(value) => {
-            Some(value.to_str().map_err(|_| Fault::bad_request("Host is not valid"))?.trim())
-        }
+fn host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<HeaderValue, Fault> {
+    let not_valid = || Fault::bad_request("Host is not valid");
+    let field = headers.get(HOST);
+    let said = match field {
+        Some(value) => Some(value.to_str().map_err(|_| not_valid())?.trim()),
         None => None,
     };
-    let host = match (uri.authority(), field) {
+    let host = match (uri.authority(), said) {
         (Some(authority), _) if authority.as_str().contains('@') => {
             return Err(Fault::bad_request("the request target holds user information"));
         }
@@ -182,13 +164,15 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<&'
             return Err(Fault::bad_request("Host is missing"));
         }
         (Some(authority), _) => authority.as_str(),
-        (None, Some(field)) => field,
-        (None, None) => return Ok(""),
+        (None, Some(said)) => said,
+        (None, None) => return Ok(HeaderValue::from_static("")),
     };
-    if is_host(host) || (host.is_empty() && version != Version::HTTP_11) {
-        Ok(host)
-    } else {
-        Err(Fault::bad_request("Host is not valid"))
+    if !is_host(host) && (!host.is_empty() || version == Version::HTTP_11) {
+        return Err(not_valid());
+    }
+    match field {
+        Some(field) if field == host => Ok(field.clone()),
+        _ => HeaderValue::from_str(host).map_err(|_| not_valid()),
     }
 }
 
@@ -243,14 +227,12 @@ pub fn prepare_request(
     host: HeaderValue,
     websocket: bool,
 ) -> Result<(), Fault> {
+    headers.reserve(Forwarded::MOST_FIELDS + 2);
     let trailers = has_token(headers, &TE, "trailers");
-    remove_hop_by_hop(headers);
-    headers.remove(TE);
-    // hyper answers `Expect: 100-continue` itself as soon as the body is asked for.
-    headers.remove(EXPECT);
-    // Only meaningful with an upgrade to h2c (RFC 7540, 3.2.1), which is never forwarded.
-    headers.remove("http2-settings");
-    drop_odd_names(headers);
+    remove_named_by_connection(headers);
+    remove_all(headers, |name| {
+        HOP_BY_HOP.contains(name) || NOT_FORWARDED.contains(name) || is_odd(name)
+    });
     if websocket {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -293,20 +275,34 @@ pub fn ends_connection(headers: &HeaderMap) -> bool {
 
 /// Removes what lives on one hop, and what `Connection` names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove_named_by_connection(headers);
+    remove_all(headers, |name| HOP_BY_HOP.contains(name));
+}
+
+fn remove_named_by_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .filter(|name| {
             !END_TO_END.contains(&name.as_str()) && !name.as_str().starts_with("sec-websocket-")
         })
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in named {
         headers.remove(name);
     }
 }
 
-/// A name for one request, unique for all practical purposes: 32 hex digits.
-pub fn trace_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
+/// One look at what is there, instead of one for each field that is seldom there.
+fn remove_all(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {
+    let meant: Vec<HeaderName> = headers.keys().filter(|name| is_meant(name)).cloned().collect();
+    for name in meant {
+        headers.remove(name);
+    }
+}
+
+/// Whether a field's name holds anything but letters, digits, hyphens and underscores.
+fn is_odd(name: &HeaderName) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !name.as_str().bytes().all(plain)
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
@@ -317,57 +313,6 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .filter(|token| !token.is_empty())
-}
-
-/// Drops fields whose name holds anything but letters, digits, hyphens and underscores.
-fn drop_odd_names(headers: &mut HeaderMap) {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let odd: Vec<HeaderName> =
-        headers.keys().filter(|name| !name.as_str().bytes().all(plain)).cloned().collect();
-    for name in odd {
-        headers.remove(name);
-    }
-}
-
-// === impl Forwarded ===
-
-impl Forwarded<'_> {
-    fn add_to(&self, headers: &mut HeaderMap) -> Result<(), Fault> {
-        let mut chain = Vec::new();
-        for value in headers.get_all(X_FORWARDED_FOR) {
-            if !value.is_empty() {
-                chain.extend_from_slice(value.as_bytes());
-                chain.extend_from_slice(b", ");
-            }
-        }
-        chain.extend_from_slice(address(self.client).as_bytes());
-        headers.insert(X_FORWARDED_FOR, field(chain)?);
-        let proto = if self.tls { "https" } else { "http" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-        headers.insert(X_FORWARDED_PORT, HeaderValue::from(self.port));
-        headers.insert(X_ORIGINAL_HOST, field(self.host)?);
-        headers.insert(X_ORIGINAL_URL, field(self.url)?);
-        headers.insert(X_APPGW_TRACE_ID, field(self.trace_id)?);
-        // What a client sends under this name must not pass for what it is.
-        match self.fingerprint {
-            Some(fingerprint) => headers.insert(X_AZURE_JA4_FINGERPRINT, fingerprint.clone()),
-            None => headers.remove(X_AZURE_JA4_FINGERPRINT),
-        };
-        Ok(())
-    }
-}
-
-/// `ip:port`; a client that came as an IPv4-mapped IPv6 address is an IPv4 client.
-fn address(client: SocketAddr) -> String {
-    match client.ip().to_canonical() {
-        IpAddr::V4(ip) => format!("{ip}:{}", client.port()),
-        IpAddr::V6(ip) => format!("[{ip}]:{}", client.port()),
-    }
-}
-
-fn field(value: impl AsRef<[u8]>) -> Result<HeaderValue, Fault> {
-    HeaderValue::from_bytes(value.as_ref())
-        .map_err(|_| Fault::bad_request("a field's value is not valid"))
 }
 
 #[cfg(test)]

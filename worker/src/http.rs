@@ -14,7 +14,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Poll, ready};
@@ -25,12 +25,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::access_log::AccessLog;
 use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
 use crate::gate::{Gate, GateHandle};
+use crate::headers::Hop;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::pool::dedicated::Dedicated;
@@ -54,14 +55,17 @@ mod measure;
 pub(crate) mod note;
 mod opening;
 mod outbound;
+mod returning;
 mod rewritten;
 mod service;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use clock::{Clock, Expiry, Observation};
 use note::Note;
 use opening::PendingTunnel;
+use watch::Watch;
 
 /// Smallest read buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -119,6 +123,10 @@ pub(crate) struct Conversation {
     /// The connection itself, from the last request that wanted it upgraded.
     upgrade: Mutex<Option<OnUpgrade>>,
     tunnel: Mutex<Option<PendingTunnel>>,
+    /// What backends are told of it; made when first asked for.
+    hop: OnceLock<Hop>,
+    /// Of the request that waits for its backend; another one beside it has its own.
+    patience: Mutex<Watch>,
     /// Backend connections that nobody else may use; made when first asked for.
     own: OnceLock<Arc<Dedicated<BoxBody>>>,
 }
@@ -171,6 +179,8 @@ impl Conversation {
             to_end: AtomicBool::new(false),
             upgrade: Mutex::new(None),
             tunnel: Mutex::new(None),
+            hop: OnceLock::new(),
+            patience: Mutex::default(),
             own: OnceLock::new(),
         }
     }
@@ -184,6 +194,11 @@ impl Conversation {
     fn verdict(&self) -> Option<Verdict> {
         let identity = self.identity.as_deref();
         identity.map_or(self.peer.tls.then_some(Verdict::None), ClientIdentity::verdict)
+    }
+
+    fn hop(&self) -> &Hop {
+        let Peer { client, local, tls } = self.peer;
+        self.hop.get_or_init(|| Hop::new(client, tls, local.port()))
     }
 
     /// Has the connection end after what it does now.
@@ -264,18 +279,15 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
         builder(&limits).serve_connection(TokioIo::new(gate), service).with_upgrades();
 
     let mut clock = Clock::new(&limits, Instant::now());
-    let mut sleep = pin!(sleep_until(Instant::now()));
+    let mut watch = Watch::default();
     let end = poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(End::Hyper(ended));
         }
-        let Some((at, expiry)) = clock.deadline(conversation.observe(), Instant::now()) else {
+        let Some((at, expiry)) = clock.deadline(conversation.observe(), Instant::now) else {
             return Poll::Pending;
         };
-        if sleep.deadline() != at {
-            sleep.as_mut().reset(at);
-        }
-        ready!(sleep.as_mut().poll(cx));
+        ready!(watch.poll(at, cx));
         Poll::Ready(End::Expired(expiry))
     })
     .await;

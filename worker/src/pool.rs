@@ -298,7 +298,7 @@ impl Binding {
     }
 
     /// The Host header for a backend; `client_host` is the client's, as sent.
-    pub fn host_for(&self, backend: &Backend, client_host: &str) -> HeaderValue {
+    pub fn host_for(&self, backend: &Backend, client_host: &HeaderValue) -> HeaderValue {
         let own = || {
             HeaderValue::from_str(&backend.host())
                 .unwrap_or_else(|_| HeaderValue::from_static("localhost"))
@@ -307,7 +307,7 @@ impl Binding {
             HostRule::Named(name) => name.clone(),
             HostRule::Backend => own(),
             HostRule::Client if client_host.is_empty() => own(),
-            HostRule::Client => HeaderValue::from_str(client_host).unwrap_or_else(|_| own()),
+            HostRule::Client => client_host.clone(),
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::fault::{Fault, FaultKind};
 use crate::http::RequestInFlight;
 use crate::http::note::Note;
+use crate::http::returning::Returning;
 use crate::respond::{BoxBody, BoxError};
 
 /// Longest silence of a client in the middle of its body (nginx's `client_body_timeout`, and Azure's 60 s).
@@ -23,10 +24,15 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an upload tells the request that it belongs to; clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Upload(Arc<Mutex<UploadState>>);
+pub(crate) enum Upload {
+    /// There is no body: since then, it has been the backend's turn.
+    None(Instant),
+    /// There is one.
+    Body(Arc<Mutex<UploadState>>),
+}
 
 #[derive(Debug)]
-struct UploadState {
+pub(crate) struct UploadState {
     waits_for_client: bool,
     whole: bool,
     moved: Instant,
@@ -59,47 +65,54 @@ pub(crate) struct BackendReply {
     patience: Duration,
     silence: Option<Pin<Box<Sleep>>>,
     ended: bool,
-    keep: Option<Box<dyn FnOnce() + Send>>,
+    returning: Option<Returning>,
     in_flight: Option<RequestInFlight>,
 }
 
 // === impl Upload ===
 
 impl Upload {
-    fn new(whole: bool) -> Self {
-        let (waits_for_client, moved) = (false, Instant::now());
-        let state = UploadState { waits_for_client, whole, moved, received: 0, failure: None };
-        Self(Arc::new(Mutex::new(state)))
+    fn new(began: Instant) -> Self {
+        let (waits_for_client, whole, received) = (false, false, 0);
+        let state = UploadState { waits_for_client, whole, moved: began, received, failure: None };
+        Self::Body(Arc::new(Mutex::new(state)))
     }
 
     /// Whether the client's body has been read to its end. hyper drops what is left of one that has not.
     pub(crate) fn is_whole(&self) -> bool {
-        self.state().whole
+        self.state().is_none_or(|state| state.whole)
     }
 
     /// Why the upload broke, if it did.
     pub(crate) fn failure(&self) -> Option<Fault> {
-        self.state().failure
+        self.state()?.failure
     }
 
     /// Since when it has been the backend's turn; `None` while the client's bytes are waited for.
     pub(crate) fn backend_owes_since(&self) -> Option<Instant> {
-        let state = self.state();
-        (!state.waits_for_client).then_some(state.moved)
+        match self {
+            Self::None(began) => Some(*began),
+            Self::Body(state) => {
+                let state = lock(state);
+                (!state.waits_for_client).then_some(state.moved)
+            }
+        }
     }
 
     /// Bytes of the client's body so far.
     pub(crate) fn received(&self) -> u64 {
-        self.state().received
+        self.state().map_or(0, |state| state.received)
     }
 
-    fn state(&self) -> MutexGuard<'_, UploadState> {
-        // Every field is valid by itself, whoever died while it held them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Option<MutexGuard<'_, UploadState>> {
+        match self {
+            Self::None(_) => None,
+            Self::Body(state) => Some(lock(state)),
+        }
     }
 
     fn note(&self, waits_for_client: bool, received: u64) {
-        let mut state = self.state();
+        let Some(mut state) = self.state() else { return };
         state.received += received;
         if !(waits_for_client && state.waits_for_client) {
             state.moved = Instant::now();
@@ -108,19 +121,36 @@ impl Upload {
     }
 
     fn fail(&self, failure: FaultKind) -> BoxError {
-        let mut state = self.state();
-        state.failure = Some(Fault::new(failure));
-        state.waits_for_client = false;
+        if let Some(mut state) = self.state() {
+            state.failure = Some(Fault::new(failure));
+            state.waits_for_client = false;
+        }
         Box::new(Fault::new(failure))
     }
+
+    fn end(&self) {
+        if let Some(mut state) = self.state() {
+            state.whole = true;
+        }
+    }
+}
+
+fn lock(state: &Mutex<UploadState>) -> MutexGuard<'_, UploadState> {
+    // Every field is valid by itself, whoever died while it held them.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl RequestBody ===
 
 impl RequestBody {
-    /// Lets at most `left` bytes through, and counts them in `carried`.
-    pub(crate) fn new(inner: Incoming, left: u64, carried: Arc<AtomicU64>) -> (Self, Upload) {
-        let upload = Upload::new(inner.is_end_stream());
+    /// Lets at most `left` bytes through, and counts them in `carried`. The request began at `began`.
+    pub(crate) fn new(
+        inner: Incoming,
+        left: u64,
+        carried: Arc<AtomicU64>,
+        began: Instant,
+    ) -> (Self, Upload) {
+        let upload = if inner.is_end_stream() { Upload::None(began) } else { Upload::new(began) };
         (Self { inner, upload: upload.clone(), left, carried, silence: None }, upload)
     }
 
@@ -155,7 +185,7 @@ impl Body for RequestBody {
         self.upload.note(false, length);
         self.silence = None;
         if !matches!(frame, Some(Err(_))) && self.inner.is_end_stream() {
-            self.upload.state().whole = true;
+            self.upload.end();
         }
         match frame {
             Some(Ok(frame)) => {
@@ -175,7 +205,7 @@ impl Body for RequestBody {
                     .fail(FaultKind::BadRequest("the body broke off")))))
             }
             None => {
-                self.upload.state().whole = true;
+                self.upload.end();
                 Poll::Ready(None)
             }
         }
@@ -256,10 +286,10 @@ impl Body for Reply {
 // === impl BackendReply ===
 
 impl BackendReply {
-    /// `patience` bounds the backend's silence; `keep` is called when the body has come whole.
-    pub(crate) fn new(inner: Incoming, patience: Duration, keep: Box<dyn FnOnce() + Send>) -> Self {
-        let keep = Some(keep);
-        Self { inner, patience, silence: None, ended: false, keep, in_flight: None }
+    /// `patience` bounds the backend's silence; the connection is returned when the body has come whole.
+    pub(super) fn new(inner: Incoming, patience: Duration, returning: Returning) -> Self {
+        let returning = Some(returning);
+        Self { inner, patience, silence: None, ended: false, returning, in_flight: None }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -308,8 +338,8 @@ impl Drop for BackendReply {
         if let Some(request) = &self.in_flight {
             request.note.whole();
         }
-        if let Some(keep) = self.keep.take() {
-            keep();
+        if let Some(returning) = self.returning.take() {
+            returning.now();
         }
     }
 }

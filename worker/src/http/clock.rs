@@ -63,11 +63,11 @@ impl Clock {
         }
     }
 
-    /// Until when to wait, and what it means when nothing has changed by then.
+    /// Until when to wait, and what it means when nothing has changed by then. The time is only asked for if something has.
     pub(super) fn deadline(
         &mut self,
         seen: Observation,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> Option<(Instant, Expiry)> {
         self.phase = self.next(seen, now);
         match self.phase {
@@ -85,17 +85,17 @@ impl Clock {
         }
     }
 
-    fn next(&self, seen: Observation, now: Instant) -> Phase {
+    fn next(&self, seen: Observation, now: impl FnOnce() -> Instant) -> Phase {
         match self.phase {
             Phase::Writing { since, written } if !seen.flushed && written == seen.written => {
                 Phase::Writing { since, written }
             }
-            _ if !seen.flushed => Phase::Writing { since: now, written: seen.written },
+            _ if !seen.flushed => Phase::Writing { since: now(), written: seen.written },
             _ if seen.busy => Phase::Busy,
             Phase::Head { since } => Phase::Head { since },
-            Phase::Idle { read, .. } if seen.read > read => Phase::Head { since: now },
+            Phase::Idle { read, .. } if seen.read > read => Phase::Head { since: now() },
             Phase::Idle { since, read } => Phase::Idle { since, read },
-            Phase::Busy | Phase::Writing { .. } => Phase::Idle { since: now, read: seen.read },
+            Phase::Busy | Phase::Writing { .. } => Phase::Idle { since: now(), read: seen.read },
         }
     }
 }
@@ -118,12 +118,15 @@ mod tests {
     async fn a_head_has_its_time_from_its_first_byte() {
         let now = Instant::now();
         let mut clock = clock(now);
-        assert_eq!(clock.deadline(QUIET, now), Some((now + 60 * SECOND, Expiry::Idle)));
+        assert_eq!(clock.deadline(QUIET, || now), Some((now + 60 * SECOND, Expiry::Idle)));
         let begun = Observation { read: 3, ..QUIET };
         let then = now + 5 * SECOND;
-        assert_eq!(clock.deadline(begun, then), Some((then + 60 * SECOND, Expiry::Head)));
+        assert_eq!(clock.deadline(begun, || then), Some((then + 60 * SECOND, Expiry::Head)));
         let more = Observation { read: 9, ..QUIET };
-        assert_eq!(clock.deadline(more, then + SECOND), Some((then + 60 * SECOND, Expiry::Head)));
+        assert_eq!(
+            clock.deadline(more, || then + SECOND),
+            Some((then + 60 * SECOND, Expiry::Head))
+        );
     }
 
     #[tokio::test]
@@ -131,10 +134,10 @@ mod tests {
         let now = Instant::now();
         let mut clock = clock(now);
         let busy = Observation { read: 40, busy: true, ..QUIET };
-        assert_eq!(clock.deadline(busy, now), None);
+        assert_eq!(clock.deadline(busy, || now), None);
         let done = Observation { read: 40, written: 90, ..QUIET };
         let then = now + 9 * SECOND;
-        assert_eq!(clock.deadline(done, then), Some((then + 75 * SECOND, Expiry::Idle)));
+        assert_eq!(clock.deadline(done, || then), Some((then + 75 * SECOND, Expiry::Idle)));
     }
 
     #[tokio::test]
@@ -142,10 +145,10 @@ mod tests {
         let now = Instant::now();
         let mut clock = clock(now);
         let stuck = Observation { written: 10, flushed: false, busy: true, read: 40 };
-        assert_eq!(clock.deadline(stuck, now), Some((now + STALL, Expiry::Stalled)));
+        assert_eq!(clock.deadline(stuck, || now), Some((now + STALL, Expiry::Stalled)));
         let then = now + 50 * SECOND;
-        assert_eq!(clock.deadline(stuck, then), Some((now + STALL, Expiry::Stalled)));
+        assert_eq!(clock.deadline(stuck, || then), Some((now + STALL, Expiry::Stalled)));
         let moved = Observation { written: 11, ..stuck };
-        assert_eq!(clock.deadline(moved, then), Some((then + STALL, Expiry::Stalled)));
+        assert_eq!(clock.deadline(moved, || then), Some((then + STALL, Expiry::Stalled)));
     }
 }

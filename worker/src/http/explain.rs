@@ -16,7 +16,7 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, request};
 
 use crate::fault::{Fault, FaultKind};
-use crate::headers;
+use crate::headers::{self, Hop, TraceId};
 use crate::http::Peer;
 use crate::http::outbound::{Outbound, announced_length, original_url};
 use crate::http::rewritten::{self, Turn};
@@ -42,7 +42,7 @@ struct Sight<'a> {
     serving: &'a Serving,
     peer: Peer,
     client: SocketAddr,
-    host: String,
+    host: HeaderValue,
     opening: Option<Opening>,
 }
 
@@ -94,20 +94,21 @@ fn tell(
     }
     let parts = head(question)?;
     headers::check_size(&parts, table.limits.max_header_bytes)?;
-    let host = headers::check_request(&parts)?.to_owned();
+    let named = headers::check_request(&parts)?;
+    let host = named.to_str().unwrap_or_default();
     let client = table.client_source.client_of(peer.client, &parts.headers);
     told.client = client.to_string();
-    let shaken = if peer.tls { handshake(table, question, &host) } else { None };
+    let shaken = if peer.tls { handshake(table, question, host) } else { None };
     told.handshake_site = shaken.map(|site| site.name.to_string()).unwrap_or_default();
-    let named = (!host.is_empty()).then_some(host.as_str());
-    let routed = table.router.route(peer.tls, named, parts.uri.path());
+    let routed = (!host.is_empty()).then_some(host);
+    let routed = table.router.route(peer.tls, routed, parts.uri.path());
     let routed = routed.ok_or(Fault::new(FaultKind::NoSite))?;
     told.site = routed.site.name.to_string();
     told.steps.push(step(&routed, table));
     admit(table, routed.site, shaken)?.clone_into(&mut told.client_certificate);
     let opening = match routed.action {
         Action::Redirect(redirect) => {
-            told.redirect = Some(sent_to(redirect, &parts, &host, peer));
+            told.redirect = Some(sent_to(redirect, &parts, host, peer));
             return Ok(());
         }
         Action::Forward { .. } => Opening::from_request(&parts)?,
@@ -116,7 +117,7 @@ fn tell(
     if announced_length(&parts) > table.limits.max_body_bytes {
         return Err(Fault::new(FaultKind::BodyTooLarge));
     }
-    Sight { serving, peer, client, host, opening }.forward(&routed, parts, told)
+    Sight { serving, peer, client, host: named.clone(), opening }.forward(&routed, parts, told)
 }
 
 /// `IP` or `IP:PORT`.
@@ -201,7 +202,7 @@ impl Sight<'_> {
     fn forward(
         &self,
         routed: &Routed<'_>,
-        parts: request::Parts,
+        mut head: request::Parts,
         told: &mut ExplainResponse,
     ) -> Result<(), Fault> {
         let table = &*self.serving.table;
@@ -210,20 +211,21 @@ impl Sight<'_> {
         let session = self.peer.tls.then_some(&session);
         let is_rewritten = rewritten::concerns(routed);
         let facts =
-            is_rewritten.then(|| Facts::of(&parts, self.client, self.peer.local.port(), session));
-        let has_body =
-            parts.headers.contains_key(TRANSFER_ENCODING) || announced_length(&parts) > 0;
-        let trace_id = headers::trace_id();
+            is_rewritten.then(|| Facts::of(&head, self.client, self.peer.local.port(), session));
+        let has_body = head.headers.contains_key(TRANSFER_ENCODING) || announced_length(&head) > 0;
+        let trace_id = TraceId::random();
+        let Peer { client, local, tls } = self.peer;
         let outbound = Outbound {
             table,
-            peer: self.peer,
+            hop: &Hop::new(client, tls, local.port()),
+            client,
             host: &self.host,
             trace_id: &trace_id,
             fingerprint: None,
             websocket: self.opening.is_some(),
             with_host: is_rewritten,
         };
-        let mut head = outbound.make(parts, has_body)?;
+        outbound.make(&mut head, has_body)?;
         let (mut action, mut prefix, mut host) = (routed.action, routed.matched_prefix, None);
         if let Some(facts) = facts {
             let mut seen = |turn: Turn<'_>| match turn {
@@ -240,7 +242,12 @@ impl Sight<'_> {
         }
         match action {
             Action::Redirect(redirect) => {
-                told.redirect = Some(sent_to(redirect, &head, &self.host, self.peer));
+                told.redirect = Some(sent_to(
+                    redirect,
+                    &head,
+                    self.host.to_str().unwrap_or_default(),
+                    self.peer,
+                ));
                 Ok(())
             }
             Action::Forward { binding, .. } => {
@@ -292,7 +299,9 @@ impl Sight<'_> {
         binding: &Binding,
         written: Option<&HeaderValue>,
     ) -> Vec<ExplainBackend> {
-        let client_host = written.and_then(|host| host.to_str().ok()).unwrap_or(&self.host);
+        let readable = |host: &&HeaderValue| host.to_str().is_ok();
+        let client_host = written.filter(readable).unwrap_or(&self.host);
+        let named = client_host.to_str().unwrap_or_default();
         let told = |(backend, weight): (&Arc<Backend>, u32)| {
             let own = || binding.host_for(backend, client_host);
             let host = written.cloned().unwrap_or_else(own);
@@ -303,7 +312,7 @@ impl Sight<'_> {
                 weight,
                 in_rotation: self.serving.is_in_rotation(index, backend),
                 host: text(&host),
-                server_name: binding.tls_name(backend, client_host).unwrap_or_default(),
+                server_name: binding.tls_name(backend, named).unwrap_or_default(),
                 ..ExplainBackend::default()
             }
         };

@@ -7,20 +7,23 @@
 //! - A backend's time runs only while it is the backend's turn: a slow upload is the client's time.
 
 use std::error::Error as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Version, request};
 use hyper::body::{Body, Incoming};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::fault::{Fault, FaultKind};
 use crate::http::body::{BackendReply, Reply, Upload};
 use crate::http::note::Note;
+use crate::http::returning::{Keep, Returning};
+use crate::http::watch::Watch;
 use crate::load::Held;
 use crate::metrics::Metrics;
 use crate::pool::connect::exhaustion_is_news;
@@ -54,13 +57,15 @@ pub(super) struct Errand<'a> {
     /// The request as every backend gets it, but for its own host.
     pub(super) head: &'a request::Parts,
     /// The Host that the client sent, or that a rewrite has written.
-    pub(super) client_host: &'a str,
+    pub(super) client_host: &'a HeaderValue,
     /// The Host that a rewrite has written; it goes before the settings' own.
     pub(super) host: Option<&'a HeaderValue>,
     /// The client's body.
     pub(super) upload: &'a Upload,
     /// What the access log will say of it.
     pub(super) note: &'a Note,
+    /// The client's connection lends it to one request at a time.
+    pub(super) watch: &'a Mutex<Watch>,
     /// Whether this is an opening handshake: then the connection is new and never kept, but for the client's own.
     pub(super) upgrade: bool,
 }
@@ -75,14 +80,6 @@ pub(super) struct Answer {
     pub(super) held: Held,
     key: Key,
     sender: Sender,
-}
-
-/// Where a backend connection waits for its next request.
-pub(super) enum Keep {
-    /// With those that any client's request may take.
-    Shared(Arc<Idle<BoxBody>>),
-    /// With those of one client's connection.
-    Own(Arc<Dedicated<BoxBody>>),
 }
 
 /// Why a backend has not answered.
@@ -127,17 +124,24 @@ impl Errand<'_> {
         backend: &Arc<Backend>,
         mut body: Option<BoxBody>,
     ) -> Result<Answer, Setback> {
-        self.note.tried(backend);
-        let key = Key::new(self.binding, backend, self.client_host);
+        let mut asked = Instant::now();
+        self.note.tried(backend, asked);
+        let client_host = self.client_host.to_str().unwrap_or_default();
+        let key = Key::new(self.binding, backend, client_host);
         let patience = self.serving.table.limits.connect_timeout;
         let kept = match self.own {
-            Some(own) => own.take(&key, patience).await,
+            Some(own) => {
+                let kept = own.take(&key, patience).await;
+                // It may have had to wait for its last answer.
+                asked = Instant::now();
+                kept
+            }
             None if self.upgrade => None,
-            None => self.idle.take(&key),
+            None => self.idle.take(&key, asked),
         };
         if let Some(sender) = kept {
             let held = backend.load.hold();
-            match self.deliver(backend, &key, sender, body, held, true).await {
+            match self.deliver(backend, &key, sender, body, held, Some(asked)).await {
                 Err(Setback::NotTaken(returned, _)) => {
                     self.metrics.count_retry(&backend.pool);
                     body = returned;
@@ -148,10 +152,12 @@ impl Errand<'_> {
         // A backend that does not answer has its dials in hand: it must not look idle.
         let held = backend.load.hold();
         let dialled = Instant::now();
-        match dial_http(self.binding, backend, self.client_host, patience).await {
+        // Boxed: most requests find a connection, and each one's task would have room for it.
+        let dial = Box::pin(dial_http(self.binding, backend, client_host, patience));
+        match dial.await {
             Ok(sender) => {
                 self.note.connected(dialled.elapsed());
-                self.deliver(backend, &key, sender, body, held, false).await
+                self.deliver(backend, &key, sender, body, held, None).await
             }
             Err(error) => {
                 self.metrics.count_connect_failure(&backend.pool);
@@ -171,7 +177,8 @@ impl Errand<'_> {
         }
     }
 
-    /// One request on one connection, until the head of its answer.
+    /// One request on one connection, until the head of its answer. `kept`: since when the connection, which has carried
+    /// other requests, is this one's.
     async fn deliver(
         &self,
         backend: &Arc<Backend>,
@@ -179,7 +186,7 @@ impl Errand<'_> {
         mut sender: Sender,
         body: Option<BoxBody>,
         held: Held,
-        kept: bool,
+        kept: Option<Instant>,
     ) -> Result<Answer, Setback> {
         let replayable = body.as_ref().is_none_or(Body::is_end_stream);
         let body = body.unwrap_or_else(respond::empty);
@@ -189,8 +196,9 @@ impl Errand<'_> {
         self.note.sent_host(&host);
         request.headers_mut().insert(HOST, host);
         self.note.sent_from(sender.source_port());
-        let sent = sender.try_send_request(request);
-        match self.within_patience(sent).await.map_err(Setback::Final)? {
+        let sent = pin!(sender.try_send_request(request));
+        let since = kept.unwrap_or_else(Instant::now);
+        match self.within_patience(sent, since).await.map_err(Setback::Final)? {
             Ok(mut response) => {
                 // RFC 9110, 2.5: a version is its hop's. Under a backend's HTTP/1.0 hyper would also leave the end of
                 // a body without length to the connection's end, and a broken one would look whole.
@@ -202,7 +210,10 @@ impl Errand<'_> {
                 let returned = failed.take_message().map(Request::into_body);
                 let error = failed.into_error();
                 let fault = self.upload.failure().unwrap_or_else(|| Fault::of_backend(&error));
-                let again = kept && replayable && self.head.method.is_idempotent() && died(&error);
+                let again = kept.is_some()
+                    && replayable
+                    && self.head.method.is_idempotent()
+                    && died(&error);
                 if returned.is_some() || again {
                     Err(Setback::NotTaken(returned, fault))
                 } else {
@@ -212,27 +223,35 @@ impl Errand<'_> {
         }
     }
 
-    /// Waits for the backend while it is its turn.
-    async fn within_patience<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
+    /// Waits for the backend, which has been asked `since` then, while it is its turn.
+    async fn within_patience<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+        since: Instant,
+    ) -> Result<T, Fault> {
         let patience = self.binding.request_timeout;
-        let mut work = pin!(work);
-        let mut due = Instant::now() + patience;
-        loop {
-            // Cancel-safe: `work` is only borrowed.
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done),
-                () = sleep_until(due) => {}
-            }
-            let now = Instant::now();
-            due = match self.upload.backend_owes_since() {
-                Some(since) if since + patience <= now => {
-                    return Err(Fault::new(FaultKind::BackendTimeout));
+        let mut due = since + patience;
+        let lent = || self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = std::mem::take(&mut *lent());
+        let outcome = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(done));
                 }
-                Some(since) => since + patience,
-                None => now + patience,
-            };
-        }
+                ready!(watch.poll(due, cx));
+                let now = Instant::now();
+                due = match self.upload.backend_owes_since() {
+                    Some(since) if since + patience <= now => {
+                        return Poll::Ready(Err(Fault::new(FaultKind::BackendTimeout)));
+                    }
+                    Some(since) => since + patience,
+                    None => now + patience,
+                };
+            }
+        })
+        .await;
+        *lent() = watch;
+        outcome
     }
 }
 
@@ -242,16 +261,8 @@ impl Answer {
     /// The answer with its body on its way; the connection is kept for another request when the body has come whole.
     pub(super) fn into_response(self, patience: Duration, keep: Option<Keep>) -> Response<Reply> {
         let Self { response, backend, held, key, sender } = self;
-        let keep = move || {
-            drop(held);
-            match keep {
-                Some(Keep::Shared(idle)) => idle.put(key, sender),
-                Some(Keep::Own(own)) => own.put(key, backend, sender),
-                None => {}
-            }
-        };
-        response
-            .map(|body| Reply::Backend(Box::new(BackendReply::new(body, patience, Box::new(keep)))))
+        let returning = Returning { backend, held, key, sender, keep };
+        response.map(|body| Reply::Backend(Box::new(BackendReply::new(body, patience, returning))))
     }
 }
 

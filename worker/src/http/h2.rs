@@ -22,9 +22,10 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::gate::Gate;
+use crate::http::watch::Watch;
 use crate::http::{Conversation, Peer, Shared, linger, service};
 use crate::link::Link;
 
@@ -34,7 +35,7 @@ mod request;
 mod streams;
 
 pub(super) use connect::ByConnect;
-pub(super) use request::as_http1;
+pub(super) use request::make_http1;
 
 use clock::{Clock, Expiry};
 use connect::Bootstrap;
@@ -81,7 +82,10 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
             let conversation = conversation.clone();
             async move {
                 let response = match bootstrap {
-                    Some(bootstrap) => bootstrap.answer(request, &conversation, in_flight).await,
+                    // Boxed: it is rare, and each request's task would have room for it.
+                    Some(bootstrap) => {
+                        Box::pin(bootstrap.answer(request, &conversation, in_flight)).await
+                    }
                     None => service::answer(request, &conversation, in_flight).await,
                 };
                 Ok::<_, Infallible>(response.map(|reply| begun.answer(reply)))
@@ -94,7 +98,7 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
         let mut connection = pin!(builder(&streams, websockets).serve_connection(io, service));
         let mut drain = pin!(conversation.shared.drain.begun());
         let mut alarm = pin!(streams.alarm());
-        let mut sleep = pin!(sleep_until(Instant::now()));
+        let mut watch = Watch::default();
         let mut leaving = false;
         poll_fn(|cx| {
             loop {
@@ -113,13 +117,10 @@ pub(crate) async fn serve(io: Link, peer: Peer, shared: Arc<Shared>) {
                         || drain.as_mut().poll(cx).is_ready());
                 if !told {
                     let seen = conversation.observe();
-                    let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now()) else {
+                    let Some((at, expiry)) = clock.deadline(seen, leaving, Instant::now) else {
                         return Poll::Pending;
                     };
-                    if sleep.deadline() != at {
-                        sleep.as_mut().reset(at);
-                    }
-                    ready!(sleep.as_mut().poll(cx));
+                    ready!(watch.poll(at, cx));
                     match expiry {
                         Expiry::Stalled => return Poll::Ready(End::Stalled),
                         Expiry::Left => return Poll::Ready(End::Stays),

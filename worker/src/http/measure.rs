@@ -37,10 +37,10 @@ pub(super) struct Measure {
 // === impl Measure ===
 
 impl Measure {
-    pub(super) fn begin(conversation: &Conversation, received_head: u64) -> Self {
+    pub(super) fn begin(conversation: &Conversation, received_head: u64, began: Instant) -> Self {
         Self {
             metrics: conversation.shared.metrics.clone(),
-            began: Instant::now(),
+            began,
             protocol: conversation.session_names().map_or("none", |[protocol, _]| protocol),
             received_head,
             upload: OnceLock::new(),
@@ -65,8 +65,9 @@ impl Measure {
         self.pair.get_or_init(|| binding.figures(&self.metrics).clone());
     }
 
-    pub(super) fn tried(&self) {
-        self.asked_ns.store(self.now_ns(), Relaxed);
+    /// A backend is turned to.
+    pub(super) fn tried(&self, now: Instant) {
+        self.asked_ns.store(self.ns_until(now), Relaxed);
     }
 
     /// A new connection to the backend took so long.
@@ -113,15 +114,17 @@ impl Measure {
         self.status.store(StatusCode::SWITCHING_PROTOCOLS.as_u16(), Relaxed);
     }
 
-    /// Never 0, which says that there was none.
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    /// Since the beginning. Never 0, which says that there was none.
+    fn ns_until(&self, now: Instant) -> u64 {
+        let taken = now.saturating_duration_since(self.began);
+        u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
     /// For how long the backend at hand has been turned to.
     fn since_asked(&self) -> Option<Duration> {
         let asked_ns = self.asked_ns.load(Relaxed);
-        (asked_ns != 0).then(|| Duration::from_nanos(self.now_ns().saturating_sub(asked_ns)))
+        (asked_ns != 0)
+            .then(|| Duration::from_nanos(self.ns_until(Instant::now()).saturating_sub(asked_ns)))
     }
 }
 

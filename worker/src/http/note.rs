@@ -16,7 +16,7 @@ use super::body::Upload;
 use super::measure::Measure;
 use crate::access_log::{self, AccessLog, Line, Text};
 use crate::fault::{Fault, FaultKind};
-use crate::headers;
+use crate::headers::TraceId;
 use crate::pool::{Backend, Binding};
 use crate::respond;
 use crate::route::Site;
@@ -80,6 +80,7 @@ impl Note {
         conversation: &Conversation,
         serving: &Serving,
         request: &Request<B>,
+        began: Instant,
     ) -> Self {
         let log = &conversation.shared.access_log;
         let (headers, peer) = (request.headers(), conversation.peer);
@@ -87,7 +88,7 @@ impl Note {
         let line = request.method().as_str().len() + target_of(target).len();
         // Two spaces, the version, and the ends of two lines.
         let received_head = line as u64 + 14 + head_size(headers);
-        let measure = Some(Box::new(Measure::begin(conversation, received_head)));
+        let measure = Some(Box::new(Measure::begin(conversation, received_head, began)));
         if !log.takes() {
             return Self { measure, line: None };
         }
@@ -98,7 +99,7 @@ impl Note {
             session: conversation.session_names(),
             verdict: conversation.verdict(),
             identity: conversation.identity.clone(),
-            began: Instant::now(),
+            began,
             method: request.method().clone(),
             target: target.clone(),
             version: request.version(),
@@ -161,21 +162,21 @@ impl Note {
     }
 
     /// It goes to a pool, with another target perhaps.
-    pub(super) fn forwarded(&self, binding: &Binding, target: &Uri, trace_id: &str) {
+    pub(super) fn forwarded(&self, binding: &Binding, target: &Uri, trace_id: &TraceId) {
         self.measured(|it| it.forwarded(binding));
         self.with(|facts| {
             facts.pool = Some(binding.pool.clone());
             facts.settings = Some(binding.settings.clone());
             facts.sent_target = Some(target.clone());
-            facts.transaction = Some(trace_id.into());
+            facts.transaction = Some(trace_id.as_str().into());
         });
     }
 
-    /// A backend is asked.
-    pub(super) fn tried(&self, backend: &Arc<Backend>) {
-        self.measured(Measure::tried);
+    /// A backend is turned to.
+    pub(super) fn tried(&self, backend: &Arc<Backend>, now: Instant) {
+        self.measured(|it| it.tried(now));
         self.with(|facts| {
-            (facts.backend, facts.source_port) = (Some((backend.clone(), Instant::now())), None);
+            (facts.backend, facts.source_port) = (Some((backend.clone(), now)), None);
         });
     }
 
@@ -293,7 +294,10 @@ impl Facts {
             source_port: self.source_port,
             backend_status: self.backend_answer.map(|(status, _)| status.as_u16()),
             backend_latency: both.map(|((_, asked), (_, answered))| latency(asked, answered)),
-            transaction: self.transaction.take().unwrap_or_else(|| headers::trace_id().into()),
+            transaction: self
+                .transaction
+                .take()
+                .unwrap_or_else(|| TraceId::random().as_str().into()),
             tunnel: self.tunnel,
             ..access_log::Request::new(
                 self.client,
@@ -329,7 +333,7 @@ pub(crate) fn unrouted(
             verification: conversation.and_then(Conversation::verdict).map(|it| it.to_string()),
             fingerprint: certificate.map(|it| Text::from(it.fingerprint.as_str())),
             issuer: certificate.map(|it| Text::from(it.issuer.as_str())),
-            transaction: headers::trace_id().into(),
+            transaction: TraceId::random().as_str().into(),
             ..access_log::Request::new(client, status, error)
         })));
     }

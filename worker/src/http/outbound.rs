@@ -2,13 +2,14 @@
 //!
 //! Made alike for requests that are sent and for those that are only explained. Nothing here chooses a backend.
 
+use std::net::SocketAddr;
+
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Version, request};
 
 use crate::fault::Fault;
-use crate::headers::{self, Forwarded};
-use crate::http::Peer;
+use crate::headers::{self, Forwarded, Hop, TraceId};
 use crate::snapshot::Table;
 
 /// What a request is made ready with.
@@ -16,12 +17,13 @@ use crate::snapshot::Table;
 pub(super) struct Outbound<'a> {
     /// The revision that it began under.
     pub(super) table: &'a Table,
-    /// Whose it is.
-    pub(super) peer: Peer,
+    /// The client's connection, and its address.
+    pub(super) hop: &'a Hop,
+    pub(super) client: SocketAddr,
     /// Host as received.
-    pub(super) host: &'a str,
-    /// See [`headers::trace_id`].
-    pub(super) trace_id: &'a str,
+    pub(super) host: &'a HeaderValue,
+    /// Its name.
+    pub(super) trace_id: &'a TraceId,
     /// See [`Forwarded::fingerprint`].
     pub(super) fingerprint: Option<&'a HeaderValue>,
     /// It opens a WebSocket.
@@ -33,26 +35,18 @@ pub(super) struct Outbound<'a> {
 // === impl Outbound ===
 
 impl Outbound<'_> {
-    /// The request as backends get it; each attempt adds its backend's own Host.
-    pub(super) fn make(
-        &self,
-        mut parts: request::Parts,
-        has_body: bool,
-    ) -> Result<request::Parts, Fault> {
-        let url = original_url(&parts).to_owned();
+    /// Makes a request what backends get; each attempt adds its backend's own Host.
+    pub(super) fn make(&self, parts: &mut request::Parts, has_body: bool) -> Result<(), Fault> {
         let forwarded = Forwarded {
-            client: self.peer.client,
-            tls: self.peer.tls,
-            port: self.peer.local.port(),
+            hop: self.hop,
             host: self.host,
-            url: &url,
+            url: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
             trace_id: self.trace_id,
             fingerprint: self.fingerprint,
         };
-        let kept = self.table.client_source.keep(self.peer.client, &parts.headers);
-        let host = if self.with_host { self.host } else { "" };
-        let host =
-            HeaderValue::from_str(host).map_err(|_| Fault::bad_request("Host is not valid"))?;
+        let kept = self.table.client_source.keep(self.client, &parts.headers);
+        let none = || HeaderValue::from_static("");
+        let host = if self.with_host { self.host.clone() } else { none() };
         headers::prepare_request(&mut parts.headers, &forwarded, host, self.websocket)?;
         kept.restore(&mut parts.headers);
         if has_body && !parts.headers.contains_key(CONTENT_LENGTH) {
@@ -61,7 +55,7 @@ impl Outbound<'_> {
         }
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        Ok(parts)
+        Ok(())
     }
 }
 

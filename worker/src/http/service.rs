@@ -13,15 +13,17 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 
 use crate::fault::{Fault, FaultKind};
-use crate::headers;
+use crate::headers::{self, TraceId};
 use crate::http::admittance;
 use crate::http::body::{Reply, RequestBody, Upload};
-use crate::http::forward::{Answer, Errand, Keep};
+use crate::http::forward::{Answer, Errand};
 use crate::http::note::Note;
 use crate::http::opening::PendingTunnel;
 use crate::http::outbound::{Outbound, announced_length, original_url};
+use crate::http::returning::Keep;
 use crate::http::rewritten::{self, Course, Kept};
 use crate::http::{Conversation, RequestInFlight, h2};
 use crate::pool::rotation::Preference;
@@ -45,8 +47,8 @@ struct Call<'a> {
     binding: &'a Binding,
     routed: Routed<'a>,
     prefix: MatchedPrefix,
-    host: &'a str,
-    trace_id: String,
+    host: &'a HeaderValue,
+    trace_id: TraceId,
     /// What came of looking at the client's certificate.
     verdict: Verdict,
     opening: Option<Opening>,
@@ -60,16 +62,21 @@ pub(super) async fn answer(
     mut in_flight: RequestInFlight,
 ) -> Response<Reply> {
     let serving = conversation.shared.current.load();
-    let (method, target) = (request.method().clone(), request.uri().clone());
+    let began = Instant::now();
+    let is_head = request.method() == Method::HEAD;
+    let told = || (request.method().clone(), request.uri().clone());
+    let told = tracing::enabled!(tracing::Level::DEBUG).then(told);
     let (old_client, multiplexed) =
         (request.version() == Version::HTTP_10, request.version() == Version::HTTP_2);
-    in_flight.note = Note::begin(conversation, &serving, &request);
+    in_flight.note = Note::begin(conversation, &serving, &request, began);
     if request.extensions().get::<OnUpgrade>().is_some() {
         *conversation.upgrade() = Some(hyper::upgrade::on(&mut request));
     }
     let (parts, body) = request.into_parts();
-    let (body, upload) =
-        RequestBody::new(body, serving.table.limits.max_body_bytes, conversation.carried.clone());
+    // Boxed: it is handed on from one step to the next, and each would have room for it.
+    let parts = Box::new(parts);
+    let most = serving.table.limits.max_body_bytes;
+    let (body, upload) = RequestBody::new(body, most, conversation.carried.clone(), began);
     in_flight.note.uploads(&upload);
     let mut site = None;
     let acted = act(parts, body, &upload, conversation, &serving, &in_flight.note, &mut site).await;
@@ -99,9 +106,11 @@ pub(super) async fn answer(
         Some(tunnel) => tunnel.note = in_flight.note.take_for_tunnel(),
         None => conversation.shared.metrics.count_request(status),
     }
-    tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
+    if let Some((method, target)) = told {
+        tracing::debug!(client = %conversation.peer.client, %method, %target, %status, "answered");
+    }
     // Over HTTP/1.1 hyper knows that a HEAD has no body.
-    let bare = multiplexed && method == Method::HEAD;
+    let bare = multiplexed && is_head;
     let body = |reply| if bare { Reply::page(respond::empty()) } else { reply };
     response.map(|reply| body(reply).hold(in_flight))
 }
@@ -145,7 +154,7 @@ fn refuse(
 }
 
 async fn act(
-    parts: request::Parts,
+    mut parts: Box<request::Parts>,
     body: RequestBody,
     upload: &Upload,
     conversation: &Conversation,
@@ -153,19 +162,20 @@ async fn act(
     note: &Note,
     taken_by: &mut Option<Arc<str>>,
 ) -> Result<Response<Reply>, Fault> {
-    let parts = h2::as_http1(parts)?;
+    h2::make_http1(&mut parts)?;
     let peer = conversation.peer;
     let tls = peer.tls;
     let checked = headers::check_size(&parts, serving.table.limits.max_header_bytes)
         .and_then(|()| headers::check_request(&parts));
     let host = match checked {
-        Ok(host) => host.to_owned(),
+        Ok(host) => host,
         Err(fault) => {
             *taken_by = claimed_site(&parts, tls, serving);
             return Err(fault);
         }
     };
-    let named = (!host.is_empty()).then_some(host.as_str());
+    let name = host.to_str().unwrap_or_default();
+    let named = (!name.is_empty()).then_some(name);
     let router = &serving.table.router;
     let routed = router.route(tls, named, parts.uri.path()).ok_or(Fault::new(FaultKind::NoSite))?;
     note.routed(routed.site, routed.rule);
@@ -173,10 +183,10 @@ async fn act(
     let verdict = admittance::check(&serving.table, routed.site, conversation, note).await?;
     match routed.action {
         Action::Redirect(redirect) => {
-            redirect_to(redirect, &parts, &host, conversation, serving.table.hide_server_header)
+            redirect_to(redirect, &parts, name, conversation, serving.table.hide_server_header)
         }
         Action::Forward { binding: index, .. } => {
-            let call = Call {
+            let mut call = Call {
                 conversation,
                 client: serving.table.client_source.client_of(peer.client, &parts.headers),
                 note,
@@ -186,7 +196,7 @@ async fn act(
                 routed,
                 prefix: routed.matched_prefix,
                 host: &host,
-                trace_id: headers::trace_id(),
+                trace_id: TraceId::random(),
                 verdict,
                 opening: Opening::from_request(&parts)?,
                 by_connect: parts.extensions.get::<h2::ByConnect>().is_some(),
@@ -224,13 +234,13 @@ fn redirect_to(
 impl<'a> Call<'a> {
     /// To a backend and back.
     async fn forward(
-        mut self,
-        parts: request::Parts,
+        &mut self,
+        mut head: Box<request::Parts>,
         body: RequestBody,
         upload: &Upload,
     ) -> Result<Response<Reply>, Fault> {
         let shared = &self.conversation.shared;
-        if announced_length(&parts) > self.serving.table.limits.max_body_bytes {
+        if announced_length(&head) > self.serving.table.limits.max_body_bytes {
             return Err(Fault::new(FaultKind::BodyTooLarge));
         }
         let has_body = !body.is_end_stream();
@@ -241,8 +251,8 @@ impl<'a> Call<'a> {
             is_rewritten.then(|| admittance::session(table, site, self.conversation, self.verdict));
         let session = session.flatten();
         let facts = is_rewritten
-            .then(|| Facts::of(&parts, self.client, peer.local.port(), session.as_ref()));
-        let mut head = self.outbound(parts, has_body, facts.is_some())?;
+            .then(|| Facts::of(&head, self.client, peer.local.port(), session.as_ref()));
+        self.make_outbound(&mut head, has_body, facts.is_some())?;
         let (mut written_host, mut kept) = (None, None);
         if let Some(facts) = facts {
             match self.steer(facts, &mut head)? {
@@ -254,7 +264,7 @@ impl<'a> Call<'a> {
             head.uri = Uri::from(self.binding.path_for(&self.prefix, path));
         }
         self.note.forwarded(self.binding, &head.uri, &self.trace_id);
-        let client_host = written_host.as_ref().and_then(|host| host.to_str().ok());
+        let client_host = written_host.as_ref().filter(|host| host.to_str().is_ok());
         let cookie = self.binding.affinity.as_ref().and_then(|it| it.named_by(&head.headers));
         let own = self.binding.dedicated.then(|| self.conversation.own.get_or_init(Arc::default));
         let own_backend = own.and_then(|own| own.backend(self.binding));
@@ -272,6 +282,7 @@ impl<'a> Call<'a> {
             host: written_host.as_ref(),
             upload,
             note: self.note,
+            watch: &self.conversation.patience,
             upgrade: self.opening.is_some(),
         };
         let body = if has_body { BodyExt::boxed(body) } else { respond::empty() };
@@ -312,8 +323,8 @@ impl<'a> Call<'a> {
         match course.action {
             Action::Redirect(redirect) => {
                 let hide_server = table.hide_server_header;
-                let answer =
-                    redirect_to(redirect, head, self.host, self.conversation, hide_server)?;
+                let host = self.host.to_str().unwrap_or_default();
+                let answer = redirect_to(redirect, head, host, self.conversation, hide_server)?;
                 return Ok(ControlFlow::Break(answer));
             }
             Action::Forward { binding, .. } => {
@@ -334,24 +345,25 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The request as backends get it.
-    fn outbound(
+    /// Makes the request what backends get.
+    fn make_outbound(
         &self,
-        parts: request::Parts,
+        head: &mut request::Parts,
         has_body: bool,
         with_host: bool,
-    ) -> Result<request::Parts, Fault> {
+    ) -> Result<(), Fault> {
         let Conversation { peer, session, .. } = self.conversation;
         let outbound = Outbound {
             table: &self.serving.table,
-            peer: *peer,
+            hop: self.conversation.hop(),
+            client: peer.client,
             host: self.host,
             trace_id: &self.trace_id,
             fingerprint: session.as_ref().and_then(|it| it.fingerprint.as_ref()),
             websocket: self.opening.is_some(),
             with_host,
         };
-        outbound.make(parts, has_body)
+        outbound.make(head, has_body)
     }
 
     /// An answer that is no 101, to what may have been a handshake.
@@ -367,7 +379,7 @@ impl<'a> Call<'a> {
 
     /// The backend's 101: verified, then left for the connection to make a tunnel of.
     fn switch(
-        self,
+        &self,
         answer: Answer,
         cookie: Option<&Arc<Backend>>,
         kept: Option<&Kept<'_>>,
@@ -394,7 +406,7 @@ impl<'a> Call<'a> {
             backend_port: backend.port,
             client: self.client,
             logged: self.note.is_taken(),
-            trace_id: self.trace_id.into(),
+            trace_id: self.trace_id.as_str().into(),
             idle_timeout: self.binding.request_timeout,
             opened: SystemTime::now(),
         };

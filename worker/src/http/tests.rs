@@ -318,3 +318,21 @@ async fn a_refused_upgrade_leaves_its_answer_readable() {
     read.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 400 "));
 }
+
+/// What a future of it takes while it waits.
+fn waits_in<T, A>(_: impl Fn(A) -> T) -> usize {
+    size_of::<T>()
+}
+
+fn answering(
+    (request, conversation, in_flight): (http::Request<Incoming>, &Conversation, RequestInFlight),
+) -> impl Future + use<'_> {
+    service::answer(request, conversation, in_flight)
+}
+
+#[test]
+fn a_request_that_waits_for_its_backend_is_small() {
+    // hyper copies it for each request, and what many connections have at once has to fit a processor's cache.
+    let size = waits_in(answering);
+    assert!(size < 3584, "{size} bytes");
+}

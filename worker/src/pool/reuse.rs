@@ -74,20 +74,17 @@ impl<B> Default for Idle<B> {
 
 impl<B> Idle<B> {
     /// Takes the connection that was used last, if a live one is there.
-    pub fn take(&self, key: &Key) -> Option<Sender<B>> {
+    pub fn take(&self, key: &Key, now: Instant) -> Option<Sender<B>> {
         let mut waiting = self.lock();
+        // Emptied, it stays: where all are busy, one comes back with every answer.
         let queue = waiting.get_mut(key)?;
-        let mut found = None;
         while let Some(Waiting { sender, since }) = queue.pop_back() {
-            if sender.is_ready() && !sender.is_closed() && since.elapsed() < IDLE_FOR {
-                found = Some(sender);
-                break;
+            let is_fresh = now.saturating_duration_since(since) < IDLE_FOR;
+            if sender.is_ready() && !sender.is_closed() && is_fresh {
+                return Some(sender);
             }
         }
-        if queue.is_empty() {
-            waiting.remove(key);
-        }
-        found
+        None
     }
 
     /// Lets go of connections whose backend or transport settings are not in `bindings`.
@@ -113,7 +110,7 @@ impl<B> Idle<B> {
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().values().all(VecDeque::is_empty)
     }
 
     /// Lets go of connections that are closed or have waited too long, for ever. Cancel-safe.

@@ -49,7 +49,8 @@ fn the_host_is_chosen_by_the_settings() {
         settings.host = wire::HostChoice::Backend.into();
     };
     let host = |binding: Binding, index: usize| {
-        binding.host_for(&binding.backends[index], "client.com:8080").to_str().unwrap().to_owned()
+        let client_host = HeaderValue::from_static("client.com:8080");
+        binding.host_for(&binding.backends[index], &client_host)
     };
     assert_eq!(host(compile(|_| ()), 0), "client.com:8080");
     assert_eq!(host(compile(named), 0), "named.com");
@@ -57,7 +58,7 @@ fn the_host_is_chosen_by_the_settings() {
     assert_eq!(host(compile(own), 1), "[::1]");
     assert_eq!(host(compile(own), 2), "app.internal");
     let client = compile(|_| ());
-    assert_eq!(client.host_for(&client.backends[2], ""), "app.internal");
+    assert_eq!(client.host_for(&client.backends[2], &HeaderValue::from_static("")), "app.internal");
 }
 
 #[test]

@@ -56,20 +56,20 @@ impl Clock {
         Self { first: limits.header_timeout, fresh: true, leaving: false, phase }
     }
 
-    /// Until when to wait, and what it means when nothing has changed by then. `leaving`: it has been told to go.
+    /// Until when to wait, and what it means when nothing has changed by then. The time is only asked for if something has. `leaving`: it has been told to go.
     pub(super) fn deadline(
         &mut self,
         seen: Observation,
         leaving: bool,
-        now: Instant,
+        now: impl Fn() -> Instant,
     ) -> Option<(Instant, Expiry)> {
-        self.phase = self.next(seen, now);
+        self.phase = self.next(seen, &now);
         if leaving
             && !std::mem::replace(&mut self.leaving, true)
             && let Phase::Idle { since, written } = &mut self.phase
         {
             // The GOAWAY is no answer.
-            (*since, *written) = (now, seen.written);
+            (*since, *written) = (now(), seen.written);
         }
         match self.phase {
             Phase::Writing { since, .. } => Some((since + STALL, Expiry::Stalled)),
@@ -83,19 +83,19 @@ impl Clock {
         }
     }
 
-    fn next(&self, seen: Observation, now: Instant) -> Phase {
+    fn next(&self, seen: Observation, now: impl Fn() -> Instant) -> Phase {
         match self.phase {
             Phase::Writing { since, written } if !seen.flushed && written == seen.written => {
                 Phase::Writing { since, written }
             }
-            _ if !seen.flushed => Phase::Writing { since: now, written: seen.written },
+            _ if !seen.flushed => Phase::Writing { since: now(), written: seen.written },
             _ if seen.busy => Phase::Busy,
             Phase::Idle { written, .. } if self.leaving && written != seen.written => {
-                Phase::Idle { since: now, written: seen.written }
+                Phase::Idle { since: now(), written: seen.written }
             }
             Phase::Idle { since, written } => Phase::Idle { since, written },
             Phase::Busy | Phase::Writing { .. } => {
-                Phase::Idle { since: now, written: seen.written }
+                Phase::Idle { since: now(), written: seen.written }
             }
         }
     }
@@ -120,15 +120,15 @@ mod tests {
     async fn who_asks_nothing_has_the_time_of_a_request_and_then_a_pause() {
         let now = Instant::now();
         let mut clock = clock(now);
-        assert_eq!(clock.deadline(QUIET, false, now), Some((now + 60 * SECOND, Expiry::Idle)));
+        assert_eq!(clock.deadline(QUIET, false, || now), Some((now + 60 * SECOND, Expiry::Idle)));
         let busy = Observation { busy: true, read: 9, ..QUIET };
-        assert_eq!(clock.deadline(busy, false, now), None);
+        assert_eq!(clock.deadline(busy, false, || now), None);
         let then = now + 100 * SECOND;
         let done = Observation { written: 50, ..QUIET };
-        assert_eq!(clock.deadline(done, false, then), Some((then + IDLE, Expiry::Idle)));
+        assert_eq!(clock.deadline(done, false, || then), Some((then + IDLE, Expiry::Idle)));
         let pinged = Observation { read: 5000, written: 4000, ..QUIET };
         let later = then + 10 * SECOND;
-        assert_eq!(clock.deadline(pinged, false, later), Some((then + IDLE, Expiry::Idle)));
+        assert_eq!(clock.deadline(pinged, false, || later), Some((then + IDLE, Expiry::Idle)));
     }
 
     #[tokio::test]
@@ -136,25 +136,25 @@ mod tests {
         let now = Instant::now();
         let mut clock = clock(now);
         let busy = Observation { busy: true, ..QUIET };
-        assert_eq!(clock.deadline(busy, true, now), None);
+        assert_eq!(clock.deadline(busy, true, || now), None);
         let then = now + 100 * SECOND;
-        assert_eq!(clock.deadline(QUIET, true, then), Some((then + LEAVING, Expiry::Left)));
+        assert_eq!(clock.deadline(QUIET, true, || then), Some((then + LEAVING, Expiry::Left)));
         // The end of an answer is still on its way.
         let (sent, later) = (Observation { written: 9, ..QUIET }, then + 4 * SECOND);
-        assert_eq!(clock.deadline(sent, true, later), Some((later + LEAVING, Expiry::Left)));
+        assert_eq!(clock.deadline(sent, true, || later), Some((later + LEAVING, Expiry::Left)));
         let last = later + SECOND;
-        assert_eq!(clock.deadline(sent, true, last), Some((later + LEAVING, Expiry::Left)));
+        assert_eq!(clock.deadline(sent, true, || last), Some((later + LEAVING, Expiry::Left)));
     }
 
     #[tokio::test]
     async fn what_tells_a_client_to_go_puts_its_end_not_off() {
         let now = Instant::now();
         let mut clock = clock(now);
-        assert_eq!(clock.deadline(QUIET, false, now), Some((now + 60 * SECOND, Expiry::Idle)));
+        assert_eq!(clock.deadline(QUIET, false, || now), Some((now + 60 * SECOND, Expiry::Idle)));
         let (told, then) = (Observation { written: 50, ..QUIET }, now + 60 * SECOND);
-        assert_eq!(clock.deadline(told, true, then), Some((then + LEAVING, Expiry::Left)));
+        assert_eq!(clock.deadline(told, true, || then), Some((then + LEAVING, Expiry::Left)));
         let later = then + LEAVING;
-        assert_eq!(clock.deadline(told, true, later), Some((later, Expiry::Left)));
+        assert_eq!(clock.deadline(told, true, || later), Some((later, Expiry::Left)));
     }
 
     #[tokio::test]
@@ -162,8 +162,8 @@ mod tests {
         let now = Instant::now();
         let mut clock = clock(now);
         let stuck = Observation { flushed: false, written: 3, busy: true, ..QUIET };
-        assert_eq!(clock.deadline(stuck, false, now), Some((now + STALL, Expiry::Stalled)));
+        assert_eq!(clock.deadline(stuck, false, || now), Some((now + STALL, Expiry::Stalled)));
         let then = now + 59 * SECOND;
-        assert_eq!(clock.deadline(stuck, false, then), Some((now + STALL, Expiry::Stalled)));
+        assert_eq!(clock.deadline(stuck, false, || then), Some((now + STALL, Expiry::Stalled)));
     }
 }

@@ -11,9 +11,9 @@ use crate::fault::{Fault, FaultKind};
 const MOST_FIELD: usize = 8 * 1024;
 
 /// Makes the change; a request of another version passes as it is.
-pub(in crate::http) fn as_http1(mut parts: request::Parts) -> Result<request::Parts, Fault> {
+pub(in crate::http) fn make_http1(parts: &mut request::Parts) -> Result<(), Fault> {
     if parts.version != Version::HTTP_2 || parts.method == Method::CONNECT {
-        return Ok(parts);
+        return Ok(());
     }
     let long = |(name, value): (&http::HeaderName, &HeaderValue)| {
         name.as_str().len() + value.len() > MOST_FIELD
@@ -21,13 +21,13 @@ pub(in crate::http) fn as_http1(mut parts: request::Parts) -> Result<request::Pa
     if parts.headers.iter().any(long) {
         return Err(Fault::new(FaultKind::HeaderTooLarge));
     }
-    set_host(&mut parts)?;
-    join_cookies(&mut parts);
+    set_host(parts)?;
+    join_cookies(parts);
     if parts.headers.contains_key(UPGRADE) {
         // No client can have sent it: it is a handshake by CONNECT.
         parts.version = Version::HTTP_11;
     }
-    Ok(parts)
+    Ok(())
 }
 
 /// RFC 9113, section 8.3.1: `:authority` stands for Host, and both together must say the same.
@@ -68,6 +68,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use http::Request;
+
+    fn as_http1(mut parts: request::Parts) -> Result<request::Parts, Fault> {
+        make_http1(&mut parts).map(|()| parts)
+    }
 
     fn parts(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
         let mut request = Request::builder().version(Version::HTTP_2).uri(uri);

@@ -42,13 +42,13 @@ async fn a_connection_comes_back_when_its_answer_is_over() {
     let response = sender.send_request(request).await.unwrap();
     let mut peer = answering.await.unwrap();
     idle.put(key(&binding), sender);
-    assert!(idle.take(&key(&binding)).is_none(), "its answer is not over");
+    assert!(idle.take(&key(&binding), Instant::now()).is_none(), "its answer is not over");
     peer.write_all(b"ok").await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
     while idle.is_empty() {
         tokio::task::yield_now().await;
     }
-    assert!(idle.take(&key(&binding)).is_some());
+    assert!(idle.take(&key(&binding), Instant::now()).is_some());
     assert!(idle.is_empty());
 }
 
@@ -62,7 +62,7 @@ async fn a_closed_connection_is_never_handed_out() {
     while !idle.lock()[&key(&binding)][0].sender.is_closed() {
         tokio::task::yield_now().await;
     }
-    assert!(idle.take(&key(&binding)).is_none());
+    assert!(idle.take(&key(&binding), Instant::now()).is_none());
     assert!(idle.is_empty());
 }
 
@@ -97,6 +97,6 @@ async fn connections_are_not_shared_across_backends() {
     let (other, _sender, _other_peer) = pair().await;
     let idle = Arc::new(Idle::default());
     idle.put(key(&one), sender);
-    assert!(idle.take(&key(&other)).is_none());
-    assert!(idle.take(&key(&one)).is_some());
+    assert!(idle.take(&key(&other), Instant::now()).is_none());
+    assert!(idle.take(&key(&one), Instant::now()).is_some());
 }
