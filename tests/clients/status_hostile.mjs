@@ -43,7 +43,7 @@ function worse({ traffic, now_ms, stopping, status, health, revisions }) {
   return { traffic, now_ms, stopping, ...more };
 }
 
-const tunnels = { at_ms: 0, total: 100_000, matching: 99_999, tunnels: poisoned(many(500, (number) => ({
+const tunnels = { at_ms: 0, total: 100_000, matching: 99_999, missing: poisoned(many(40, () => "")), tunnels: poisoned(many(500, (number) => ({
   number, id: "", listener: "", site: "", pool: "", settings: "", backend: "", client: "", opened: "", trace_id: "", pinned: "",
   age_seconds: 1e9, idle_seconds: 1e9, bytes_in: 2 ** 53, bytes_out: 2 ** 53, rate_in: 1e15, rate_out: 1e15,
 }))).map((it, number) => ({ ...it, id: `${number}` })) };
