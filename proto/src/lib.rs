@@ -5,8 +5,8 @@
 //! [`vault`]). Operators call [`admin`]. What a rewrite may hold is in [`rewrite`], what a process logs in [`log_filter`]. What only one
 //! process uses does not belong here.
 
+pub mod backend_name;
 pub mod bootstrap;
-mod drained;
 pub mod error_page;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod failpoint;

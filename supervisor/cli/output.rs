@@ -14,6 +14,7 @@ use holdfast_proto::admin::{
     ChangeResponse, Diagnostic, HealthResponse, Replacement, RestartResponse, RevisionsResponse,
     Severity, SilentWorker, StatusResponse, TunnelInfo, TunnelsResponse, WorkerStatus,
 };
+use holdfast_proto::backend_name::endpoint;
 use holdfast_supervisor::facts::silent_words;
 pub(crate) use holdfast_supervisor::facts::{
     health_json, revisions_json, status_json, tunnels_json,
@@ -141,11 +142,6 @@ pub(crate) fn health_text(health: &HealthResponse) -> String {
         }
     }
     table.render_or(look(), "no backends\n")
-}
-
-/// A backend as people name it.
-pub(crate) fn endpoint(address: &str, port: u32) -> String {
-    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 /// The `tunnels` command's text.

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use holdfast_proto::admin::{HealthRequest, StatusRequest, TunnelInfo, TunnelsRequest};
+use holdfast_proto::backend_name::endpoint;
 use holdfast_supervisor::config::nearest;
 
 use crate::args::{TunnelFilter, TunnelsArgs};
@@ -58,7 +59,7 @@ async fn doubts(args: &TunnelsArgs) -> String {
     let (status, pools) = (status.into_inner(), health.into_inner().pools);
     let sites = status.listeners.into_iter().flat_map(|listener| listener.sites).collect();
     let backends = pools.iter().flat_map(|pool| &pool.backends);
-    let backends = backends.map(|it| output::endpoint(&it.address, it.port)).collect();
+    let backends = backends.map(|it| endpoint(&it.address, it.port)).collect();
     let pools = pools.iter().map(|pool| pool.pool.clone()).collect();
     let same: fn(&str, &str) -> bool = |wanted, name| wanted.eq_ignore_ascii_case(name);
     [

@@ -353,8 +353,8 @@ impl Supervisor {
         refusals
     }
 
-    /// Adds to each change how many live tunnels it touches, and answers whose nobody could count. Only workers whose tunnels can be touched are asked: a
-    /// list may be long. Listeners that were removed earlier keep their tunnels whatever changes.
+    /// Adds to each change how many live tunnels it touches, and answers whose nobody could count. Only workers whose
+    /// tunnels can be touched are asked: a list may be long. Listeners that were removed earlier keep their tunnels whatever changes.
     async fn count_tunnels(
         &self,
         changes: &mut Vec<admin::Change>,

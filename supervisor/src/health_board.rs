@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_proto::admin::PoolHealth;
+use holdfast_proto::backend_name::endpoint;
 use holdfast_proto::control::{HealthSnapshot, Target, TargetKey, TargetSet, Verdict};
 use tokio::sync::watch;
 
@@ -175,8 +176,7 @@ impl HealthBoard {
 
 fn log(turn: &Turn) {
     let TargetKey { pool, settings, address, port } = &turn.key;
-    let is_ipv6 = address.contains(':');
-    let backend = if is_ipv6 { format!("[{address}]:{port}") } else { format!("{address}:{port}") };
+    let backend = endpoint(address, *port);
     let reason = turn.reason.as_str();
     if turn.is_healthy {
         tracing::info!(pool, settings, backend, reason, "a backend is healthy again");

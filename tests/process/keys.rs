@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::harness::{
-    Gateway, Manner, Patience, Sealed, Wire, alive, eventually, finish, kill9, pause, rest, resume,
-    tools, upgrade_request,
+    Gateway, Manner, Patience, Sealed, Wire, Wires, alive, eventually, finish, kill9, pause, rest,
+    resume, tools, upgrade_request,
 };
 use crate::survive::wired_with;
 
@@ -119,9 +119,16 @@ impl Drop for OpenSsl {
     }
 }
 
-fn echo(stream: &TcpStream) {
-    let [mut from, mut to] = [(); 2].map(|()| stream.try_clone().unwrap());
+/// A gateway, and a tunnel of OpenSSL's whose backend says again what it hears.
+fn echoed() -> (Gateway, Wires, OpenSsl) {
+    let (gateway, port, wires) = wired_with(Sealed::Client, Manner::default());
+    let mut client = OpenSsl::connect(port);
+    client.says("", "Verify return code");
+    client.says(&upgrade_request("/wire/openssl", "localhost"), "101 Switching Protocols");
+    let backend = wires.backend_of("/wire/openssl");
+    let [mut from, mut to] = [(); 2].map(|()| backend.try_clone().unwrap());
     thread::spawn(move || std::io::copy(&mut from, &mut to));
+    (gateway, wires, client)
 }
 
 #[test]
@@ -129,11 +136,7 @@ fn openssl_changes_its_keys_while_workers_are_killed() {
     if tools("openssl s_client").is_none() {
         return;
     }
-    let (gateway, port, wires) = wired_with(Sealed::Client, Manner::default());
-    let mut client = OpenSsl::connect(port);
-    client.says("", "Verify return code");
-    client.says(&upgrade_request("/wire/openssl", "localhost"), "101 Switching Protocols");
-    echo(&wires.backend_of("/wire/openssl"));
+    let (gateway, _wires, mut client) = echoed();
     for round in 0..3 {
         client.says(&format!("line {round}\n"), &format!("line {round}\n"));
         // For both directions; for its own.
@@ -176,11 +179,7 @@ fn openssl_asks_for_keys_a_hundred_times_while_nobody_speaks_and_is_echoed() {
     if tools("openssl s_client").is_none() {
         return;
     }
-    let (gateway, port, wires) = wired_with(Sealed::Client, Manner::default());
-    let mut client = OpenSsl::connect(port);
-    client.says("", "Verify return code");
-    client.says(&upgrade_request("/wire/openssl", "localhost"), "101 Switching Protocols");
-    echo(&wires.backend_of("/wire/openssl"));
+    let (gateway, _wires, mut client) = echoed();
     for (round, asks_after) in [0, 40, 100].into_iter().enumerate() {
         for _ in asks_after..100 {
             client.says("K\n", "KEYUPDATE");

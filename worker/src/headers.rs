@@ -227,7 +227,8 @@ pub fn prepare_request(
     host: HeaderValue,
     websocket: bool,
 ) -> Result<(), Fault> {
-    headers.reserve(Forwarded::MOST_FIELDS + 2);
+    // Those of the hop's own that are written below, and what is forwarded: the map grows once at most.
+    headers.reserve(2 + Forwarded::MOST_FIELDS);
     let trailers = has_token(headers, &TE, "trailers");
     remove_named_by_connection(headers);
     remove_all(headers, |name| {

@@ -48,7 +48,7 @@ pub struct TraceId([u8; 32]);
 // === impl Forwarded ===
 
 impl Forwarded<'_> {
-    /// How many fields are added.
+    /// So many fields are added at most.
     pub(super) const MOST_FIELDS: usize = 7;
 
     pub(super) fn add_to(&self, headers: &mut HeaderMap) -> Result<(), Fault> {

@@ -22,17 +22,16 @@ use crate::respond::{BoxBody, BoxError};
 /// Longest silence of a client in the middle of its body (nginx's `client_body_timeout`, and Azure's 60 s).
 const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What an upload tells the request that it belongs to; clones share it.
+/// What an upload tells the request that it belongs to; clones share it. One without a body has no state: it is whole, and
+/// the backend's turn, from the beginning.
 #[derive(Debug, Clone)]
-pub(crate) enum Upload {
-    /// There is no body: since then, it has been the backend's turn.
-    None(Instant),
-    /// There is one.
-    Body(Arc<Mutex<UploadState>>),
+pub(crate) struct Upload {
+    began: Instant,
+    state: Option<Arc<Mutex<UploadState>>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct UploadState {
+struct UploadState {
     waits_for_client: bool,
     whole: bool,
     moved: Instant,
@@ -72,10 +71,10 @@ pub(crate) struct BackendReply {
 // === impl Upload ===
 
 impl Upload {
-    fn new(began: Instant) -> Self {
+    fn new(began: Instant, has_body: bool) -> Self {
         let (waits_for_client, whole, received) = (false, false, 0);
         let state = UploadState { waits_for_client, whole, moved: began, received, failure: None };
-        Self::Body(Arc::new(Mutex::new(state)))
+        Self { began, state: has_body.then(|| Arc::new(Mutex::new(state))) }
     }
 
     /// Whether the client's body has been read to its end. hyper drops what is left of one that has not.
@@ -90,13 +89,8 @@ impl Upload {
 
     /// Since when it has been the backend's turn; `None` while the client's bytes are waited for.
     pub(crate) fn backend_owes_since(&self) -> Option<Instant> {
-        match self {
-            Self::None(began) => Some(*began),
-            Self::Body(state) => {
-                let state = lock(state);
-                (!state.waits_for_client).then_some(state.moved)
-            }
-        }
+        let Some(state) = self.state() else { return Some(self.began) };
+        (!state.waits_for_client).then_some(state.moved)
     }
 
     /// Bytes of the client's body so far.
@@ -105,10 +99,8 @@ impl Upload {
     }
 
     fn state(&self) -> Option<MutexGuard<'_, UploadState>> {
-        match self {
-            Self::None(_) => None,
-            Self::Body(state) => Some(lock(state)),
-        }
+        // Every field is valid by itself, whoever died while it held them.
+        Some(self.state.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn note(&self, waits_for_client: bool, received: u64) {
@@ -135,11 +127,6 @@ impl Upload {
     }
 }
 
-fn lock(state: &Mutex<UploadState>) -> MutexGuard<'_, UploadState> {
-    // Every field is valid by itself, whoever died while it held them.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 // === impl RequestBody ===
 
 impl RequestBody {
@@ -150,7 +137,7 @@ impl RequestBody {
         carried: Arc<AtomicU64>,
         began: Instant,
     ) -> (Self, Upload) {
-        let upload = if inner.is_end_stream() { Upload::None(began) } else { Upload::new(began) };
+        let upload = Upload::new(began, !inner.is_end_stream());
         (Self { inner, upload: upload.clone(), left, carried, silence: None }, upload)
     }
 

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, request};
 use crate::fault::{Fault, FaultKind};
 use crate::headers::{self, Hop, TraceId};
 use crate::http::Peer;
-use crate::http::outbound::{Outbound, announced_length, original_url};
+use crate::http::outbound::{Outbound, announced_length, host_of, target_of};
 use crate::http::rewritten::{self, Turn};
 use crate::pool::distribution::Algorithm;
 use crate::pool::rotation::Preference;
@@ -94,14 +94,14 @@ fn tell(
     }
     let parts = head(question)?;
     headers::check_size(&parts, table.limits.max_header_bytes)?;
-    let named = headers::check_request(&parts)?;
-    let host = named.to_str().unwrap_or_default();
+    let sent = headers::check_request(&parts)?;
+    let host = sent.to_str().unwrap_or_default();
     let client = table.client_source.client_of(peer.client, &parts.headers);
     told.client = client.to_string();
     let shaken = if peer.tls { handshake(table, question, host) } else { None };
     told.handshake_site = shaken.map(|site| site.name.to_string()).unwrap_or_default();
-    let routed = (!host.is_empty()).then_some(host);
-    let routed = table.router.route(peer.tls, routed, parts.uri.path());
+    let named = (!host.is_empty()).then_some(host);
+    let routed = table.router.route(peer.tls, named, parts.uri.path());
     let routed = routed.ok_or(Fault::new(FaultKind::NoSite))?;
     told.site = routed.site.name.to_string();
     told.steps.push(step(&routed, table));
@@ -117,7 +117,7 @@ fn tell(
     if announced_length(&parts) > table.limits.max_body_bytes {
         return Err(Fault::new(FaultKind::BodyTooLarge));
     }
-    Sight { serving, peer, client, host: named.clone(), opening }.forward(&routed, parts, told)
+    Sight { serving, peer, client, host: sent.clone(), opening }.forward(&routed, parts, told)
 }
 
 /// `IP` or `IP:PORT`.
@@ -192,7 +192,7 @@ fn sent_to(redirect: &Redirect, parts: &request::Parts, host: &str, peer: Peer) 
     let scheme = if peer.tls { "https" } else { "http" };
     ExplainRedirect {
         status: redirect.status.as_u16().into(),
-        location: redirect.location(scheme, host, peer.local.port(), original_url(parts)),
+        location: redirect.location(scheme, host, peer.local.port(), target_of(&parts.uri)),
     }
 }
 
@@ -242,12 +242,8 @@ impl Sight<'_> {
         }
         match action {
             Action::Redirect(redirect) => {
-                told.redirect = Some(sent_to(
-                    redirect,
-                    &head,
-                    self.host.to_str().unwrap_or_default(),
-                    self.peer,
-                ));
+                let host = self.host.to_str().unwrap_or_default();
+                told.redirect = Some(sent_to(redirect, &head, host, self.peer));
                 Ok(())
             }
             Action::Forward { binding, .. } => {
@@ -286,7 +282,7 @@ impl Sight<'_> {
             affinity: binding.affinity.is_some(),
             request_timeout_ms: patience
                 .map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
-            target: original_url(&head).to_owned(),
+            target: target_of(&head.uri).to_owned(),
             headers: fields(&head.headers),
             backends: self.backends(index, binding, host),
             certain: self.certain(index, binding, &head.headers).unwrap_or_default(),
@@ -299,8 +295,7 @@ impl Sight<'_> {
         binding: &Binding,
         written: Option<&HeaderValue>,
     ) -> Vec<ExplainBackend> {
-        let readable = |host: &&HeaderValue| host.to_str().is_ok();
-        let client_host = written.filter(readable).unwrap_or(&self.host);
+        let client_host = host_of(written, &self.host);
         let named = client_host.to_str().unwrap_or_default();
         let told = |(backend, weight): (&Arc<Backend>, u32)| {
             let own = || binding.host_for(backend, client_host);

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Conversation;
 use super::body::Upload;
 use super::measure::Measure;
+use super::outbound::target_of;
 use crate::access_log::{self, AccessLog, Line, Text};
 use crate::fault::{Fault, FaultKind};
 use crate::headers::TraceId;
@@ -337,10 +338,6 @@ pub(crate) fn unrouted(
             ..access_log::Request::new(client, status, error)
         })));
     }
-}
-
-fn target_of(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
 }
 
 /// As it stands on the wire: `: ` and the line's end.

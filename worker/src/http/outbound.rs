@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Version, request};
+use http::{HeaderValue, Uri, Version, request};
 
 use crate::fault::Fault;
 use crate::headers::{self, Forwarded, Hop, TraceId};
@@ -40,7 +40,7 @@ impl Outbound<'_> {
         let forwarded = Forwarded {
             hop: self.hop,
             host: self.host,
-            url: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            url: target_of(&parts.uri),
             trace_id: self.trace_id,
             fingerprint: self.fingerprint,
         };
@@ -59,9 +59,17 @@ impl Outbound<'_> {
     }
 }
 
-/// Path and query as the client sent them.
-pub(super) fn original_url(parts: &request::Parts) -> &str {
-    parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+/// Path and query.
+pub(super) fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
+/// The Host that decides for backends: a rewrite's, unless it is no text, or the client's own.
+pub(super) fn host_of<'a>(
+    written: Option<&'a HeaderValue>,
+    own: &'a HeaderValue,
+) -> &'a HeaderValue {
+    written.filter(|host| host.to_str().is_ok()).unwrap_or(own)
 }
 
 /// What the client says that its body is long; a chunked one says nothing.

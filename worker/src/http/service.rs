@@ -22,7 +22,7 @@ use crate::http::body::{Reply, RequestBody, Upload};
 use crate::http::forward::{Answer, Errand};
 use crate::http::note::Note;
 use crate::http::opening::PendingTunnel;
-use crate::http::outbound::{Outbound, announced_length, original_url};
+use crate::http::outbound::{Outbound, announced_length, host_of, target_of};
 use crate::http::returning::Keep;
 use crate::http::rewritten::{self, Course, Kept};
 use crate::http::{Conversation, RequestInFlight, h2};
@@ -223,7 +223,7 @@ fn redirect_to(
 ) -> Result<Response<Reply>, Fault> {
     let peer = conversation.peer;
     let scheme = if peer.tls { "https" } else { "http" };
-    let location = redirect.location(scheme, host, peer.local.port(), original_url(parts));
+    let location = redirect.location(scheme, host, peer.local.port(), target_of(&parts.uri));
     let location = HeaderValue::try_from(location)
         .map_err(|_| Fault::bad_request("the request cannot stand in a Location"))?;
     Ok(respond::redirect(redirect.status, location, hide_server).map(Reply::page))
@@ -264,7 +264,6 @@ impl<'a> Call<'a> {
             head.uri = Uri::from(self.binding.path_for(&self.prefix, path));
         }
         self.note.forwarded(self.binding, &head.uri, &self.trace_id);
-        let client_host = written_host.as_ref().filter(|host| host.to_str().is_ok());
         let cookie = self.binding.affinity.as_ref().and_then(|it| it.named_by(&head.headers));
         let own = self.binding.dedicated.then(|| self.conversation.own.get_or_init(Arc::default));
         let own_backend = own.and_then(|own| own.backend(self.binding));
@@ -278,7 +277,7 @@ impl<'a> Call<'a> {
             own,
             preference: Preference { client, cookie, own: own_backend.as_ref() },
             head: &head,
-            client_host: client_host.unwrap_or(self.host),
+            client_host: host_of(written_host.as_ref(), self.host),
             host: written_host.as_ref(),
             upload,
             note: self.note,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use holdfast_proto::backend_name::endpoint;
 use holdfast_proto::control::{
     Backend, Certificate, Distribution, ListenerSnapshot, PoolBinding, Redirect, RewriteSet, Site,
     TlsProfile, action,
@@ -175,7 +176,7 @@ fn shared_changes(before: &ListenerSnapshot, after: &ListenerSnapshot) -> Vec<St
 
 /// A backend as people and tunnels name it.
 pub(super) fn text(Backend { address, port }: &Backend) -> String {
-    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+    endpoint(address, *port)
 }
 
 #[cfg(test)]

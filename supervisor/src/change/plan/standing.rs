@@ -2,19 +2,21 @@
 //!
 //! What a worker ends follows the same rule (`worker/src/snapshot/standing.rs`).
 
+use holdfast_proto::backend_name::bare_address;
 use holdfast_proto::control::{Standing, Tunnel};
 
 /// Whether a tunnel's backend stands: its address in its pool, or, where the pool is gone, in any; and its port in any
 /// settings.
 pub(super) fn keeps(standing: &Standing, tunnel: &Tunnel) -> bool {
     let Some((address, port)) = tunnel.backend.rsplit_once(':') else { return false };
-    let address = bare(address);
+    let address = bare_address(address);
     let Ok(port) = port.parse::<u32>() else { return false };
     if !standing.settings.iter().any(|settings| settings.port == port) {
         return false;
     }
-    let has =
-        |addresses: &[String]| addresses.iter().any(|it| bare(it).eq_ignore_ascii_case(address));
+    let has = |addresses: &[String]| {
+        addresses.iter().any(|it| bare_address(it).eq_ignore_ascii_case(address))
+    };
     match standing.pools.iter().find(|pool| pool.name == tunnel.pool) {
         Some(pool) => has(&pool.addresses),
         None => standing.pools.iter().any(|pool| has(&pool.addresses)),
@@ -30,12 +32,6 @@ pub(super) fn loses(before: &Standing, after: &Standing) -> bool {
     };
     !before.settings.iter().all(|settings| port_stays(settings.port))
         || !before.pools.iter().all(|pool| pool_stays(&pool.name, &pool.addresses))
-}
-
-/// Without the brackets that an IPv6 address has among people.
-fn bare(address: &str) -> &str {
-    let inside = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    inside.unwrap_or(address)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! and the next rule that does finds it drained.
 
 use holdfast_proto::admin;
+use holdfast_proto::backend_name::endpoint;
 use tonic::{Response, Status};
 
 use super::super::{names, view};
@@ -83,12 +84,9 @@ impl Operators {
         if backends.iter().any(|(address, port)| wire.names(&pool.name, address, *port)) {
             return Ok(Found { backend, is_routed });
         }
-        let name = |(address, port): (String, u32)| {
-            let is_bare = address.contains(':') && !address.starts_with('[');
-            if is_bare { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
-        };
+        let backends = backends.iter().map(|(address, port)| endpoint(address, *port)).collect();
         let what = format!("pool {:?} has no backend {:?}", pool.name, request.backend);
-        Err(names::unknown(&what, &request.backend, backends.into_iter().map(name).collect()))
+        Err(names::unknown(&what, &request.backend, backends))
     }
 }
 

@@ -56,7 +56,8 @@ impl Clock {
         Self { first: limits.header_timeout, fresh: true, leaving: false, phase }
     }
 
-    /// Until when to wait, and what it means when nothing has changed by then. The time is only asked for if something has. `leaving`: it has been told to go.
+    /// Until when to wait, and what it means when nothing has changed by then. The time is only asked for if something has.
+    /// `leaving`: it has been told to go.
     pub(super) fn deadline(
         &mut self,
         seen: Observation,

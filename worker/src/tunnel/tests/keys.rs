@@ -69,6 +69,14 @@ async fn pass(from: &mut (impl AsyncWrite + Unpin), to: &mut (impl AsyncRead + U
     patient(to.read_exact(&mut [0])).await.unwrap();
 }
 
+/// Asks, and sees each time that it was heard.
+async fn ask_many_times(peer: &mut TlsStream<TcpStream>, other: &mut TcpStream) {
+    for _ in 0..MANY {
+        ask(peer, 1).await;
+        pass(peer, other).await;
+    }
+}
+
 /// How much has come to a peer that it has not read: as soon as that is so much or more.
 async fn waiting(peer: &TlsStream<TcpStream>, at_least: usize) -> usize {
     let socket = peer.get_ref().0;
@@ -110,10 +118,7 @@ async fn talking(asking: Side) -> (Pair, TlsStream<TcpStream>, TcpStream) {
 async fn who_asks_many_times_is_answered_once_and_just_before_the_next_bytes() {
     for asking in Side::BOTH {
         let (_pair, mut peer, mut other) = talking(asking).await;
-        for _ in 0..MANY {
-            ask(&mut peer, 1).await;
-            pass(&mut peer, &mut other).await;
-        }
+        ask_many_times(&mut peer, &mut other).await;
         other.write_all(b"a").await.unwrap();
         let expected = KEY_UPDATE + OVERHEAD + 1;
         assert_eq!(waiting(&peer, expected).await, expected, "{asking:?}");
@@ -128,10 +133,7 @@ async fn who_asks_many_times_is_answered_once_and_just_before_the_next_bytes() {
 async fn a_successor_owes_what_its_predecessor_was_asked_for() {
     for asking in Side::BOTH {
         let (pair, mut peer, mut other) = talking(asking).await;
-        for _ in 0..MANY {
-            ask(&mut peer, 1).await;
-            pass(&mut peer, &mut other).await;
-        }
+        ask_many_times(&mut peer, &mut other).await;
         pair.hand_over().await;
         ask(&mut peer, MANY).await;
         pass(&mut peer, &mut other).await;

@@ -1,5 +1,5 @@
-//! What an operator's word for a drained backend names: the supervisor takes it out of rotation by that, and each worker
-//! gives its tunnels their time by that.
+//! Backends as people name them, and what an operator's word for a drained one names: the supervisor takes it out of rotation
+//! by that, and each worker gives its tunnels their time by that.
 
 use crate::control::DrainedBackend;
 
@@ -7,7 +7,7 @@ impl DrainedBackend {
     /// Whether the word, an address or `address:port`, names this backend of this pool. Neither case matters nor the brackets
     /// that an IPv6 address has among people.
     pub fn names(&self, pool: &str, address: &str, port: u32) -> bool {
-        let is = |name: &str| bare(name).eq_ignore_ascii_case(bare(address));
+        let is = |name: &str| bare_address(name).eq_ignore_ascii_case(bare_address(address));
         let with_port = || {
             let (name, number) = self.backend.rsplit_once(':')?;
             Some(number.parse::<u32>().is_ok_and(|number| number == port) && is(name))
@@ -17,14 +17,33 @@ impl DrainedBackend {
     }
 }
 
-fn bare(address: &str) -> &str {
+/// An address without the brackets that an IPv6 address has among people.
+pub fn bare_address(address: &str) -> &str {
     let inside = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     inside.unwrap_or(address)
+}
+
+/// A backend as people, logs and tunnels name it: `address:port`, an IPv6 address in brackets.
+pub fn endpoint(address: &str, port: u32) -> String {
+    let address = bare_address(address);
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_address_has_brackets_beside_its_port_and_only_one_pair() {
+        for (address, named) in [
+            ("10.0.0.1", "10.0.0.1:80"),
+            ("chat.test", "chat.test:80"),
+            ("::1", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+        ] {
+            assert_eq!(endpoint(address, 80), named);
+        }
+    }
 
     #[test]
     fn a_word_names_an_address_with_or_without_its_port_and_brackets() {
