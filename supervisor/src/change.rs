@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use holdfast_proto::admin;
-use holdfast_proto::control::{ListenerSnapshot, WorkerState};
+use holdfast_proto::control::ListenerSnapshot;
 
 use crate::audit::MOST_PLACES;
 use crate::compile::{Compiled, TooLarge, compile};
@@ -21,10 +21,11 @@ use crate::ledger::{KeptPage, NewRevision};
 use crate::network;
 use crate::state::{InForce, Supervisor};
 use crate::ui::difference;
-use crate::worker::{self, View};
+use crate::worker;
 
 pub mod file;
 mod files;
+mod heard;
 pub mod outcome;
 mod pages;
 pub mod plan;
@@ -37,8 +38,6 @@ use plan::Plan;
 /// Wait for the first verdicts of backends that a change brings. A backend that says nothing must not hold a change
 /// up for its whole probe timeout (Azure's default: 30 s).
 pub const FIRST_VERDICTS: Duration = Duration::from_secs(5);
-/// Wait for every worker's acknowledgement.
-const ACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// What a change does between its waits: it reads, compiles, writes and starts processes. Generous, for machines that swap.
 const WORK: Duration = Duration::from_secs(10);
 /// Longest that changes are held up by one: its waits, one after the other, beginning with the files that a reload has
@@ -47,7 +46,7 @@ pub(crate) const LONGEST: Duration = worker::QUERY_PATIENCE
     .saturating_add(pages::PATIENCE_FOR_ALL)
     .saturating_add(worker::QUERY_PATIENCE)
     .saturating_add(FIRST_VERDICTS)
-    .saturating_add(ACKNOWLEDGED)
+    .saturating_add(heard::ACKNOWLEDGED)
     .saturating_add(WORK);
 
 /// A document that somebody wants in force.
@@ -166,14 +165,14 @@ impl Supervisor {
         let places = places(in_force.as_deref(), &passed.gateway);
         let revision = self.record(&proposal, passed.pages.clone())?;
         self.metrics.revision_applied();
-        self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
+        let late = self.carry_out(revision, &proposal.document, &passed, &plan, sockets).await;
         // Last, so that the answer to who has asked for it over the network is ready when a door closes.
         self.open_network(door);
         let (refusals, message) = if self.stopping() {
             let message = "the gateway stops; the revision is served when it is started again";
             (Vec::new(), message.to_owned())
         } else {
-            (self.refusals(revision), format!("revision {revision} is in force"))
+            (self.refusals(revision, &late), format!("revision {revision} is in force"))
         };
         tracing::info!(revision, source = proposal.source, by = proposal.by, "revision in force");
         Ok(Outcome {
@@ -220,7 +219,8 @@ impl Supervisor {
         })?)
     }
 
-    /// A stop cuts every wait in here short: the revision is in the ledger, so the next start serves it.
+    /// A stop cuts every wait in here short: the revision is in the ledger, so the next start serves it. Answers who has
+    /// not acknowledged the revision.
     async fn carry_out(
         &self,
         revision: u64,
@@ -228,7 +228,7 @@ impl Supervisor {
         passed: &Passed,
         plan: &Plan,
         sockets: BTreeMap<SocketAddr, TcpListener>,
-    ) {
+    ) -> Vec<u32> {
         let compiled = &passed.compiled;
         let new = self.health.unknown(&compiled.targets);
         if let Some(before) = self.in_force() {
@@ -250,7 +250,7 @@ impl Supervisor {
             compiled: compiled.clone(),
         });
         if self.stopping() {
-            return;
+            return Vec::new();
         }
         for (address, socket) in sockets {
             self.start_group(address, socket, Vec::new());
@@ -261,19 +261,13 @@ impl Supervisor {
             }
         }
         self.publish();
-        let all = async {
-            for group in self.groups() {
-                group.acknowledged(revision).await;
-            }
-        };
         // Cancel-safe, both: they only wait.
-        tokio::select! {
-            in_time = tokio::time::timeout(ACKNOWLEDGED, all) => if in_time.is_err() {
-                tracing::error!(revision, "not every worker has acknowledged the revision");
-            },
-            () = self.stopped() => return,
-        }
+        let late = tokio::select! {
+            late = self.acknowledged(revision) => late,
+            () = self.stopped() => return Vec::new(),
+        };
         self.health.set_targets(compiled.targets.clone(), compiled.min_servers.clone());
+        late
     }
 
     /// Sends every worker its snapshot of what is in force.
@@ -320,37 +314,6 @@ impl Supervisor {
         snapshot.standing = Some(in_force.compiled.standing.clone());
         self.sign(&mut snapshot);
         Some(snapshot)
-    }
-
-    fn refusals(&self, revision: u64) -> Vec<admin::Refusal> {
-        let mut refusals = Vec::new();
-        for group in self.groups() {
-            let serves =
-                |view: &View| view.state == WorkerState::Serving && view.revision >= revision;
-            let is_served = group.workers().iter().any(|worker| serves(&worker.view()));
-            for worker in group.workers() {
-                let view = worker.view();
-                // The same revision may come again with other files.
-                let again = view.refusal.as_ref().is_some_and(|(refused, _)| *refused == revision);
-                if !view.connected || (view.revision >= revision && !again) {
-                    continue;
-                }
-                // What it serves until its successor has its tunnels is its own matter.
-                if view.outgrown.is_some() && is_served {
-                    continue;
-                }
-                let reason = match view.refusal {
-                    Some((_, why)) => why,
-                    None if view.outgrown.is_some() => {
-                        "of an older build, and not replaced yet".to_owned()
-                    }
-                    None => "no answer".to_owned(),
-                };
-                let listener = group.address.to_string();
-                refusals.push(admin::Refusal { listener, pid: worker.incarnation.pid(), reason });
-            }
-        }
-        refusals
     }
 
     /// Adds to each change how many live tunnels it touches, and answers whose nobody could count. Only workers whose

@@ -185,6 +185,15 @@ impl Group {
         drop(bell.wait_for(|_| self.board.all_answered(revision)).await);
     }
 
+    /// Pids of the workers that have been sent `revision`, and neither serve it nor have refused it.
+    pub fn unanswered(&self, revision: u64) -> Vec<u32> {
+        let workers = self.workers().into_iter().filter(|worker| {
+            let view = worker.view();
+            is_sent_snapshots(&view) && !has_answered(&view, revision)
+        });
+        workers.map(|worker| worker.incarnation.pid()).collect()
+    }
+
     /// Waits until a worker serves.
     pub async fn serving(&self) {
         let mut bell = self.watch();
@@ -261,16 +270,20 @@ impl Board {
     }
 
     fn all_answered(&self, revision: u64) -> bool {
-        let workers = self.workers();
-        let answered = |view: &View| {
-            view.revision >= revision
-                || view.refusal.as_ref().is_some_and(|(refused, _)| *refused >= revision)
-        };
-        let views: Vec<View> = workers.iter().map(|worker| worker.view()).collect();
-        // Those that are to be replaced are not sent it: their successors are.
-        let told = || views.iter().filter(|view| view.connected && view.outgrown.is_none());
-        told().any(is_serving) && told().all(answered)
+        let views: Vec<View> = self.workers().iter().map(|worker| worker.view()).collect();
+        let told = || views.iter().filter(|view| is_sent_snapshots(view));
+        told().any(is_serving) && told().all(|view| has_answered(view, revision))
     }
+}
+
+/// Those that are to be replaced are not: their successors are.
+fn is_sent_snapshots(view: &View) -> bool {
+    view.connected && view.outgrown.is_none()
+}
+
+fn has_answered(view: &View, revision: u64) -> bool {
+    view.revision >= revision
+        || view.refusal.as_ref().is_some_and(|(refused, _)| *refused >= revision)
 }
 
 fn is_serving(view: &View) -> bool {

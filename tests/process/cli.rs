@@ -109,8 +109,7 @@ fn tunnels_of_a_stopped_worker_are_not_taken_for_none() {
     let backend = Backend::start("one");
     let port = free_port();
     let document = Document::simple(port, &[backend.address]);
-    let settings = "backendHttpSettingsCollection";
-    let gateway = Gateway::start(&document.set(settings, "chat", "requestTimeout", 120));
+    let gateway = Gateway::start(&document);
     let mut socket = WebSocket::open(port, "/echo");
     assert!(socket.echoes("hello"));
     let (worker, target) = (gateway.worker_pid(), format!("chat/{}", backend.address));

@@ -210,10 +210,7 @@ fn signals_are_heard_by_every_process_whoever_has_blocked_them_before() {
 fn a_stop_ends_every_process_at_its_deadline() {
     let backend = Backend::start("one");
     let port = free_port();
-    // Silence must not end the tunnel before the deadline does.
-    let document = Document::simple(port, &[backend.address])
-        .set("backendHttpSettingsCollection", "chat", "requestTimeout", 3600)
-        .holdfast("drainTimeoutInSec", 2);
+    let document = Document::simple(port, &[backend.address]).holdfast("drainTimeoutInSec", 2);
     let gateway = Gateway::start(&document);
     let mut socket = WebSocket::open(port, "/echo");
     let workers = gateway.worker_pids();

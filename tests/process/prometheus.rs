@@ -143,8 +143,6 @@ impl Scene {
             .tls_site("secure", secure_port, &certificate, "chat")
             // The probe is to be slower than the requests that meet a dead backend.
             .set("probes", "chat", "interval", 5)
-            // And no WebSocket is to end for its silence.
-            .set("backendHttpSettingsCollection", "chat", "requestTimeout", 3600)
             .holdfast("accessLog", json!({"destination": "file", "file": log}));
         let gateway = Gateway::start_in(directory, &document);
         Self { gateway, backends, certificate, port, secure_port }

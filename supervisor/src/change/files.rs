@@ -64,22 +64,8 @@ impl Supervisor {
             ?listeners,
             "certificate files have changed, and what they hold is in force"
         );
-        self.heard().await;
-        outcome.refusals = self.refusals(revision);
+        let late = self.heard().await;
+        outcome.refusals = self.refusals(revision, &late);
         Ok(outcome)
-    }
-
-    /// Waits until every worker has heard what was published: the revision is the same, so its number does not tell. One that
-    /// is stopped is not waited for long.
-    async fn heard(&self) {
-        let workers = self.groups().into_iter().flat_map(|group| group.workers());
-        // One that redials is told of what is in force anyway.
-        let workers = workers.filter(|worker| worker.view().connected);
-        let answers = workers.map(|worker| async move { worker.answers().await });
-        for answered in futures_util::future::join_all(answers).await {
-            if !answered {
-                tracing::warn!("a worker does not say whether it has taken what changed");
-            }
-        }
     }
 }

@@ -124,10 +124,9 @@ fn with_pools(pools: &Pools) -> Document {
         .pool("lone", &[*lone])
         .with_https_backends("sealed");
     for pool in ["plain", "spare", "sealed", "leaving", "lone"] {
-        // Nobody is to end for being silent, and who is taken for one that is to end does so soon. A machine that is busy
-        // with the crowd is no reason for anybody to be unhealthy.
+        // Who is taken for one that is to end does so soon. A machine that is busy with the crowd is no reason for anybody
+        // to be unhealthy.
         document = document
-            .set(SETTINGS, pool, "requestTimeout", 600)
             .set(SETTINGS, pool, "connectionDraining", drain(1))
             .set("probes", pool, "timeout", 20)
             .set("probes", pool, "unhealthyThreshold", 20);

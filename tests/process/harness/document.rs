@@ -26,7 +26,8 @@ impl Document {
         Self::new().pool("chat", backends).site("web", port, "chat")
     }
 
-    /// A pool, its backend settings and a quick probe of `/healthz`, all of the same name.
+    /// A pool, its backend settings and a quick probe of `/healthz`, all of the same name. Without a limit on silence: how
+    /// long a test takes is no matter of its tunnels.
     pub(crate) fn pool(mut self, name: &str, backends: &[SocketAddr]) -> Self {
         let addresses: Vec<_> =
             backends.iter().map(|backend| json!({"ipAddress": backend.ip().to_string()})).collect();
@@ -35,7 +36,7 @@ impl Document {
         self.add(
             "backendHttpSettingsCollection",
             name,
-            json!({"port": port, "protocol": "Http", "requestTimeout": 20, "probe": link("probes", name),
+            json!({"port": port, "protocol": "Http", "requestTimeout": 3600, "probe": link("probes", name),
                 "connectionDraining": {"enabled": true, "drainTimeoutInSec": 30}}),
         );
         self.add(

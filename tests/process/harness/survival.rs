@@ -16,15 +16,13 @@ use super::wire::Wires;
 const LEFT: Duration = Duration::from_secs(20);
 
 impl Document {
-    /// [`Document::simple`] in front of `wires`, without a limit on silence; with TLS where they have it.
+    /// [`Document::simple`] in front of `wires`; with TLS where they have it.
     pub(crate) fn wired(port: u16, wires: &Wires) -> Self {
         let document = Self::new().pool("chat", &[wires.address]);
         let document = match &wires.certificate {
             Some(certificate) => document.tls_site("web", port, certificate, "chat"),
             None => document.site("web", port, "chat"),
         };
-        let settings = "backendHttpSettingsCollection";
-        let document = document.set(settings, "chat", "requestTimeout", 3600);
         // Where packets are lost, quick checks and a quick dial may well fail, and who comes then is rightly refused.
         let document = document.set("probes", "chat", "timeout", 30);
         let document = document.set("probes", "chat", "unhealthyThreshold", 20);
