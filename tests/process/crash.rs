@@ -151,6 +151,30 @@ fn a_removed_listeners_worker_is_replaced_whoever_asks_meanwhile() {
     }
 }
 
+/// Where its keeper of before took these tunnels for its own to look after, it started one worker after the other.
+#[test]
+fn tunnels_of_a_listener_that_came_back_are_looked_after_once() {
+    let backend = Backend::start("one");
+    let (kept, removed) = (free_port(), free_port());
+    let one = Document::simple(kept, &[backend.address]);
+    let both = one.clone().site("more", removed, "chat");
+    let gateway = Gateway::start(&both);
+    let mut socket = WebSocket::open(removed, "/echo");
+    for document in [&one, &both, &one, &both, &one] {
+        gateway.apply(document);
+        let living = || {
+            let mut children = gateway.children();
+            children.retain(|pid| alive(*pid));
+            children
+        };
+        let these = eventually(Patience::USUAL, "the prober and a worker for each", || {
+            Some(living()).filter(|children| children.len() == 3)
+        });
+        stays(MOMENT / 2, "the same processes", || living() == these);
+        assert!(socket.echoes("still here"));
+    }
+}
+
 /// Workers, so often that the next one is waited for for some seconds.
 fn die_by_themselves(gateway: &Gateway) {
     for _ in 0..11 {

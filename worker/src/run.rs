@@ -264,8 +264,8 @@ async fn serve(
     if timeout(SETTLED, settled.wait_for(|settled| *settled)).await.is_err() {
         tracing::warn!("the vault has not handed everything in; not waiting any longer");
     }
-    // Nothing opens tunnels any more, so a count of zero is final.
-    while shared.tunnels.active() != 0 {
+    // Nothing opens tunnels any more.
+    while !shared.tunnels.leave() {
         sleep(TUNNELS_EVERY).await;
     }
     Ok(())

@@ -376,11 +376,12 @@ impl Session<'_> {
                 self.handover.note_adopted(&adopted.ids);
             }
             Reply::Successor(successor) => {
-                if successor.generation == 0 && self.handover.is_under_way() {
+                // What the one before was told of, it may never take.
+                if self.handover.set_successor(successor.generation) && self.handover.is_under_way()
+                {
                     self.tunnels.thaw();
                     self.handover.give_up();
                 }
-                self.handover.set_successor(successor.generation);
             }
             // What is in force is what we hold, or the tunnels stay here; a second grant says nothing new.
             Reply::Kept(_) | Reply::Granted(_) => {}

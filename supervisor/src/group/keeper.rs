@@ -374,10 +374,14 @@ impl Keeper {
         }
     }
 
-    /// Where the last worker of a removed listener has died, its tunnels live on: somebody must look after them.
+    /// Where the last worker of a removed listener has died, its tunnels live on: somebody must look after them. Where
+    /// the listener has come back, or was removed twice, other keepers' workers do.
     async fn care(&mut self) {
+        if self.socket.is_some() || self.stopping || !self.board.workers().is_empty() {
+            return;
+        }
         let left = self.surroundings.vault.tunnels_of(self.address);
-        if self.socket.is_some() || self.stopping || left == 0 || !self.board.workers().is_empty() {
+        if self.tenancy.leave_to_others() || left == 0 {
             return;
         }
         match self.bear().await {

@@ -3,8 +3,8 @@
 //! A tunnel is taken when its owner has let go of it (frozen) or is gone; whoever wins the compare-and-swap of its
 //! owner word has it. Planned handover and crash differ in nothing else.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use holdfast_proto::bootstrap::Death;
@@ -165,6 +165,11 @@ impl Tunnels {
     }
 
     fn take(&self, found: Vec<Handed>, claim: Claim) -> Vec<TunnelId> {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        if *leaving {
+            // Whoever comes next takes them.
+            return Vec::new();
+        }
         let mut batches: Vec<Vec<Tunnel>> = self.threads.iter().map(|_| Vec::new()).collect();
         let mut taken = Vec::new();
         // A tunnel is let go of between two turns, when its thread has nothing of it, whatever a note said a moment ago.

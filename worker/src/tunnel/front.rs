@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use holdfast_proto::process::{self, ProcessId};
@@ -47,6 +47,8 @@ pub struct Tunnels {
     /// This kernel's counters can be trusted: tunnels may move.
     portable: bool,
     pins_told: Told,
+    /// This process leaves: it takes no tunnel any more. Locked while it takes some.
+    pub(super) leaving: Mutex<bool>,
 }
 
 /// Live tunnels of one moment.
@@ -102,6 +104,7 @@ impl Tunnels {
             counter: AtomicU64::new(1),
             portable,
             pins_told: Told::default(),
+            leaving: Mutex::default(),
         }))
     }
 
@@ -314,6 +317,14 @@ impl Tunnels {
             }
         }
         census
+    }
+
+    /// Whether no tunnel is live; from then on none is taken over either, so that this process can end: who would end with a
+    /// tunnel of a predecessor's trusts the vault to be alive just then.
+    pub fn leave(&self) -> bool {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        *leaving |= self.active() == 0;
+        *leaving
     }
 
     /// Waits until no tunnel is live. Cancel-safe.

@@ -26,9 +26,9 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    /// Who is attached above this worker; 0: nobody.
-    pub(super) fn set_successor(&mut self, generation: u64) {
-        self.successor = generation;
+    /// Who is attached above this worker; 0: nobody. Answers whether it was another one.
+    pub(super) fn set_successor(&mut self, generation: u64) -> bool {
+        std::mem::replace(&mut self.successor, generation) != generation
     }
 
     /// Whether the next batch may be frozen.
@@ -78,7 +78,7 @@ mod tests {
     async fn a_handover_goes_on_when_a_batch_was_empty_or_is_not_answered() {
         let mut handover = Handover::default();
         assert!(!handover.is_ready());
-        handover.set_successor(2);
+        assert!(handover.set_successor(2) && !handover.set_successor(2));
         assert!(handover.is_ready() && handover.gives_up_at().is_none());
         handover.pause();
         assert!(!handover.is_ready());

@@ -114,6 +114,26 @@ async fn a_tunnel_goes_on_with_the_next_byte() {
 }
 
 #[tokio::test]
+async fn who_leaves_takes_nothing_and_who_lives_goes_on() {
+    let pair = Pair::start();
+    let (mut client, mut backend, _) = pair.open(Preludes::default()).await;
+    assert!(!pair.old.leave(), "it has a tunnel");
+    let frozen = pair.old.freeze(100).await;
+    assert!(!pair.old.leave(), "it may have to take it back");
+    assert!(pair.new.leave());
+    assert!(pair.new.take_frozen(&frozen).is_empty());
+    assert_eq!(pair.new.active(), 0);
+    pair.old.thaw();
+    patient(async {
+        client.write_all(b"on").await.unwrap();
+        let mut got = [0; 2];
+        backend.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"on");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_first_byte_that_is_owed_is_sent_by_the_successor() {
     for early in [0, 10, 400_000] {
         let pair = Pair::start();
