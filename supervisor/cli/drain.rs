@@ -72,7 +72,7 @@ pub(crate) async fn undrain(args: UndrainArgs) -> anyhow::Result<Outcome> {
     tell(&args.admin, (answer.changed, !answer.unrouted), answer.tunnels, || {
         match (answer.changed, answer.unrouted) {
             (true, false) => format!("{name} is back in rotation\n"),
-            (true, true) => format!("{name} is no longer drained; no rule routes to its pool\n"),
+            (true, true) => format!("{name} is no longer drained; no rule routes to it\n"),
             (false, _) => format!("{name} was not drained\n"),
         }
     })?;

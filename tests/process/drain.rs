@@ -85,6 +85,28 @@ fn a_drained_backend_gets_nothing_new_and_keeps_its_tunnels() {
     });
 }
 
+#[test]
+fn a_drain_is_taken_back_though_its_backend_has_left_and_however_it_is_spelt() {
+    let backends = Backend::group(&["one", "two"]);
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let port = free_port();
+    let [both, one] =
+        [&addresses[..], &addresses[..1]].map(|backends| Document::simple(port, backends));
+    let gateway = Gateway::start(&both);
+    gateway.must(&["drain", "chat/127.0.0.2"]);
+    let said = gateway.must(&["drain", "CHAT/127.0.0.2"]);
+    assert!(said.contains("was drained already"), "{said}");
+    gateway.must(&["drain", "chat/127.0.0.3"]);
+    gateway.apply(&one);
+    let said = gateway.must(&["undrain", "Chat/127.0.0.3"]);
+    assert!(said.contains("is no longer drained"), "{said}");
+    let again = gateway.cli(&["undrain", "chat/127.0.0.3"]);
+    assert_eq!(again.status.code(), Some(1), "it is neither there nor drained: {}", words(&again));
+    gateway.apply(&both);
+    assert_eq!(gateway.health_of("127.0.0.3"), "Healthy");
+    assert_eq!(gateway.health_of("127.0.0.2"), "Draining");
+}
+
 /// Two backends, four tunnels, and the documents with both backends and with the first alone.
 fn two_backends(drain_seconds: u32) -> (Gateway, [Document; 2], Vec<WebSocket>, Vec<Backend>) {
     let backends = Backend::group(&["one", "two"]);

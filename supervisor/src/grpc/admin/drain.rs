@@ -1,7 +1,7 @@
 //! Backends taken out of rotation and back, for operators. Writes the ledger and tells the health board; touches no tunnel.
 //!
 //! Whatever stands in the document can be drained. Where no rule routes to its pool, tunnels may be left of a time when one did,
-//! and the next rule that does finds it drained.
+//! and the next rule that does finds it drained. What has been drained can be taken back even when it has left the document.
 
 use holdfast_proto::admin;
 use holdfast_proto::backend_name::endpoint;
@@ -15,7 +15,7 @@ use crate::mend;
 /// What a request names.
 struct Found {
     backend: DrainedBackend,
-    /// Some rule leads to its pool.
+    /// Some rule leads to it.
     is_routed: bool,
 }
 
@@ -25,12 +25,18 @@ impl Operators {
         request: &admin::DrainRequest,
         drained: bool,
     ) -> Answer<admin::DrainResponse> {
-        let Found { backend, is_routed } = self.find(request)?;
+        let Found { backend, is_routed } = match self.find(request) {
+            Err(_) if !drained && self.is_drained(request) => {
+                Found { backend: asked(request), is_routed: false }
+            }
+            found => found?,
+        };
+        let wire = backend.wire();
         let changed = {
             let mut ledger = self.supervisor.ledger();
             let mut all: Vec<DrainedBackend> = ledger.drained().to_vec();
             let before = all.len();
-            all.retain(|it| *it != backend);
+            all.retain(|it| !it.wire().is_same_as(&wire));
             let was = all.len() < before;
             if drained {
                 all.push(backend.clone());
@@ -43,7 +49,6 @@ impl Operators {
             was != drained
         };
         let all = view::tunnels(&self.supervisor).await;
-        let wire = backend.wire();
         let on_it = all.tunnels.iter().filter(|tunnel| {
             let parts = tunnel.backend.rsplit_once(':');
             let parts = parts.and_then(|(address, port)| Some((address, port.parse().ok()?)));
@@ -52,6 +57,12 @@ impl Operators {
         let tunnels = on_it.count() as u64;
         let (unrouted, silent) = (!is_routed, all.silent);
         Ok(Response::new(admin::DrainResponse { changed, tunnels, silent, unrouted }))
+    }
+
+    /// Whether somebody has drained it, perhaps while it stood in the document.
+    fn is_drained(&self, request: &admin::DrainRequest) -> bool {
+        let wire = asked(request).wire();
+        self.supervisor.ledger().drained().iter().any(|it| it.wire().is_same_as(&wire))
     }
 
     /// The pool and backend that a request names, as configured.
@@ -88,6 +99,10 @@ impl Operators {
         let what = format!("pool {:?} has no backend {:?}", pool.name, request.backend);
         Err(names::unknown(&what, &request.backend, backends))
     }
+}
+
+fn asked(request: &admin::DrainRequest) -> DrainedBackend {
+    DrainedBackend { pool: request.pool.clone(), backend: request.backend.clone() }
 }
 
 pub(super) fn backend_of(request: &admin::DrainRequest) -> String {
