@@ -78,7 +78,10 @@ struct Session<'a> {
     tunnels: &'a Tunnels,
     /// On their way to the vault.
     deposits: HashMap<u64, tunnel::Deposit>,
+    /// Some are to be deposited again.
     refused: bool,
+    /// Why, as far as it was told, since the vault last held every tunnel.
+    shortage: Vec<String>,
     /// It has said that it takes tunnels.
     open: bool,
     /// Tunnels of dead generations that were taken and not told of in the log.
@@ -224,6 +227,7 @@ impl Line {
             tunnels,
             deposits: HashMap::new(),
             refused: false,
+            shortage: Vec::new(),
             open: false,
             resumed: 0,
             handover: Handover::default(),
@@ -332,14 +336,7 @@ impl Session<'_> {
                         deposit.answer(true);
                     }
                 }
-                if !stored.refused.is_empty() && !std::mem::replace(&mut self.refused, true) {
-                    let tunnels = stored.refused.len();
-                    tracing::warn!(
-                        tunnels,
-                        reason = stored.reason,
-                        "the vault holds no more tunnels"
-                    );
-                }
+                self.note_refused(&stored.refused, stored.reason);
                 for id in stored.refused {
                     if let Some(deposit) = self.deposits.remove(&id) {
                         deposit.answer(false);
@@ -387,6 +384,21 @@ impl Session<'_> {
             Reply::Kept(_) | Reply::Granted(_) => {}
         }
         Ok(())
+    }
+
+    /// Refused deposits are offered again. Of a shortage each reason is told once, however many are refused in it.
+    fn note_refused(&mut self, ids: &[u64], reason: String) {
+        if !ids.is_empty() {
+            self.refused = true;
+            if !self.shortage.contains(&reason) {
+                let tunnels = ids.len();
+                tracing::warn!(tunnels, reason, "the vault holds no more tunnels");
+                self.shortage.push(reason);
+            }
+        } else if !self.shortage.is_empty() && !self.tunnels.has_unprotected() {
+            self.shortage.clear();
+            tracing::info!("the vault holds every tunnel again");
+        }
     }
 
     async fn hand_in(&mut self, handed: Handed, fds: Vec<OwnedFd>) -> Result<(), LineError> {

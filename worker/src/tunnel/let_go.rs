@@ -108,6 +108,12 @@ impl Tunnels {
         self.registry.outbox.deposit_all(self.unprotected().into_iter());
     }
 
+    /// Whether the vault could hold more than it does.
+    pub(crate) fn has_unprotected(&self) -> bool {
+        let live = self.registry.live();
+        live.values().any(|record| record.is_portable() && !record.is_protected())
+    }
+
     /// Live tunnels that could be held, and are not.
     fn unprotected(&self) -> Vec<Arc<Record>> {
         let mut records = self.registry.snapshot();
