@@ -175,6 +175,46 @@ fn tunnels_of_a_listener_that_came_back_are_looked_after_once() {
     }
 }
 
+/// Each death once everything is protected again, and nothing else is waited for: what one change or death has begun, the
+/// next one meets.
+#[test]
+fn no_tunnel_ends_while_its_listener_comes_and_goes_and_processes_die() {
+    let backend = Backend::start("one");
+    let (kept, going) = (free_port(), free_port());
+    let without = Document::simple(kept, &[backend.address]);
+    let with = without.clone().site("more", going, "chat");
+    let gateway = Gateway::start(&with);
+    let mut sockets = Vec::new();
+    let mut is_there = true;
+    // Digits of pi: each step follows, and is followed by, each other.
+    for (round, step) in "3141592653589793238462643383279502884197".bytes().enumerate() {
+        match step {
+            b'0'..=b'4' => {
+                is_there = !is_there;
+                gateway.apply(if is_there { &with } else { &without });
+            }
+            b'5' | b'6' => gateway.must(&["restart"]).clear(),
+            b'7' => {
+                gateway.protects(sockets.len() as u64);
+                kill9(gateway.supervisor_pid());
+                gateway.start_again();
+            }
+            _ => {
+                gateway.protects(sockets.len() as u64);
+                let mut workers = gateway.children();
+                let prober = gateway.prober_pid();
+                workers.retain(|pid| *pid != prober && alive(*pid));
+                workers.into_iter().nth(round % 2).into_iter().for_each(kill9);
+            }
+        }
+        if is_there {
+            sockets.push(WebSocket::open(going, "/echo"));
+        }
+        assert!(sockets.iter_mut().all(|socket| socket.echoes("still here")), "step {round}");
+    }
+    gateway.has_lost_none();
+}
+
 /// Workers, so often that the next one is waited for for some seconds.
 fn die_by_themselves(gateway: &Gateway) {
     for _ in 0..11 {

@@ -115,7 +115,7 @@ fn ten_reloads_a_second_drop_no_tunnel_and_leave_no_process() {
     let gateway = Gateway::start(&plain);
     let traffic = traffic(&wires, port, 1);
     let count = Shape::ALL.len();
-    let before = settled(&gateway, count);
+    let before = steady(&gateway, count);
     let (processes, begun) = (gateway.children(), Instant::now());
     let span = Duration::from_secs(scale("HOLDFAST_TEST_RELOAD_SECONDS", 5).into());
     let mut reloads = 0;
@@ -140,7 +140,7 @@ fn ten_reloads_a_second_drop_no_tunnel_and_leave_no_process() {
     // Signals that come while one is carried out are one more reload.
     assert!(revision > u64::from(reloads) / 4, "{reloads} reloads, revision {revision}");
     assert_eq!(gateway.children(), processes, "a process came or went");
-    eventually(Patience::USUAL, "descriptors to be as before", || {
+    eventually(Patience::USUAL, &format!("descriptors to be as before, {before:?}"), || {
         (settled(&gateway, count).counts == before.counts).then_some(())
     });
     assert_eq!(gateway.count("holdfast_reloads_refused_total"), 0);

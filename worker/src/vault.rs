@@ -30,10 +30,12 @@ use crate::tunnel::{self, Tunnels};
 mod departed;
 mod handover;
 mod line_error;
+mod shortage;
 
 use departed::Departed;
 use handover::Handover;
 pub(crate) use line_error::LineError;
+use shortage::Shortage;
 
 /// The listening socket, once it is here.
 pub(crate) type Slot = watch::Sender<Option<Arc<TcpListener>>>;
@@ -80,8 +82,7 @@ struct Session<'a> {
     deposits: HashMap<u64, tunnel::Deposit>,
     /// Some are to be deposited again.
     refused: bool,
-    /// Why, as far as it was told, since the vault last held every tunnel.
-    shortage: Vec<String>,
+    shortage: Shortage,
     /// It has said that it takes tunnels.
     open: bool,
     /// Tunnels of dead generations that were taken and not told of in the log.
@@ -227,7 +228,7 @@ impl Line {
             tunnels,
             deposits: HashMap::new(),
             refused: false,
-            shortage: Vec::new(),
+            shortage: Shortage::default(),
             open: false,
             resumed: 0,
             handover: Handover::default(),
@@ -336,7 +337,12 @@ impl Session<'_> {
                         deposit.answer(true);
                     }
                 }
-                self.note_refused(&stored.refused, stored.reason);
+                if stored.refused.is_empty() {
+                    self.shortage.note_stored(|| !self.tunnels.has_unprotected());
+                } else {
+                    self.refused = true;
+                    self.shortage.note_refused(stored.refused.len(), stored.reason);
+                }
                 for id in stored.refused {
                     if let Some(deposit) = self.deposits.remove(&id) {
                         deposit.answer(false);
@@ -384,21 +390,6 @@ impl Session<'_> {
             Reply::Kept(_) | Reply::Granted(_) => {}
         }
         Ok(())
-    }
-
-    /// Refused deposits are offered again. Of a shortage each reason is told once, however many are refused in it.
-    fn note_refused(&mut self, ids: &[u64], reason: String) {
-        if !ids.is_empty() {
-            self.refused = true;
-            if !self.shortage.contains(&reason) {
-                let tunnels = ids.len();
-                tracing::warn!(tunnels, reason, "the vault holds no more tunnels");
-                self.shortage.push(reason);
-            }
-        } else if !self.shortage.is_empty() && !self.tunnels.has_unprotected() {
-            self.shortage.clear();
-            tracing::info!("the vault holds every tunnel again");
-        }
     }
 
     async fn hand_in(&mut self, handed: Handed, fds: Vec<OwnedFd>) -> Result<(), LineError> {
