@@ -286,9 +286,12 @@ impl Session<'_> {
                     }
                     self.handover.give_up();
                 }
-                _ = again.tick(), if self.refused => {
-                    self.refused = false;
-                    self.tunnels.deposit_again();
+                _ = again.tick(), if self.refused || self.shortage.is_told() => {
+                    if std::mem::take(&mut self.refused) {
+                        self.tunnels.deposit_again();
+                    } else if !self.tunnels.has_unprotected() {
+                        self.shortage.end();
+                    }
                 }
                 changed = orders.changed() => if changed.is_err() { std::future::pending().await }
             }
@@ -337,9 +340,7 @@ impl Session<'_> {
                         deposit.answer(true);
                     }
                 }
-                if stored.refused.is_empty() {
-                    self.shortage.note_stored(|| !self.tunnels.has_unprotected());
-                } else {
+                if !stored.refused.is_empty() {
                     self.refused = true;
                     self.shortage.note_refused(stored.refused.len(), stored.reason);
                 }

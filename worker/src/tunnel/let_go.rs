@@ -110,14 +110,13 @@ impl Tunnels {
 
     /// Whether the vault could hold more than it does.
     pub(crate) fn has_unprotected(&self) -> bool {
-        let live = self.registry.live();
-        live.values().any(|record| record.is_portable() && !record.is_protected())
+        self.registry.live().values().any(|record| is_exposed(record))
     }
 
     /// Live tunnels that could be held, and are not.
     fn unprotected(&self) -> Vec<Arc<Record>> {
         let mut records = self.registry.snapshot();
-        records.retain(|record| record.is_portable() && !record.is_protected());
+        records.retain(|record| is_exposed(record));
         records
     }
 
@@ -175,4 +174,9 @@ impl Tunnels {
             thread.tell(Order::Thaw);
         }
     }
+}
+
+/// Whether the vault could hold it, and does not.
+fn is_exposed(record: &Record) -> bool {
+    record.is_portable() && !record.is_protected()
 }

@@ -15,11 +15,14 @@ impl Shortage {
         }
     }
 
-    /// None was refused; `is_over` is asked only in a shortage.
-    pub(super) fn note_stored(&mut self, is_over: impl FnOnce() -> bool) {
-        if !self.told.is_empty() && is_over() {
-            self.told.clear();
-            tracing::info!("the vault holds every tunnel again");
-        }
+    /// Whether there is one.
+    pub(super) fn is_told(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// It is over.
+    pub(super) fn end(&mut self) {
+        self.told.clear();
+        tracing::info!("the vault holds every tunnel again");
     }
 }
