@@ -20,6 +20,15 @@ fn one_gateway() -> (Gateway, u16, Backend) {
     (Gateway::start(&Document::simple(port, &[backend.address])), port, backend)
 }
 
+/// A backend, a document without one of its two listeners, the same with both, and that listener's port.
+fn one_listener_more() -> (Backend, Document, Document, u16) {
+    let backend = Backend::start("one");
+    let (kept, more) = (free_port(), free_port());
+    let without = Document::simple(kept, &[backend.address]);
+    let with = without.clone().site("more", more, "chat");
+    (backend, without, with, more)
+}
+
 #[test]
 fn a_killed_worker_is_replaced_and_new_connections_are_served() {
     let (gateway, port, _backend) = one_gateway();
@@ -81,10 +90,7 @@ fn a_supervisor_adopts_what_lives_however_often_it_is_killed() {
 
 #[test]
 fn a_removed_listener_frees_its_address_and_its_tunnels_outlive_a_supervisor() {
-    let backend = Backend::start("one");
-    let (kept, removed) = (free_port(), free_port());
-    let one = Document::simple(kept, &[backend.address]);
-    let both = one.clone().site("more", removed, "chat");
+    let (_backend, one, both, removed) = one_listener_more();
     let gateway = Gateway::start(&both);
     let mut sockets = Vec::new();
     for _ in 0..5 {
@@ -133,10 +139,8 @@ impl Drop for Asking {
 /// Between two workers a removed listener has none, and whoever looks at it then must not have it forgotten.
 #[test]
 fn a_removed_listeners_worker_is_replaced_whoever_asks_meanwhile() {
-    let backend = Backend::start("one");
-    let (kept, removed) = (free_port(), free_port());
-    let one = Document::simple(kept, &[backend.address]);
-    let gateway = Gateway::start(&one.clone().site("more", removed, "chat"));
+    let (_backend, one, both, removed) = one_listener_more();
+    let gateway = Gateway::start(&both);
     let mut socket = WebSocket::open(removed, "/echo");
     gateway.apply(&one);
     let others = [gateway.worker_pid(), gateway.prober_pid()];
@@ -154,10 +158,7 @@ fn a_removed_listeners_worker_is_replaced_whoever_asks_meanwhile() {
 /// Where its keeper of before took these tunnels for its own to look after, it started one worker after the other.
 #[test]
 fn tunnels_of_a_listener_that_came_back_are_looked_after_once() {
-    let backend = Backend::start("one");
-    let (kept, removed) = (free_port(), free_port());
-    let one = Document::simple(kept, &[backend.address]);
-    let both = one.clone().site("more", removed, "chat");
+    let (_backend, one, both, removed) = one_listener_more();
     let gateway = Gateway::start(&both);
     let mut socket = WebSocket::open(removed, "/echo");
     for document in [&one, &both, &one, &both, &one] {
@@ -179,10 +180,7 @@ fn tunnels_of_a_listener_that_came_back_are_looked_after_once() {
 /// next one meets.
 #[test]
 fn no_tunnel_ends_while_its_listener_comes_and_goes_and_processes_die() {
-    let backend = Backend::start("one");
-    let (kept, going) = (free_port(), free_port());
-    let without = Document::simple(kept, &[backend.address]);
-    let with = without.clone().site("more", going, "chat");
+    let (_backend, without, with, going) = one_listener_more();
     let gateway = Gateway::start(&with);
     let mut sockets = Vec::new();
     let mut is_there = true;
