@@ -222,7 +222,7 @@ impl Desk {
 
     /// Changes the books, wakes whom it concerns, and closes what was let go of.
     fn change<T>(&self, change: impl FnOnce(&mut Books<OwnedFd>) -> T) -> T {
-        let (outcome, closing, abandoned) = {
+        let (outcome, closing, polls, abandoned) = {
             let mut open = self.lock();
             let outcome = change(&mut open.books);
             for party in open.books.take_rung() {
@@ -230,10 +230,12 @@ impl Desk {
                     bell.notify_one();
                 }
             }
-            (outcome, open.books.take_bin(), open.books.take_abandoned())
+            let books = &mut open.books;
+            (outcome, books.take_bin(), books.take_old_polls(), books.take_abandoned())
         };
         self.changed.notify_one();
         drop(closing);
+        close_aside(polls);
         for Abandoned { listener, version, tunnels } in abandoned {
             tracing::error!(%listener, version, tunnels, "tunnels were let go of: their worker is gone, \
                 and no other one knows their arena's layout");
@@ -256,6 +258,16 @@ impl Desk {
     fn detach(&self, party: Party) {
         self.change(|books| books.detach(party));
         self.lock().bells.remove(&party);
+    }
+}
+
+/// Closes epoll instances without having anybody wait for it: one that thousands of sockets are registered with takes the
+/// kernel tens of milliseconds.
+fn close_aside(polls: Vec<OwnedFd>) {
+    if !polls.is_empty() {
+        let closing = std::thread::Builder::new().name("closing".to_owned());
+        // Where there is no thread to be had, they are closed here.
+        drop(closing.spawn(move || drop(polls)));
     }
 }
 

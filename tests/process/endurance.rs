@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Document, Gateway, Patience, Shape, Traffic, Wires, descriptors, eventually, free_port,
-    resident_kib, scale, sockets, watch_counters,
+    Document, Gateway, Patience, Shape, Traffic, Wire, Wires, descriptors, eventually, free_port,
+    resident_kib, scale, sockets, watch_counters, watched_legs,
 };
-use crate::survive::{traffic, wired};
+use crate::survive::{all_carry, traffic, wired};
 
 /// What a gateway of one worker uses.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +106,34 @@ fn workers_without_tunnels_leave_their_names_to_later_ones() {
     let mut tunnel = wires.open(port);
     gateway.replace_by_force();
     tunnel.carries("hello").unwrap();
+}
+
+#[test]
+fn each_leg_is_watched_once_however_many_workers_die() {
+    let (gateway, port, wires) = wired();
+    let mut tunnels: Vec<Wire> = (0..20).map(|_| wires.open(port)).collect();
+    all_carry(&mut tunnels, "first");
+    let mut descriptors_before = None;
+    for round in 0..8 {
+        gateway.replace_by_force();
+        gateway.holds_exactly(tunnels.len());
+        all_carry(&mut tunnels, &format!("round {round}"));
+        assert_eq!(watched_legs(gateway.worker_pid()), 2 * tunnels.len(), "round {round}");
+        let count = descriptors(gateway.supervisor_pid());
+        let before = *descriptors_before.get_or_insert(count);
+        assert!(count <= before, "round {round}: {count} descriptors, {before} before");
+        // Others come and go, in the records that are free now.
+        let last = tunnels.pop();
+        tunnels.push(wires.open(port));
+        drop(last);
+    }
+    // A successor that was planned watches them itself; those that it has from it go with their sockets.
+    gateway.replace_in_order();
+    all_carry(&mut tunnels, "at the end");
+    assert_eq!(watched_legs(gateway.worker_pid()), 2 * tunnels.len());
+    drop(tunnels);
+    gateway.holds_exactly(0);
+    assert_eq!(watched_legs(gateway.worker_pid()), 0);
 }
 
 #[test]

@@ -47,7 +47,9 @@ pub(crate) use http::{Connection, Response, get, get_host, read_response};
 pub(crate) use http2::{Bridged, Frames, Http2};
 #[cfg(feature = "failpoints")]
 pub(crate) use kernel::stamp_arenas;
-pub(crate) use kernel::{descriptors, first_free_descriptor, limit_descriptors, sockets};
+pub(crate) use kernel::{
+    descriptors, first_free_descriptor, limit_descriptors, sockets, watched_legs,
+};
 pub(crate) use loss::where_packets_are_lost;
 pub(crate) use mirror::{Mirror, field};
 pub(crate) use oracle::Oracle;

@@ -154,6 +154,7 @@ fn a_worker_killed_while_a_tunnel_opens() {
         "deposit.stored",
         "prelude.before",
         "prelude.sent",
+        "watch.begun",
     ];
     kill_at_each(&steps, &[0, 1, 4], by_itself);
 }
@@ -216,6 +217,12 @@ fn a_successor_killed_while_it_takes_what_the_dead_have_left() {
     kill_at_each(&["adopt.before", "adopt.won", "adopt.owned"], &[0, 1, 4, 9], by_force);
     kill_at_each(&["salvage.written"; 4], &[0], by_its_hands);
     kill_at_each(&["adopt.told"], &[0], by_force);
+    kill_at_each(&["watch.kept"], &[0, 1], by_force);
+}
+
+#[test]
+fn a_worker_killed_while_it_has_room_watched_for() {
+    kill_at_each(&["watch.room"], &[0, 1, 5], by_itself);
 }
 
 #[test]

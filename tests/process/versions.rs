@@ -192,7 +192,7 @@ fn tunnels_in_an_arena_of_another_layout_stay_with_their_worker_and_end_with_it(
     let [mut orphan, mut other] = <[Wire; 2]>::try_from(tunnels).ok().unwrap();
     drop(rest(&mut orphan.client));
     drop(rest(&mut orphan.backend));
-    gateway.says(&["ERROR", "tunnels were let go of", "layout", "version=4", "tunnels=1"]);
+    gateway.says(&["ERROR", "tunnels were let go of", "layout", "version=5", "tunnels=1"]);
     other.carries("still here").unwrap();
     gateway.replace_by_force();
     other.carries("still here").unwrap();

@@ -200,8 +200,9 @@ async fn take_up(
         }
     };
     let (arena, tally) = (attached.arena.take(), attached.tally.take());
-    let taken_up =
-        tunnel::Shared::take_up(arena, tally).and_then(|shared| shared.start(threads, generation));
+    let polls = std::mem::take(&mut attached.polls);
+    let taken_up = tunnel::Shared::take_up(arena, tally)
+        .and_then(|shared| shared.with_polls(polls).start(threads, generation));
     match taken_up {
         Ok(tunnels) => {
             // Before anything is served: a tunnel that opens before the line runs waits for it.

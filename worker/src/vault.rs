@@ -6,19 +6,18 @@
 
 use std::collections::HashMap;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_proto::bootstrap::Death;
 use holdfast_proto::control::Hello;
-use holdfast_proto::control::vault_reply::{Granted, Handed, Kind as Reply};
+use holdfast_proto::control::vault_reply::{Handed, Kind as Reply};
 use holdfast_proto::control::vault_request::{
-    Adopted, Attach, Deposit, Frozen, Keep, Kind as Request, Release, Window,
+    Adopted, Deposit, Frozen, Keep, KeepPolls, Kind as Request, Release, Window,
 };
 use holdfast_proto::failpoint;
-use holdfast_proto::fd_channel::FdChannel;
 use holdfast_proto::vault::{MOST_IDS, MOST_TUNNELS, WorkerEnd};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -27,11 +26,13 @@ use crate::backoff::Backoff;
 use crate::drain::Drain;
 use crate::tunnel::{self, Tunnels};
 
+mod attached;
 mod departed;
 mod handover;
 mod line_error;
 mod shortage;
 
+pub(crate) use attached::Attached;
 use departed::Departed;
 use handover::Handover;
 pub(crate) use line_error::LineError;
@@ -64,13 +65,6 @@ pub(crate) struct News {
     pub(crate) settled: watch::Sender<bool>,
     /// How many tunnels of other processes have become ours.
     pub(crate) taken: watch::Sender<u64>,
-}
-
-/// What the first line has brought.
-pub(crate) struct Attached {
-    channel: WorkerEnd,
-    pub(crate) arena: Option<OwnedFd>,
-    pub(crate) tally: Option<OwnedFd>,
 }
 
 /// One line from its attachment to its end.
@@ -107,58 +101,7 @@ impl Line {
 
     /// The first attachment of this process: without it there is nothing to serve and nothing to take over.
     pub(crate) async fn first(&self, arena_version: u32) -> Result<Attached, LineError> {
-        let (channel, granted, fds) = self.attach(arena_version, &[], false).await?;
-        self.taken(channel, &granted, fds)
-    }
-
-    async fn attach(
-        &self,
-        arena_version: u32,
-        shared: &[BorrowedFd<'_>],
-        brings: bool,
-    ) -> Result<(WorkerEnd, Granted, Vec<OwnedFd>), LineError> {
-        let channel: WorkerEnd = FdChannel::connect(&self.path).map_err(LineError::Dial)?;
-        let held = self.slot.borrow().clone();
-        let attach = Attach {
-            hello: Some(self.hello.clone()),
-            listening_socket: held.is_some(),
-            arena: brings,
-            tally: brings,
-            arena_version,
-        };
-        let mut brought: Vec<_> = held.iter().map(AsFd::as_fd).collect();
-        brought.extend(shared);
-        let attach = Request::Attach(attach).into();
-        channel.send(&attach, &brought).await.map_err(LineError::Talk)?;
-        let (reply, fds) =
-            channel.receive().await.map_err(LineError::Talk)?.ok_or(LineError::HungUp)?;
-        let Some(Reply::Granted(granted)) = reply.kind else { return Err(LineError::HungUp) };
-        if !granted.refusal.is_empty() {
-            return Err(LineError::Refused(granted.refusal));
-        }
-        Ok((channel, granted, fds))
-    }
-
-    fn taken(
-        &self,
-        channel: WorkerEnd,
-        granted: &Granted,
-        fds: Vec<OwnedFd>,
-    ) -> Result<Attached, LineError> {
-        let count = fds.len();
-        let announced = [granted.listening_socket, granted.arena, granted.tally];
-        if announced.iter().filter(|flag| **flag).count() != count {
-            return Err(LineError::Manifest { what: "grant", fds: count });
-        }
-        let mut fds = fds.into_iter();
-        let [socket, arena, tally] = announced.map(|flag| if flag { fds.next() } else { None });
-        if let Some(socket) = socket.map(TcpListener::from)
-            && !self.drain.is_begun()
-        {
-            socket.set_nonblocking(true).map_err(LineError::Talk)?;
-            self.slot.send_replace(Some(Arc::new(socket)));
-        }
-        Ok(Attached { channel, arena, tally })
+        self.attach(arena_version, &[], false).await
     }
 
     /// Keeps the line up for as long as the process lives, and lets go of the socket when the drain begins. The tunnels
@@ -172,12 +115,14 @@ impl Line {
         let attached = async {
             let mut backoff = Backoff::new();
             failpoint!("line.before");
-            let mut first = first.map(|attached| attached.channel);
+            let mut first = first.map(|attached| (attached.channel, attached.keeps_polls));
             let mut told = false;
             loop {
                 let begun = Instant::now();
                 let ended = match first.take() {
-                    Some(channel) => self.session(channel, &tunnels, true).await,
+                    Some((channel, keeps_polls)) => {
+                        self.session(channel, keeps_polls, &tunnels, true).await
+                    }
                     None => self.dial_again(&tunnels).await,
                 };
                 tunnels.detach();
@@ -207,18 +152,19 @@ impl Line {
     async fn dial_again(&self, tunnels: &Tunnels) -> Result<(), LineError> {
         let version = Tunnels::arena_version();
         let shared = tunnels.shared_fds();
-        let (channel, granted, fds) = self.attach(version, &shared, true).await?;
-        let Attached { channel, arena, tally } = self.taken(channel, &granted, fds)?;
+        let Attached { channel, arena, tally, keeps_polls, polls: _ } =
+            self.attach(version, &shared, true).await?;
         if arena.is_some() || tally.is_some() {
             // Ours could not be brought in: these tunnels stay here and drain.
             tracing::warn!("the vault holds another arena of this listener");
         }
-        self.session(channel, tunnels, false).await
+        self.session(channel, keeps_polls, tunnels, false).await
     }
 
     async fn session(
         &self,
         channel: WorkerEnd,
+        keeps_polls: bool,
         tunnels: &Tunnels,
         made_here: bool,
     ) -> Result<(), LineError> {
@@ -239,6 +185,9 @@ impl Line {
         } else {
             tunnels.attach();
         }
+        if keeps_polls {
+            session.offer_polls().await?;
+        }
         session.run().await
     }
 }
@@ -254,6 +203,12 @@ impl Session<'_> {
     async fn offer_shared(&mut self) -> Result<(), LineError> {
         let keep = Request::Keep(Keep { arena: true, tally: true });
         self.send(keep, &self.tunnels.shared_fds()).await
+    }
+
+    /// Gives the vault what the tunnels are watched by, for a worker that comes after a death.
+    async fn offer_polls(&mut self) -> Result<(), LineError> {
+        let (ids, fds) = self.tunnels.polls();
+        self.send(Request::KeepPolls(KeepPolls { ids }), &fds).await
     }
 
     async fn run(&mut self) -> Result<(), LineError> {

@@ -16,9 +16,11 @@ use std::net::SocketAddr;
 mod copies;
 mod hearing;
 mod outbox;
+mod polls;
 
 pub(super) use outbox::Posted;
 use outbox::{Answer, Outbox};
+use polls::Poll;
 
 /// Names an attachment. Never given twice.
 pub(super) type Party = u64;
@@ -43,6 +45,8 @@ pub(super) struct Luggage<D> {
     pub(super) version: u32,
     pub(super) arena: Option<D>,
     pub(super) tally: Option<D>,
+    /// It can go on with epoll instances.
+    pub(super) takes_polls: bool,
 }
 
 /// Why a channel must end.
@@ -77,6 +81,7 @@ struct Shelf<D> {
     /// Kept since before this process, and no worker has been here yet.
     restored: bool,
     tunnels: BTreeMap<u64, Tunnel<D>>,
+    polls: Vec<Poll<D>>,
 }
 
 #[derive(Debug)]
@@ -115,6 +120,8 @@ pub(super) struct Books<D> {
     rung: Vec<Party>,
     /// What was let go of, to be closed when nobody waits for the books.
     bin: Vec<D>,
+    /// The same, of epoll instances.
+    old_polls: Vec<D>,
     /// What was let go of since nobody can go on with it.
     abandoned: Vec<Abandoned>,
 }
@@ -133,7 +140,7 @@ pub(super) struct Abandoned {
 
 impl<D> Default for Shelf<D> {
     fn default() -> Self {
-        Self { arena: None, restored: false, tunnels: BTreeMap::new() }
+        Self { arena: None, restored: false, tunnels: BTreeMap::new(), polls: Vec::new() }
     }
 }
 
@@ -175,6 +182,7 @@ impl<D> Default for Books<D> {
             last: 0,
             rung: Vec::new(),
             bin: Vec::new(),
+            old_polls: Vec::new(),
             abandoned: Vec::new(),
         }
     }
@@ -250,10 +258,10 @@ impl<D> Books<D> {
     pub(super) fn forget(&mut self, listener: SocketAddr) {
         let places: Vec<Place> =
             self.shelves.keys().filter(|place| place.listener == listener).copied().collect();
-        for shelf in places.iter().filter_map(|place| self.shelves.remove(place)) {
+        for place in places {
+            let Some(shelf) = self.shelves.remove(&place) else { continue };
             self.held -= shelf.tunnels.len();
-            self.bin.extend(shelf.arena);
-            self.bin.extend(shelf.tunnels.into_values().flat_map(|tunnel| tunnel.legs));
+            self.discard(shelf);
         }
         self.bin.extend(self.tallies.remove(&listener));
         for party in self.parties.values_mut().filter(|it| it.name.listener == listener) {
@@ -285,12 +293,14 @@ impl<D> Books<D> {
             heir.outbox.depart(name.generation);
         }
         self.settle(place);
+        self.tidy_polls(place);
         Some(name)
     }
 
     fn descriptors(&self) -> usize {
-        let arenas = self.shelves.values().filter(|shelf| shelf.arena.is_some()).count();
-        2 * self.held + arenas + self.tallies.len() + self.parties.len()
+        let shared = self.shelves.values();
+        let shared = shared.map(|shelf| usize::from(shelf.arena.is_some()) + shelf.polls.len());
+        2 * self.held + shared.sum::<usize>() + self.tallies.len() + self.parties.len()
     }
 
     /// Tells everybody at a place who is above, and begins to hand what is held to who has become the heir.
@@ -338,9 +348,14 @@ impl<D> Books<D> {
                 self.held -= tunnels;
                 self.abandoned.push(Abandoned { listener, version: place.version, tunnels });
             }
-            self.bin.extend(shelf.arena);
-            self.bin.extend(shelf.tunnels.into_values().flat_map(|tunnel| tunnel.legs));
+            self.discard(shelf);
         }
+    }
+
+    fn discard(&mut self, shelf: Shelf<D>) {
+        self.bin.extend(shelf.arena);
+        self.bin.extend(shelf.tunnels.into_values().flat_map(|tunnel| tunnel.legs));
+        self.old_polls.extend(shelf.polls.into_iter().map(|poll| poll.fd));
     }
 
     /// Ends the channels of those who do not listen.
@@ -374,7 +389,8 @@ impl<D: Descriptor> Books<D> {
             estranged = brought && arena;
         }
         self.last += 1;
-        let outbox = Outbox::new(Answer::Granted { arena, tally });
+        let polls = luggage.takes_polls && place.version > 0;
+        let outbox = Outbox::new(Answer::Granted { arena, tally, polls });
         let attached = Attached { name, place, estranged, is_heir: false, outbox };
         self.parties.insert(self.last, attached);
         self.rung.push(self.last);

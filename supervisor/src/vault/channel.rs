@@ -117,7 +117,7 @@ async fn admit<R: Reception>(
     fds: Vec<OwnedFd>,
 ) -> Result<Result<Guest, String>, ChannelError> {
     let Some(Request::Attach(attach)) = request.kind else { return Err(Fault::Phase.into()) };
-    let Attach { hello, listening_socket, arena, tally, arena_version } = attach;
+    let Attach { hello, listening_socket, arena, tally, arena_version, polls } = attach;
     let announced = [listening_socket, arena, tally];
     let announced = announced.into_iter().filter(|it| *it).count();
     if announced != fds.len() {
@@ -151,7 +151,8 @@ async fn admit<R: Reception>(
         }
     };
     let name = Name { listener, generation };
-    Ok(Ok(Guest { name, luggage: Luggage { version: arena_version, arena, tally }, socket }))
+    let luggage = Luggage { version: arena_version, arena, tally, takes_polls: polls };
+    Ok(Ok(Guest { name, luggage, socket }))
 }
 
 /// Hears the worker until it hangs up.

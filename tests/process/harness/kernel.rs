@@ -60,6 +60,20 @@ pub(crate) fn arenas(pid: u32) -> Arenas {
     sum
 }
 
+/// How many sockets a worker's tunnel threads watch. What wakes such a thread has tokens of its own, the highest two.
+pub(crate) fn watched_legs(pid: u32) -> usize {
+    let tokens = |(link, _): (PathBuf, String)| -> Vec<u64> {
+        let number = link.file_name().unwrap().to_string_lossy();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+        let tokens = info.lines().filter_map(|line| line.split_once(" data:"));
+        let token = |text: &str| u64::from_str_radix(text.split_whitespace().next()?, 16).ok();
+        tokens.filter_map(|(_, text)| token(text)).collect()
+    };
+    let polls = links(pid).filter(|(_, name)| name == "anon_inode:[eventpoll]").map(tokens);
+    let threads = polls.filter(|tokens| tokens.contains(&u64::MAX));
+    threads.map(|tokens| tokens.iter().filter(|token| **token < u64::MAX - 1).count()).sum()
+}
+
 #[cfg(feature = "failpoints")]
 /// Has every arena of a process say that it was laid out by another version.
 pub(crate) fn stamp_arenas(pid: u32, version: u32) {

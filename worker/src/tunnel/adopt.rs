@@ -229,7 +229,8 @@ impl Tunnels {
         }
         let facts = facts_of(&slot);
         let sockets = [Arc::new(one.client), Arc::new(one.backend)];
-        let record = Arc::new(Record::new(one.id, facts, self.next_thread(), None, slot, sockets));
+        let thread = self.thread_for(&slot);
+        let record = Arc::new(Record::new(one.id, facts, thread, None, slot, sockets));
         record.protect(one.held);
         // By its predecessor, if not by us.
         record.note_offered();

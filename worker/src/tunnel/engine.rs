@@ -5,23 +5,24 @@
 //! has let go of on the way to a successor.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_proto::failpoint;
-use slab::Slab;
 
 use self::frozen::Frozen;
+use self::watched::Watched;
 use super::arena::{Owner, Seat};
-use super::leg::Side;
-use super::poll::{Change, Poll};
+use super::poll::Poll;
 use super::registry::Registry;
 use super::relay::{Buffers, Next, Over, Tunnel, Turn};
+use super::watch::PollId;
 use super::{Cause, TunnelId};
 
 mod frozen;
 mod thread;
+mod watched;
+mod watching;
 
 pub(super) use thread::Thread;
 
@@ -58,12 +59,14 @@ struct Engine {
     /// None: there are more threads than places.
     seat: Option<Seat>,
     poll: Poll,
+    /// None: there are more threads than names, and no successor goes on with it.
+    poll_id: Option<PollId>,
     registry: Arc<Registry>,
     inbox: std::sync::mpsc::Receiver<Order>,
     /// There may be more in the inbox.
     has_orders: bool,
     signals: Arc<Signals>,
-    tunnels: Slab<Tunnel>,
+    tunnels: Watched,
     frozen: Frozen,
     /// Where the next freeze goes on looking.
     freeze_from: usize,
@@ -140,18 +143,9 @@ impl Engine {
         self.due_ms.min(self.frozen.due_ms()).min(self.buffers.ciphers.due_ms())
     }
 
-    fn note(&mut self, Change { token, flags }: Change) {
-        let (key, side) = split(token);
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        tunnel.leg(side).note(flags);
-        if !std::mem::replace(&mut tunnel.queued, true) {
-            self.ready.push_back(key);
-        }
-    }
-
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Adopt(tunnels) => tunnels.into_iter().for_each(|tunnel| self.adopt(tunnel)),
+            Order::Adopt(tunnels) => self.adopt(tunnels),
             Order::Freeze { most, reply } => {
                 // Who asked may have lost its line meanwhile; then they thaw.
                 drop(reply.send(self.freeze(most)));
@@ -165,9 +159,23 @@ impl Engine {
         }
     }
 
-    /// Takes a tunnel over. One that it opened gets a turn at once: its sessions may hold bytes that no event will
-    /// announce.
-    fn adopt(&mut self, tunnel: Tunnel) {
+    /// Takes tunnels over. What a dead process has put into our own epoll instance stays there.
+    fn adopt(&mut self, tunnels: Vec<Tunnel>) {
+        let mut kept = Vec::new();
+        for tunnel in tunnels {
+            let already = self.is_watched_already(&tunnel);
+            let key = self.take_in(tunnel);
+            if already {
+                kept.push(key);
+            } else {
+                self.watch(key);
+            }
+        }
+        self.go_on_watching(&kept);
+    }
+
+    /// One that we opened gets a turn at once: its sessions may hold bytes that no event will announce.
+    fn take_in(&mut self, tunnel: Tunnel) -> usize {
         // A predecessor that has not heard yet that it is gone may still give it a deadline.
         let settled_ms = self.now_ms + SETTLING_MS;
         self.due_ms = self.due_ms.min(tunnel.record.due().0).min(settled_ms);
@@ -176,35 +184,7 @@ impl Engine {
         if ready {
             self.ready.push_back(key);
         }
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let watched = Side::BOTH.into_iter().try_for_each(|side| {
-            let leg = tunnel.leg(side);
-            let room = leg.begin_watch();
-            self.poll.add(leg.fd(), token(key, side), room)
-        });
-        if let Err(error) = watched {
-            self.cannot_watch(key, &error);
-        }
-    }
-
-    fn cannot_watch(&mut self, key: usize, error: &io::Error) {
-        tracing::error!(%error, "a tunnel cannot be watched");
-        self.end(key, Over::orderly(Cause::Lost));
-    }
-
-    /// Has poll say when there is room again where a turn has found none.
-    fn watch_for_room(&mut self, key: usize) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let watched = Side::BOTH.into_iter().try_for_each(|side| {
-            let leg = tunnel.leg(side);
-            if leg.begin_watch_for_room() {
-                self.poll.watch_room(leg.fd(), token(key, side))?;
-            }
-            Ok(())
-        });
-        if let Err(error) = watched {
-            self.cannot_watch(key, &error);
-        }
+        key
     }
 
     fn give_turn(&mut self, key: usize) {
@@ -241,7 +221,7 @@ impl Engine {
     fn end_due(&mut self) {
         let mut over = Vec::new();
         let mut next_ms = u64::MAX;
-        for (key, tunnel) in &self.tunnels {
+        for (key, tunnel) in self.tunnels.iter() {
             let (due_ms, cause) = tunnel.record.due();
             if due_ms <= self.now_ms {
                 over.push((key, cause));
@@ -273,14 +253,6 @@ impl Engine {
         failpoint!("end.shut");
         drop(tunnel);
         self.registry.end(&record, over.cause);
-    }
-
-    /// Takes a tunnel out of the slab and the epoll instance: a duplicate elsewhere would keep it firing.
-    fn unwatch(&mut self, key: usize) -> Option<Tunnel> {
-        let tunnel = self.tunnels.try_remove(key)?;
-        self.poll.remove(tunnel.client.fd());
-        self.poll.remove(tunnel.backend.fd());
-        Some(tunnel)
     }
 
     fn end_all(&mut self, cause: Cause) {
@@ -337,19 +309,10 @@ impl Engine {
             drop(tunnel);
             if record.cell().swap_owner(frozen, owned) {
                 // Like a successor: another may have had it meanwhile, and be gone.
-                self.adopt(Tunnel::resumed(record));
+                self.adopt(vec![Tunnel::resumed(record)]);
             } else {
                 self.registry.forget(&record);
             }
         }
     }
-}
-
-fn token(key: usize, side: Side) -> u64 {
-    (key as u64) << 1 | u64::from(side == Side::Backend)
-}
-
-fn split(token: u64) -> (usize, Side) {
-    let side = if token & 1 == 0 { Side::Client } else { Side::Backend };
-    (usize::try_from(token >> 1).unwrap_or(usize::MAX), side)
 }

@@ -15,6 +15,7 @@ use holdfast_proto::{control, failpoint};
 use super::arena::{Arena, Owner, Texts, ends};
 use super::counters::{self, Snapshot};
 use super::engine::{Order, Thread};
+use super::left_polls::{self, LeftPoll};
 use super::leg::Leg;
 use super::pin::{Pin, Pinned, Told};
 use super::record::{NEVER, Record, unix_ms};
@@ -75,7 +76,8 @@ impl Tunnels {
     pub fn start(threads: usize, generation: u64) -> Result<Arc<Self>, StartError> {
         let arena = Arena::create().map_err(|error| StartError::Arena(error.into()))?;
         let tally = Tally::create().map_err(|error| StartError::Tally(error.into()))?;
-        Self::start_on(threads, generation, arena, tally, counters::are_trusted())
+        let portable = counters::are_trusted();
+        Self::start_on(threads, generation, arena, tally, portable, Vec::new())
     }
 
     pub(super) fn start_on(
@@ -84,15 +86,19 @@ impl Tunnels {
         arena: Arena,
         tally: Tally,
         portable: bool,
+        left: Vec<LeftPoll>,
     ) -> Result<Arc<Self>, StartError> {
+        let threads = threads.max(1);
+        // Before the table is cleared: it tells who is gone.
+        let mut left = left_polls::pick(left, &arena, threads).into_iter();
         clear_table(&arena, generation);
         let me = ProcessId::me().map_err(StartError::Thread)?;
         if !arena.enrol(generation, me) {
             return Err(StartError::Crowded);
         }
         let registry = Arc::new(Registry::new(generation, Arc::new(arena), Arc::new(tally)));
-        let threads = (0..threads.max(1))
-            .map(|index| Thread::spawn(index, &registry))
+        let threads = (0..threads)
+            .map(|index| Thread::spawn(index, &registry, left.next()))
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::Thread)?;
         Ok(Arc::new(Self {
@@ -233,7 +239,15 @@ impl Tunnels {
         );
     }
 
-    pub(super) fn next_thread(&self) -> usize {
+    /// The thread whose epoll instance watches that record's tunnel; the next one in turn where none does.
+    pub(super) fn thread_for(&self, slot: &Slot) -> usize {
+        let watching = slot
+            .watched_by()
+            .and_then(|poll| self.threads.iter().position(|thread| thread.poll_id() == Some(poll)));
+        watching.unwrap_or_else(|| self.next_thread())
+    }
+
+    fn next_thread(&self) -> usize {
         self.next_thread.fetch_add(1, Ordering::Relaxed) % self.threads.len().max(1)
     }
 

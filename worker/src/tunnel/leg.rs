@@ -172,6 +172,16 @@ impl Leg {
         self.room_watched
     }
 
+    /// It is watched already; whether for room, too.
+    pub(super) fn go_on_watched(&mut self, room: bool) {
+        self.room_watched = room;
+    }
+
+    /// Whether poll says when it becomes writable.
+    pub(super) fn is_watched_for_room(&self) -> bool {
+        self.room_watched
+    }
+
     /// True once: it lacks room, and poll does not watch for that yet.
     pub(super) fn begin_watch_for_room(&mut self) -> bool {
         !self.writable && !std::mem::replace(&mut self.room_watched, true)

@@ -5,12 +5,14 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use holdfast_proto::fd_channel::MOST_FDS;
 use tokio::sync::oneshot;
 
 use super::TunnelId;
 use super::arena::Arena;
-use super::engine::Order;
+use super::engine::{Order, Thread};
 use super::front::Tunnels;
+use super::left_polls::LeftPoll;
 use super::outbox::{Outbox, Pending};
 use super::record::Record;
 use super::tally::Tally;
@@ -22,6 +24,7 @@ pub struct Shared {
     tally: Tally,
     /// This kernel's counters need no trial.
     proven: bool,
+    left: Vec<LeftPoll>,
 }
 
 impl Shared {
@@ -39,7 +42,7 @@ impl Shared {
         let arena = arena.map_err(|error| StartError::Arena(error.into()))?;
         let tally = tally.map_or_else(Tally::create, Tally::open);
         let tally = tally.map_err(|error| StartError::Tally(error.into()))?;
-        Ok(Self { arena, tally, proven })
+        Ok(Self { arena, tally, proven, left: Vec::new() })
     }
 
     /// The two memories, the arena's first.
@@ -47,10 +50,16 @@ impl Shared {
         [self.arena.fd(), self.tally.fd()]
     }
 
+    /// Goes on with epoll instances of processes that are gone, as far as there are threads for them.
+    #[must_use]
+    pub fn with_polls(self, left: Vec<LeftPoll>) -> Self {
+        Self { left, ..self }
+    }
+
     /// Starts the engine on them.
     pub fn start(self, threads: usize, generation: u64) -> Result<Arc<Tunnels>, StartError> {
         let portable = self.proven || counters::are_trusted();
-        Tunnels::start_on(threads, generation, self.arena, self.tally, portable)
+        Tunnels::start_on(threads, generation, self.arena, self.tally, portable, self.left)
     }
 }
 
@@ -63,6 +72,13 @@ impl Tunnels {
     /// The arena and the tally, for a vault that does not hold them.
     pub fn shared_fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.registry.arena.fd(), self.registry.tally.fd()]
+    }
+
+    /// The threads' epoll instances, each with its name: what is watched there need not be watched anew by a successor.
+    pub fn polls(&self) -> (Vec<u64>, Vec<BorrowedFd<'_>>) {
+        let named = |thread: &Thread| Some(thread.poll_id()?.number());
+        let named = self.threads.iter().filter_map(|it| Some((named(it)?, it.epoll())));
+        named.take(MOST_FDS).unzip()
     }
 
     /// Names the arena, then the tally, among all such of this host; 0 if one has no name.

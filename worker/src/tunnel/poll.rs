@@ -2,7 +2,8 @@
 //!
 //! Legs are watched edge-triggered for as long as they live; whoever waits remembers what it lacks. Room to write is
 //! watched for from the first time that a leg had none: most never lack it, and each would say so when it is added. A
-//! leg is taken out explicitly: a duplicate elsewhere would keep a closed one firing.
+//! leg is taken out explicitly: a duplicate elsewhere would keep a closed one firing. Where another process has put it in,
+//! that cannot be done (`watch`).
 //!
 //! Deadlines are far away and put off all the time, so the timer is set when one comes nearer, or when it has fired; a limit of
 //! epoll's own would be set up and taken down with every wait.
@@ -13,15 +14,17 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
+use super::watch::Token;
+
 /// Events taken at once: enough to spread the cost of the call, few enough to answer a wake-up soon.
 const BATCH: usize = 256;
-/// The token of the eventfd; no slab has this key.
+/// The token of the eventfd; no record has this index.
 const WAKE: u64 = u64::MAX;
 /// The token of the timer.
 const ALARM: u64 = u64::MAX - 1;
@@ -33,7 +36,7 @@ pub(super) struct Waker(Arc<OwnedFd>);
 /// An epoll instance.
 #[derive(Debug)]
 pub(super) struct Poll {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     waker: Waker,
     alarm: OwnedFd,
     /// When it fires, on the monotonic clock; `u64::MAX`: not.
@@ -43,13 +46,19 @@ pub(super) struct Poll {
 /// What has changed on a leg.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Change {
-    pub(super) token: u64,
+    pub(super) token: Token,
     pub(super) flags: EventFlags,
 }
 
 impl Poll {
+    /// A new one.
     pub(super) fn new() -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        Self::over(epoll::create(CreateFlags::CLOEXEC)?)
+    }
+
+    /// One that another process has left, with all that is watched there. What of it that process had been told, and not
+    /// done, nobody is told again: see [`ready`].
+    pub(super) fn over(epoll: OwnedFd) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -57,26 +66,42 @@ impl Poll {
         // Nobody reads it: each time it fires is an edge.
         let edges = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), edges)?;
-        Ok(Self { epoll, waker: Waker(Arc::new(wake)), alarm, alarm_ms: u64::MAX })
+        let waker = Waker(Arc::new(wake));
+        Ok(Self { epoll: Arc::new(epoll), waker, alarm, alarm_ms: u64::MAX })
     }
 
     pub(super) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
+    /// For the vault.
+    pub(super) fn epoll(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.epoll)
+    }
+
     /// Watches a leg. What it is ready for already is reported first.
-    pub(super) fn add(&self, leg: BorrowedFd<'_>, token: u64, room: bool) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, leg, EventData::new_u64(token), interest(room))?)
+    pub(super) fn add(&self, leg: BorrowedFd<'_>, token: Token, room: bool) -> io::Result<()> {
+        let (data, interest) = (EventData::new_u64(token.number()), interest(room));
+        match epoll::add(&*self.epoll, leg, data, interest) {
+            // By another process, which had the same number for it.
+            Err(Errno::EXIST) => Ok(epoll::modify(&*self.epoll, leg, data, interest)?),
+            added => Ok(added?),
+        }
     }
 
     /// Watches a leg for room to write, too. Room that has come meanwhile is reported.
-    pub(super) fn watch_room(&self, leg: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, leg, EventData::new_u64(token), interest(true))?)
+    pub(super) fn watch_room(&self, leg: BorrowedFd<'_>, token: Token) -> io::Result<()> {
+        let (data, interest) = (EventData::new_u64(token.number()), interest(true));
+        match epoll::modify(&*self.epoll, leg, data, interest) {
+            // Watched by another process's number: once more, then, by ours.
+            Err(Errno::NOENT) => Ok(epoll::add(&*self.epoll, leg, data, interest)?),
+            modified => Ok(modified?),
+        }
     }
 
     pub(super) fn remove(&self, leg: BorrowedFd<'_>) {
-        if let Err(error) = epoll::delete(&self.epoll, leg) {
-            tracing::debug!(%error, "a leg was not watched");
+        if let Err(error) = epoll::delete(&*self.epoll, leg) {
+            tracing::debug!(%error, "a leg was not watched by this process");
         }
     }
 
@@ -105,7 +130,7 @@ impl Poll {
             self.wake_at(due_ms)?;
         }
         let mut buffer = [const { MaybeUninit::<Event>::uninit() }; BATCH];
-        let events: &[Event] = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
+        let events: &[Event] = match epoll::wait(&*self.epoll, &mut buffer, timeout.as_ref()) {
             Ok((events, _)) => events,
             Err(Errno::INTR) => &[],
             Err(error) => return Err(error.into()),
@@ -116,7 +141,7 @@ impl Poll {
             match token {
                 WAKE => woken = true,
                 ALARM => self.alarm_ms = u64::MAX,
-                token => changes.push(Change { token, flags }),
+                token => changes.push(Change { token: Token::from(token), flags }),
             }
         }
         if woken {
@@ -125,6 +150,22 @@ impl Poll {
         }
         Ok(woken)
     }
+}
+
+/// What legs are ready for now, as [`Poll::wait`] would report it, in their order.
+pub(super) fn ready(legs: &[BorrowedFd<'_>]) -> io::Result<Vec<EventFlags>> {
+    let interest = PollFlags::IN | PollFlags::RDHUP | PollFlags::PRI;
+    let mut asked: Vec<_> =
+        legs.iter().map(|leg| PollFd::from_borrowed_fd(*leg, interest)).collect();
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    while let Err(error) = poll(&mut asked, Some(&at_once)) {
+        if error != Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    // Both calls have the same bits for the same things.
+    let flags = |one: &PollFd<'_>| EventFlags::from_bits_retain(one.revents().bits().into());
+    Ok(asked.iter().map(flags).collect())
 }
 
 fn interest(room: bool) -> EventFlags {

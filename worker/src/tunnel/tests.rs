@@ -18,6 +18,7 @@ use super::*;
 mod cells;
 mod ends;
 mod keys;
+mod left;
 mod moves;
 mod pins;
 

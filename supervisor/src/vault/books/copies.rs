@@ -100,8 +100,7 @@ impl<D: Descriptor> Books<D> {
             shelf.arena.as_ref().zip(brought).is_some_and(|(one, other)| !one.same(other));
         if differs && let Some(shelf) = self.shelves.remove(&place) {
             self.held -= shelf.tunnels.len();
-            self.bin.extend(shelf.arena);
-            self.bin.extend(shelf.tunnels.into_values().flat_map(|tunnel| tunnel.legs));
+            self.discard(shelf);
         }
     }
 }
@@ -144,7 +143,7 @@ mod tests {
     }
 
     fn attach(books: &mut Books<u64>, generation: u64, arena: Option<u64>) -> super::super::Party {
-        let luggage = Luggage { version: 3, arena, tally: None };
+        let luggage = Luggage { version: 3, arena, tally: None, takes_polls: false };
         books.attach(Name { listener: listener(), generation }, luggage)
     }
 

@@ -20,9 +20,10 @@ impl<D: Descriptor> Books<D> {
         let announced = match &said {
             Request::Deposit(deposit) => 2 * deposit.tunnels.len(),
             Request::Keep(keep) => usize::from(keep.arena) + usize::from(keep.tally),
+            Request::KeepPolls(polls) => polls.ids.len(),
             _ => 0,
         };
-        let unfit = fds.is_empty() && matches!(said, Request::Deposit(_));
+        let unfit = fds.is_empty() && matches!(said, Request::Deposit(_) | Request::KeepPolls(_));
         if announced != fds.len() && !unfit {
             return Err(Fault::Manifest { announced, came: fds.len() });
         }
@@ -39,6 +40,8 @@ impl<D: Descriptor> Books<D> {
                 attached.outbox.store(&[], &refused, "the supervisor may have no more descriptors");
                 self.rung.push(party);
             }
+            // Where they came, and this process could not take them, none are kept.
+            Request::KeepPolls(polls) => self.keep_polls(party, polls.ids, fds),
             Request::Deposit(deposit) => self.deposit(party, deposit.tunnels, fds),
             // It talks of another arena's tunnels, and nobody here knows them.
             Request::Release(_) | Request::Frozen(_) | Request::Adopted(_)

@@ -10,7 +10,7 @@ use holdfast_proto::control::vault_reply::{self, Kind as Reply};
 use holdfast_proto::control::{Held, VaultReply};
 use holdfast_proto::vault::{MOST_IDS, MOST_TUNNELS};
 
-use super::{Attached, Books, Party, Shelf};
+use super::{Attached, Books, Party, Poll, Shelf};
 
 /// Answers that may wait while a worker is still listened to. A deposit's answer is one, and joins its like.
 const MOST_ANSWERS: usize = 64;
@@ -21,10 +21,24 @@ const LONGEST: usize = 1_000_000;
 /// An answer, or news that stand for themselves.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Granted { arena: bool, tally: bool },
-    Kept { arena: bool, tally: bool },
-    Stored { ids: Vec<u64>, refused: Vec<u64>, reason: &'static str },
-    Adopted { ids: Vec<u64> },
+    /// With what workers that are gone have left to watch by, where `polls`.
+    Granted {
+        arena: bool,
+        tally: bool,
+        polls: bool,
+    },
+    Kept {
+        arena: bool,
+        tally: bool,
+    },
+    Stored {
+        ids: Vec<u64>,
+        refused: Vec<u64>,
+        reason: &'static str,
+    },
+    Adopted {
+        ids: Vec<u64>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +75,15 @@ pub(in crate::vault) enum Posted {
 /// What is to be noted once a packet has gone.
 enum Step {
     Answer,
+    /// These epoll instances went along.
+    Granted {
+        polls: Vec<u64>,
+    },
     Successor(u64),
-    Line { entries: usize, handed: Vec<u64> },
+    Line {
+        entries: usize,
+        handed: Vec<u64>,
+    },
 }
 
 type Packet<'a, D> = (Reply, Vec<&'a D>, Step);
@@ -202,7 +223,9 @@ impl<D> Books<D> {
             present.chain(attached.outbox.departures()).collect()
         };
         let tally = self.tallies.get(&attached.name.listener);
-        let packet = first(attached, shelf, tally).or_else(|| next_in_line(attached, shelf, lower));
+        let polls = || self.left_polls(place, generation);
+        let packet =
+            first(attached, shelf, tally, polls).or_else(|| next_in_line(attached, shelf, lower));
         let Some((message, fds, step)) = packet else { return Ok(Posted::Nothing) };
         send(message.into(), &fds)?;
         self.note(party, step);
@@ -215,6 +238,11 @@ impl<D> Books<D> {
         };
         match step {
             Step::Answer => drop(outbox.answers.pop_front()),
+            Step::Granted { polls } => {
+                outbox.answers.pop_front();
+                let (place, generation) = (*place, name.generation);
+                self.pass_polls(place, &polls, generation);
+            }
             Step::Successor(generation) => outbox.successor_told = generation,
             Step::Line { entries, handed } => {
                 outbox.line.drain(..entries);
@@ -235,6 +263,7 @@ fn first<'a, D>(
     attached: &Attached,
     shelf: &'a Shelf<D>,
     tally: Option<&'a D>,
+    left_polls: impl FnOnce() -> Vec<&'a Poll<D>>,
 ) -> Option<Packet<'a, D>> {
     let outbox = &attached.outbox;
     let front = outbox.answers.front();
@@ -249,17 +278,25 @@ fn first<'a, D>(
         arena.into_iter().chain(tally.filter(|_| with_tally)).collect()
     };
     let (reply, fds) = match front? {
-        Answer::Granted { arena, tally: with_tally } => {
+        Answer::Granted { arena, tally: with_tally, polls } => {
             let (arena, with_tally) =
                 (*arena && shelf.arena.is_some(), *with_tally && tally.is_some());
             let to_hand = outbox.line.iter().filter(|entry| matches!(entry, Entry::Handed(_)));
+            let left = if *polls { left_polls() } else { Vec::new() };
+            let named =
+                |poll: &&Poll<D>| vault_reply::Poll { id: poll.id, generation: poll.holder };
             let granted = vault_reply::Granted {
                 arena,
                 tally: with_tally,
                 tunnels: to_hand.count() as u64,
+                keeps_polls: *polls,
+                polls: left.iter().map(named).collect(),
                 ..vault_reply::Granted::default()
             };
-            (Reply::Granted(granted), pick(arena, with_tally))
+            let mut fds = pick(arena, with_tally);
+            fds.extend(left.iter().map(|poll| &poll.fd));
+            let passed = left.iter().map(|poll| poll.id).collect();
+            return Some((Reply::Granted(granted), fds, Step::Granted { polls: passed }));
         }
         Answer::Kept { arena, tally: with_tally } => {
             let (arena, with_tally) =

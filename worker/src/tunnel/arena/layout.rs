@@ -42,7 +42,8 @@
 //! 120  u64  backend_accepted  /                         520  u64  bytes_out_before  / this one
 //!                                                       528  u64  kept_to_client   \ where the carry slot of a plain
 //!                                                       536  u64  kept_to_backend  / direction begins, + 1; 0: empty
-//!                                                       544  zero
+//!                                                       544  u64  watched: where its legs are (`watch`); 0: nowhere
+//!                                                       552  zero
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -57,7 +58,7 @@ use crate::tls::keys::Protocol;
 use crate::tunnel::counters::{Baseline, Bases};
 
 /// Changes with every change of the layout or of what a field means.
-pub(in crate::tunnel) const VERSION: u32 = 4;
+pub(in crate::tunnel) const VERSION: u32 = 5;
 /// "holdfast", as it reads in a dump of a little-endian machine.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"holdfast");
 /// Tunnels of a listener: more than a process has descriptors for, in practice.
@@ -168,7 +169,8 @@ pub(in crate::tunnel) struct Cell {
     bytes_out_before: AtomicU64,
     kept_to_client: AtomicU64,
     kept_to_backend: AtomicU64,
-    zeroes: [AtomicU64; 4],
+    pub(in crate::tunnel) watched: AtomicU64,
+    zeroes: [AtomicU64; 3],
 }
 
 // === impl Cell ===
@@ -365,6 +367,7 @@ impl Cell {
             bytes_out_before: _,
             kept_to_client,
             kept_to_backend,
+            watched,
             zeroes,
         } = self;
         let longs = [
@@ -383,6 +386,7 @@ impl Cell {
             backend_accepted,
             kept_to_client,
             kept_to_backend,
+            watched,
         ];
         longs.into_iter().chain(zeroes).for_each(|long| long.store(0, Relaxed));
         for word in
@@ -425,7 +429,7 @@ mod tests {
             backend_received 112, backend_accepted 120, prelude_to_client 128, prelude_uncounted 132,
             prelude_to_backend 136, deaths 140, client_ip 144, client_family 160, client_port 162, client_scope 164,
             heap 168, texts 172, backend_port 182, protocols 184, zero 186, inline 192, bytes_in_before 512,
-            bytes_out_before 520, kept_to_client 528, kept_to_backend 536, zeroes 544,
+            bytes_out_before 520, kept_to_client 528, kept_to_backend 536, watched 544, zeroes 552,
         );
         assert_eq!(
             (size_of::<Header>(), size_of::<Process>(), size_of::<Note>(), size_of::<Cell>()),
@@ -436,6 +440,6 @@ mod tests {
         assert_eq!(INTAKES, (OVERFLOW + (128 << 30)).next_multiple_of(65_536));
         assert_eq!(SIZE, INTAKES + (128 << 20));
         assert!(OVERFLOW.is_multiple_of(4096) && align_of::<Layout>() <= 4096);
-        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (4, b"holdfast"));
+        assert_eq!((VERSION, &MAGIC.to_le_bytes()), (5, b"holdfast"));
     }
 }

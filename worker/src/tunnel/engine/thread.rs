@@ -4,17 +4,17 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use slab::Slab;
-
 use super::{Engine, Order, SCRATCH, Signals};
 use crate::tunnel::poll::{Poll, Waker};
 use crate::tunnel::registry::Registry;
 use crate::tunnel::relay::Buffers;
+use crate::tunnel::watch::PollId;
 
 /// Orders on their way to a thread. A thread takes them between two rounds, within milliseconds; when so many wait
 /// it is stuck, and refusing is better than hiding it.
@@ -25,6 +25,8 @@ pub(in crate::tunnel) struct Thread {
     inbox: SyncSender<Order>,
     signals: Arc<Signals>,
     waker: Waker,
+    epoll: Arc<OwnedFd>,
+    poll_id: Option<PollId>,
     join: Option<JoinHandle<()>>,
 }
 
@@ -34,8 +36,17 @@ struct Sentinel;
 // === impl Thread ===
 
 impl Thread {
-    pub(in crate::tunnel) fn spawn(index: usize, registry: &Arc<Registry>) -> io::Result<Self> {
-        let poll = Poll::new()?;
+    /// Starts it, on the epoll instance that a dead process has left, if there is one for it.
+    pub(in crate::tunnel) fn spawn(
+        index: usize,
+        registry: &Arc<Registry>,
+        left: Option<(PollId, OwnedFd)>,
+    ) -> io::Result<Self> {
+        let (poll_id, poll) = match left {
+            Some((id, epoll)) => (Some(id), Poll::over(epoll)?),
+            None => (PollId::of(registry.generation, index), Poll::new()?),
+        };
+        let epoll = poll.epoll();
         let seat = registry.arena.seat(registry.generation, index);
         let intake = seat.clone().and_then(|seat| {
             let intake = seat.intake(SCRATCH);
@@ -50,11 +61,12 @@ impl Thread {
         let engine = Engine {
             seat,
             poll,
+            poll_id,
             registry: Arc::clone(registry),
             inbox,
             has_orders: false,
             signals: Arc::clone(&signals),
-            tunnels: Slab::new(),
+            tunnels: super::Watched::default(),
             frozen: super::Frozen::default(),
             freeze_from: 0,
             ready: VecDeque::new(),
@@ -68,7 +80,7 @@ impl Thread {
                 engine.run();
                 drop(sentinel);
             })?;
-        Ok(Self { inbox: sender, signals, waker, join: Some(join) })
+        Ok(Self { inbox: sender, signals, waker, epoll, poll_id, join: Some(join) })
     }
 
     /// Tells the thread something. False: it does not take it, and what the order holds is dropped.
@@ -82,6 +94,16 @@ impl Thread {
     pub(in crate::tunnel) fn recheck(&self) {
         self.signals.recheck.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Names its epoll instance. None: there are more threads than names.
+    pub(in crate::tunnel) fn poll_id(&self) -> Option<PollId> {
+        self.poll_id
+    }
+
+    /// Its epoll instance, for the vault.
+    pub(in crate::tunnel) fn epoll(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 
     /// Turns that it has given so far.

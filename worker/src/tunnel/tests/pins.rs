@@ -23,7 +23,7 @@ async fn a_session_that_stays_with_rustls_pins_its_tunnel() {
 async fn counters_that_are_not_trusted_pin_every_tunnel() {
     let arena = arena::Arena::create().unwrap();
     let tally = tally::Tally::create().unwrap();
-    let tunnels = Tunnels::start_on(1, 1, arena, tally, false).unwrap();
+    let tunnels = Tunnels::start_on(1, 1, arena, tally, false, Vec::new()).unwrap();
     tunnels.attach();
     let (mut client, near) = tcp_pair().await;
     let (dialled, mut backend) = tcp_pair().await;
