@@ -222,7 +222,8 @@ fn a_successor_killed_while_it_takes_what_the_dead_have_left() {
 
 #[test]
 fn a_worker_killed_while_it_has_room_watched_for() {
-    kill_at_each(&["watch.room"], &[0, 1, 5], by_itself);
+    // A leg for which it is on record needs no further one, whoever has it then: there are only so many.
+    kill_at_each(&["watch.room"], &[0, 1], by_itself);
 }
 
 #[test]
