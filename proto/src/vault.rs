@@ -10,6 +10,8 @@ pub type VaultEnd = FdChannel<VaultReply, VaultRequest>;
 
 /// Most tunnels in one packet that carries their descriptors.
 pub const MOST_TUNNELS: usize = MOST_FDS / 2;
+/// Most epoll instances of a worker: a grant brings them together with a listening socket, an arena and a tally.
+pub const MOST_POLLS: usize = MOST_FDS - 3;
 /// Most ids in one packet: the longest takes ten bytes, and the longest message 64 KiB.
 pub const MOST_IDS: usize = 6_000;
 

@@ -83,6 +83,8 @@ struct Session<'a> {
     resumed: usize,
     handover: Handover,
     departed: Departed,
+    /// The vault takes epoll instances.
+    keeps_polls: bool,
 }
 
 // === impl Line ===
@@ -179,15 +181,14 @@ impl Line {
             resumed: 0,
             handover: Handover::default(),
             departed: Departed::new(self.deaths.clone()),
+            keeps_polls,
         };
         if made_here {
             session.offer_shared().await?;
         } else {
             tunnels.attach();
         }
-        if keeps_polls {
-            session.offer_polls().await?;
-        }
+        session.offer_polls().await?;
         session.run().await
     }
 }
@@ -207,6 +208,9 @@ impl Session<'_> {
 
     /// Gives the vault what the tunnels are watched by, for a worker that comes after a death.
     async fn offer_polls(&mut self) -> Result<(), LineError> {
+        if !self.keeps_polls {
+            return Ok(());
+        }
         let (ids, fds) = self.tunnels.polls();
         self.send(Request::KeepPolls(KeepPolls { ids }), &fds).await
     }
@@ -243,6 +247,8 @@ impl Session<'_> {
                 }
                 _ = again.tick(), if self.refused || self.shortage.is_told() => {
                     if std::mem::take(&mut self.refused) {
+                        // What had no room for a tunnel may have had none for these.
+                        self.offer_polls().await?;
                         self.tunnels.deposit_again();
                     } else if !self.tunnels.has_unprotected() {
                         self.shortage.end();

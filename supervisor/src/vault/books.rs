@@ -19,8 +19,8 @@ mod outbox;
 mod polls;
 
 pub(super) use outbox::Posted;
-use outbox::{Answer, Outbox};
-use polls::Poll;
+use outbox::{Answer, Outbox, Polls};
+use polls::KeptPoll;
 
 /// Names an attachment. Never given twice.
 pub(super) type Party = u64;
@@ -45,8 +45,8 @@ pub(super) struct Luggage<D> {
     pub(super) version: u32,
     pub(super) arena: Option<D>,
     pub(super) tally: Option<D>,
-    /// It can go on with epoll instances.
-    pub(super) takes_polls: bool,
+    /// It keeps epoll instances here.
+    pub(super) keeps_polls: bool,
 }
 
 /// Why a channel must end.
@@ -81,7 +81,7 @@ struct Shelf<D> {
     /// Kept since before this process, and no worker has been here yet.
     restored: bool,
     tunnels: BTreeMap<u64, Tunnel<D>>,
-    polls: Vec<Poll<D>>,
+    polls: Vec<KeptPoll<D>>,
 }
 
 #[derive(Debug)]
@@ -379,17 +379,22 @@ impl<D: Descriptor> Books<D> {
         let place = Place { listener: name.listener, version: luggage.version };
         self.believe(place, luggage.arena.as_ref());
         let tally = self.keep_tally(name.listener, luggage.tally);
+        let brought = luggage.arena.is_some();
         let mut arena = false;
         let mut estranged = false;
         if place.version == 0 {
             self.bin.extend(luggage.arena);
         } else {
-            let brought = luggage.arena.is_some();
             arena = self.keep_arena(place, luggage.arena);
             estranged = brought && arena;
         }
         self.last += 1;
-        let polls = luggage.takes_polls && place.version > 0;
+        let polls = match (luggage.keeps_polls && place.version > 0, brought) {
+            (false, _) => Polls::None,
+            // It waits on its own already.
+            (true, true) => Polls::Keep,
+            (true, false) => Polls::KeepAndTake,
+        };
         let outbox = Outbox::new(Answer::Granted { arena, tally, polls });
         let attached = Attached { name, place, estranged, is_heir: false, outbox };
         self.parties.insert(self.last, attached);

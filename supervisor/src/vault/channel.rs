@@ -151,7 +151,7 @@ async fn admit<R: Reception>(
         }
     };
     let name = Name { listener, generation };
-    let luggage = Luggage { version: arena_version, arena, tally, takes_polls: polls };
+    let luggage = Luggage { version: arena_version, arena, tally, keeps_polls: polls };
     Ok(Ok(Guest { name, luggage, socket }))
 }
 

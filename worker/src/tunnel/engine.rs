@@ -59,8 +59,10 @@ struct Engine {
     /// None: there are more threads than places.
     seat: Option<Seat>,
     poll: Poll,
-    /// None: there are more threads than names, and no successor goes on with it.
+    /// What records call it. None: there are more threads than names, or it is nobody's to go on with.
     poll_id: Option<PollId>,
+    /// A dead process has made it, and registered what we cannot take out.
+    poll_is_left: bool,
     registry: Arc<Registry>,
     inbox: std::sync::mpsc::Receiver<Order>,
     /// There may be more in the inbox.
@@ -103,7 +105,7 @@ impl Engine {
             for change in changes.drain(..) {
                 self.note(change);
             }
-            // After the events: they may name a key that an adopted tunnel would get.
+            // After the events: they are older than the look at tunnels that are taken over.
             if woken {
                 if self.signals.stop.load(Ordering::Acquire) {
                     return self.end_all(Cause::Shutdown);
@@ -154,6 +156,7 @@ impl Engine {
                 for record in ids.into_iter().filter_map(|id| self.frozen.forget(id)) {
                     self.registry.forget(&record);
                 }
+                self.leave_left_poll();
             }
             Order::Thaw => self.thaw(),
         }
@@ -272,12 +275,11 @@ impl Engine {
     fn freeze(&mut self, most: usize) -> Vec<TunnelId> {
         let generation = self.registry.generation;
         let (owned, frozen) = (Owner::owned(generation), Owner::frozen(generation));
-        let movable = |tunnel: &Tunnel| tunnel.record.is_portable() && tunnel.record.is_protected();
         let mut ids = Vec::new();
         let begin = self.freeze_from;
         // A slab's keys stay; a freeze goes on where the last one stopped, and at its end starts over.
         let keys: Vec<usize> = (self.tunnels.iter())
-            .filter(|(key, tunnel)| *key >= begin && movable(tunnel))
+            .filter(|(key, tunnel)| *key >= begin && is_movable(tunnel))
             .map(|(key, _)| key)
             .take(most)
             .collect();
@@ -315,4 +317,8 @@ impl Engine {
             }
         }
     }
+}
+
+fn is_movable(tunnel: &Tunnel) -> bool {
+    tunnel.record.is_portable() && tunnel.record.is_protected()
 }

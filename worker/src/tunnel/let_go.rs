@@ -5,7 +5,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use holdfast_proto::fd_channel::MOST_FDS;
+use holdfast_proto::vault::MOST_POLLS;
 use tokio::sync::oneshot;
 
 use super::TunnelId;
@@ -78,7 +78,7 @@ impl Tunnels {
     pub fn polls(&self) -> (Vec<u64>, Vec<BorrowedFd<'_>>) {
         let named = |thread: &Thread| Some(thread.poll_id()?.number());
         let named = self.threads.iter().filter_map(|it| Some((named(it)?, it.epoll())));
-        named.take(MOST_FDS).unzip()
+        named.take(MOST_POLLS).unzip()
     }
 
     /// Names the arena, then the tally, among all such of this host; 0 if one has no name.

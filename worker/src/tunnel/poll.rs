@@ -60,14 +60,19 @@ impl Poll {
     /// done, nobody is told again: see [`ready`].
     pub(super) fn over(epoll: OwnedFd) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Nobody reads it: each time it fires is an edge.
-        let edges = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), edges)?;
+        add_own(&epoll, &wake, &alarm)?;
         let waker = Waker(Arc::new(wake));
         Ok(Self { epoll: Arc::new(epoll), waker, alarm, alarm_ms: u64::MAX })
+    }
+
+    /// Goes on with a new epoll instance, where no leg is watched. The waker and the timer stay.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        add_own(&epoll, &self.waker.0, &self.alarm)?;
+        self.epoll = Arc::new(epoll);
+        Ok(())
     }
 
     pub(super) fn waker(&self) -> Waker {
@@ -150,6 +155,13 @@ impl Poll {
         }
         Ok(woken)
     }
+}
+
+/// By edges, the waker too: nobody reads the timer, nor a dead process's eventfd, which is there until the kernel has closed it.
+fn add_own(epoll: &OwnedFd, wake: &OwnedFd, alarm: &OwnedFd) -> io::Result<()> {
+    let edges = EventFlags::IN | EventFlags::ET;
+    epoll::add(epoll, wake, EventData::new_u64(WAKE), edges)?;
+    Ok(epoll::add(epoll, alarm, EventData::new_u64(ALARM), edges)?)
 }
 
 /// What legs are ready for now, as [`Poll::wait`] would report it, in their order.

@@ -74,7 +74,8 @@ impl Line {
             self.slot.send_replace(Some(Arc::new(socket)));
         }
         let polls = granted.polls.iter().zip(fds);
-        let polls = polls.map(|(poll, fd)| LeftPoll::new(poll.id, poll.generation, fd)).collect();
+        let polls =
+            polls.map(|(it, fd)| LeftPoll::new(it.id, it.generations.clone(), fd)).collect();
         Ok(Attached { channel, arena, tally, polls, keeps_polls: granted.keeps_polls })
     }
 }

@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn attach(books: &mut Books<u64>, generation: u64, arena: Option<u64>) -> super::super::Party {
-        let luggage = Luggage { version: 3, arena, tally: None, takes_polls: false };
+        let luggage = Luggage { version: 3, arena, tally: None, keeps_polls: false };
         books.attach(Name { listener: listener(), generation }, luggage)
     }
 

@@ -10,7 +10,7 @@ use holdfast_proto::control::vault_reply::{self, Kind as Reply};
 use holdfast_proto::control::{Held, VaultReply};
 use holdfast_proto::vault::{MOST_IDS, MOST_TUNNELS};
 
-use super::{Attached, Books, Party, Poll, Shelf};
+use super::{Attached, Books, KeptPoll, Party, Shelf};
 
 /// Answers that may wait while a worker is still listened to. A deposit's answer is one, and joins its like.
 const MOST_ANSWERS: usize = 64;
@@ -21,24 +21,21 @@ const LONGEST: usize = 1_000_000;
 /// An answer, or news that stand for themselves.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// With what workers that are gone have left to watch by, where `polls`.
-    Granted {
-        arena: bool,
-        tally: bool,
-        polls: bool,
-    },
-    Kept {
-        arena: bool,
-        tally: bool,
-    },
-    Stored {
-        ids: Vec<u64>,
-        refused: Vec<u64>,
-        reason: &'static str,
-    },
-    Adopted {
-        ids: Vec<u64>,
-    },
+    Granted { arena: bool, tally: bool, polls: Polls },
+    Kept { arena: bool, tally: bool },
+    Stored { ids: Vec<u64>, refused: Vec<u64>, reason: &'static str },
+    Adopted { ids: Vec<u64> },
+}
+
+/// What a worker may do with epoll instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Polls {
+    /// It knows none.
+    None,
+    /// It keeps its own here.
+    Keep,
+    /// And may go on with those of workers that are gone.
+    KeepAndTake,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,7 +260,7 @@ fn first<'a, D>(
     attached: &Attached,
     shelf: &'a Shelf<D>,
     tally: Option<&'a D>,
-    left_polls: impl FnOnce() -> Vec<&'a Poll<D>>,
+    left_polls: impl FnOnce() -> Vec<&'a KeptPoll<D>>,
 ) -> Option<Packet<'a, D>> {
     let outbox = &attached.outbox;
     let front = outbox.answers.front();
@@ -282,14 +279,16 @@ fn first<'a, D>(
             let (arena, with_tally) =
                 (*arena && shelf.arena.is_some(), *with_tally && tally.is_some());
             let to_hand = outbox.line.iter().filter(|entry| matches!(entry, Entry::Handed(_)));
-            let left = if *polls { left_polls() } else { Vec::new() };
-            let named =
-                |poll: &&Poll<D>| vault_reply::Poll { id: poll.id, generation: poll.holder };
+            let left = if *polls == Polls::KeepAndTake { left_polls() } else { Vec::new() };
+            let named = |it: &&KeptPoll<D>| vault_reply::Poll {
+                id: it.id,
+                generations: it.holders.clone(),
+            };
             let granted = vault_reply::Granted {
                 arena,
                 tally: with_tally,
                 tunnels: to_hand.count() as u64,
-                keeps_polls: *polls,
+                keeps_polls: *polls != Polls::None,
                 polls: left.iter().map(named).collect(),
                 ..vault_reply::Granted::default()
             };

@@ -120,7 +120,7 @@ impl Model {
         self.parties.retain(|_, it| (it.place, it.generation) != (place, generation));
         let (arena, tally) = (self.token(id(place, 98)), self.token(listener));
         let luggage =
-            Luggage { version, arena: Some(arena), tally: Some(tally), takes_polls: true };
+            Luggage { version, arena: Some(arena), tally: Some(tally), keeps_polls: true };
         let party = self.books.attach(name, luggage);
         let seen = Seen {
             place,

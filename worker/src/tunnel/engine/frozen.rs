@@ -1,6 +1,6 @@
 //! Tunnels that this thread has let go of and whose successor has not answered yet.
 //!
-//! Their sockets stay open here, watched by nobody. They thaw together, at the deadline of the oldest.
+//! Their sockets stay open here, and nothing is done about what is reported of them. They thaw together, at the deadline of the oldest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +32,10 @@ impl Frozen {
             self.due_ms = None;
         }
         Some(tunnel.record)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tunnels.is_empty()
     }
 
     /// When they thaw; `u64::MAX` where there are none.

@@ -42,6 +42,7 @@ impl Thread {
         registry: &Arc<Registry>,
         left: Option<(PollId, OwnedFd)>,
     ) -> io::Result<Self> {
+        let poll_is_left = left.is_some();
         let (poll_id, poll) = match left {
             Some((id, epoll)) => (Some(id), Poll::over(epoll)?),
             None => (PollId::of(registry.generation, index), Poll::new()?),
@@ -62,6 +63,7 @@ impl Thread {
             seat,
             poll,
             poll_id,
+            poll_is_left,
             registry: Arc::clone(registry),
             inbox,
             has_orders: false,
@@ -96,12 +98,12 @@ impl Thread {
         self.waker.wake();
     }
 
-    /// Names its epoll instance. None: there are more threads than names.
+    /// Names the epoll instance that it has begun with. None: there are more threads than names.
     pub(in crate::tunnel) fn poll_id(&self) -> Option<PollId> {
         self.poll_id
     }
 
-    /// Its epoll instance, for the vault.
+    /// That instance, for the vault.
     pub(in crate::tunnel) fn epoll(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }

@@ -8,7 +8,7 @@ use std::io;
 use holdfast_proto::failpoint;
 use rustix::event::epoll::EventFlags;
 
-use super::Engine;
+use super::{Engine, is_movable};
 use crate::tunnel::Cause;
 use crate::tunnel::leg::{Leg, Side};
 use crate::tunnel::poll::{self, Change};
@@ -53,9 +53,29 @@ impl Engine {
 
     /// Has a successor know what it need not watch anew.
     fn note_watched(&mut self, key: usize) {
-        if let (Some(tunnel), Some(poll)) = (self.tunnels.get(key), self.poll_id) {
-            let room = [&tunnel.client, &tunnel.backend].map(Leg::is_watched_for_room);
-            tunnel.record.cell().set_watched(poll, room);
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        let Some(poll) = self.poll_id else { return tunnel.record.cell().set_unwatched() };
+        let room = [&tunnel.client, &tunnel.backend].map(Leg::is_watched_for_room);
+        tunnel.record.cell().set_watched(poll, room);
+    }
+
+    /// Once nothing is left that could move: tunnels that a successor has would be reported here, too, where a dead process
+    /// has registered them, for as long as this process stays for the others.
+    pub(super) fn leave_left_poll(&mut self) {
+        if !self.poll_is_left
+            || !self.frozen.is_empty()
+            || self.tunnels.iter().any(|(_, tunnel)| is_movable(tunnel))
+        {
+            return;
+        }
+        if let Err(error) = self.poll.renew() {
+            return tracing::debug!(%error, "no epoll instance of our own: the one that was left serves on");
+        }
+        self.poll_is_left = false;
+        self.poll_id = None;
+        let keys: Vec<usize> = self.tunnels.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.watch(key);
         }
     }
 
@@ -119,7 +139,8 @@ impl Engine {
         }
     }
 
-    /// Takes a tunnel out of the slab and the epoll instance: a duplicate elsewhere would keep it firing.
+    /// Takes a tunnel out of the slab, and out of the epoll instance as far as we have put it in: a duplicate elsewhere would
+    /// keep it firing.
     pub(super) fn unwatch(&mut self, key: usize) -> Option<Tunnel> {
         let tunnel = self.tunnels.remove(key)?;
         tunnel.record.cell().set_unwatched();
