@@ -61,8 +61,6 @@ struct Engine {
     poll: Poll,
     /// What records call it. None: there are more threads than names, or it is nobody's to go on with.
     poll_id: Option<PollId>,
-    /// A dead process has made it, and registered what we cannot take out.
-    poll_is_left: bool,
     registry: Arc<Registry>,
     inbox: std::sync::mpsc::Receiver<Order>,
     /// There may be more in the inbox.

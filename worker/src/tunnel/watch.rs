@@ -43,6 +43,11 @@ impl PollId {
         Some(Self(generation << THREAD_BITS | thread))
     }
 
+    /// Whether a thread of that generation has made it; another one's has registered what we cannot take out.
+    pub(super) fn is_of(self, generation: u64) -> bool {
+        self.0 >> THREAD_BITS == generation
+    }
+
     /// As the vault is told it.
     pub(super) fn number(self) -> u64 {
         self.0
@@ -147,6 +152,8 @@ mod tests {
         let names: std::collections::BTreeSet<_> =
             [(1, 0), (1, 1), (2, 0), (1, 254)].map(|(of, at)| PollId::of(of, at).unwrap()).into();
         assert_eq!(names.len(), 4);
+        let last = PollId::of(1, 254).unwrap();
+        assert!(last.is_of(1) && !last.is_of(2) && !last.is_of(0));
         assert!(PollId::of(1, 255).is_none() && PollId::of(0, 0).unwrap().number() > 0);
     }
 }

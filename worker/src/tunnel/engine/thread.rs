@@ -42,7 +42,6 @@ impl Thread {
         registry: &Arc<Registry>,
         left: Option<(PollId, OwnedFd)>,
     ) -> io::Result<Self> {
-        let poll_is_left = left.is_some();
         let (poll_id, poll) = match left {
             Some((id, epoll)) => (Some(id), Poll::over(epoll)?),
             None => (PollId::of(registry.generation, index), Poll::new()?),
@@ -63,7 +62,6 @@ impl Thread {
             seat,
             poll,
             poll_id,
-            poll_is_left,
             registry: Arc::clone(registry),
             inbox,
             has_orders: false,

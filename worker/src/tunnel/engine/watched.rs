@@ -48,11 +48,12 @@ impl Watched {
         self.tunnels.iter()
     }
 
-    /// The key of the tunnel that is meant, if it is ours.
-    pub(super) fn find(&self, mark: Mark) -> Option<usize> {
+    /// The tunnel that is meant and its key, if it is ours.
+    pub(super) fn find(&mut self, mark: Mark) -> Option<(usize, &mut Tunnel)> {
         let key = self.keys.get(usize::try_from(mark.index).ok()?)?.checked_sub(1)?;
         let key = usize::try_from(key).ok()?;
-        self.tunnels.get(key).filter(|tunnel| mark.is_of(tunnel.record.id)).map(|_| key)
+        let tunnel = self.tunnels.get_mut(key)?;
+        mark.is_of(tunnel.record.id).then_some((key, tunnel))
     }
 }
 

@@ -3,6 +3,7 @@
 //! A tunnel's record says that both legs are watched once they are, and that they are not before they are not: a successor
 //! may find either, and registers what it need not rather than miss what it must.
 
+use std::collections::VecDeque;
 use std::io;
 
 use holdfast_proto::failpoint;
@@ -21,16 +22,8 @@ const LOOK: usize = 128;
 impl Engine {
     pub(super) fn note(&mut self, Change { token, flags }: Change) {
         let mark = Mark::of(token);
-        if let Some(key) = self.tunnels.find(mark) {
-            self.note_ready(key, mark.side, flags);
-        }
-    }
-
-    fn note_ready(&mut self, key: usize, side: Side, flags: EventFlags) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        tunnel.leg(side).note(flags);
-        if !std::mem::replace(&mut tunnel.queued, true) {
-            self.ready.push_back(key);
+        if let Some((key, tunnel)) = self.tunnels.find(mark) {
+            note_ready(&mut self.ready, key, tunnel, mark.side, flags);
         }
     }
 
@@ -62,7 +55,8 @@ impl Engine {
     /// Once nothing is left that could move: tunnels that a successor has would be reported here, too, where a dead process
     /// has registered them, for as long as this process stays for the others.
     pub(super) fn leave_left_poll(&mut self) {
-        if !self.poll_is_left
+        let is_left = self.poll_id.is_some_and(|poll| !poll.is_of(self.registry.generation));
+        if !is_left
             || !self.frozen.is_empty()
             || self.tunnels.iter().any(|(_, tunnel)| is_movable(tunnel))
         {
@@ -71,7 +65,6 @@ impl Engine {
         if let Err(error) = self.poll.renew() {
             return tracing::debug!(%error, "no epoll instance of our own: the one that was left serves on");
         }
-        self.poll_is_left = false;
         self.poll_id = None;
         let keys: Vec<usize> = self.tunnels.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -106,7 +99,7 @@ impl Engine {
             tunnel.client.go_on_watched(room[0]);
             tunnel.backend.go_on_watched(room[1]);
             for (side, flags) in Side::BOTH.into_iter().zip(flags).filter(|it| !it.1.is_empty()) {
-                self.note_ready(*key, side, *flags);
+                note_ready(&mut self.ready, *key, tunnel, side, *flags);
             }
         }
     }
@@ -121,11 +114,10 @@ impl Engine {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         let mut changed = false;
         let watched = Side::BOTH.into_iter().try_for_each(|side| {
-            let token = token(tunnel, side);
-            let leg = tunnel.leg(side);
-            if leg.begin_watch_for_room() {
+            if tunnel.leg(side).begin_watch_for_room() {
                 changed = true;
-                self.poll.watch_room(leg.fd(), token)?;
+                let token = token(tunnel, side);
+                self.poll.watch_room(tunnel.leg(side).fd(), token)?;
             }
             Ok(())
         });
@@ -147,6 +139,20 @@ impl Engine {
         self.poll.remove(tunnel.client.fd());
         self.poll.remove(tunnel.backend.fd());
         Some(tunnel)
+    }
+}
+
+/// Notes what poll says of a leg, and that its tunnel is to have a turn.
+fn note_ready(
+    ready: &mut VecDeque<usize>,
+    key: usize,
+    tunnel: &mut Tunnel,
+    side: Side,
+    flags: EventFlags,
+) {
+    tunnel.leg(side).note(flags);
+    if !std::mem::replace(&mut tunnel.queued, true) {
+        ready.push_back(key);
     }
 }
 
